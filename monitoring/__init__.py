@@ -1,0 +1,1 @@
+"""Profiles, drift, sequential tests and rollback."""

@@ -1,0 +1,1 @@
+"""From other people's files to canonical tables: schema, readers, validation, quarantine."""

@@ -1,0 +1,1 @@
+"""What outlives a process: the decision log and the release log, on SQLAlchemy (SQLite by default)."""
