@@ -6,39 +6,38 @@ labels arrive late: a training set is always built *as known at* a time.
 
 from __future__ import annotations
 
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any, Final
 
 import pyarrow as pa
 
 TIMESTAMP: Final = pa.timestamp("us", tz="UTC")
 
-TRANSACTIONS: Final = pa.schema(
-    [
-        pa.field("tx_id", pa.string(), nullable=False),
-        pa.field("timestamp", TIMESTAMP, nullable=False),
-        pa.field("sender_account", pa.string(), nullable=False),
-        pa.field("sender_bank", pa.string(), nullable=False),
-        pa.field("receiver_account", pa.string(), nullable=False),
-        pa.field("receiver_bank", pa.string(), nullable=False),
-        pa.field("amount_paid", pa.float64(), nullable=False),
-        pa.field("currency_paid", pa.string(), nullable=False),
-        pa.field("amount_received", pa.float64(), nullable=False),
-        pa.field("currency_received", pa.string(), nullable=False),
-        pa.field("payment_format", pa.string(), nullable=False),
-        pa.field("sender_country", pa.string()),
-        pa.field("receiver_country", pa.string()),
-    ]
-)
+_TRANSACTIONS: list[pa.Field[Any]] = [
+    pa.field("tx_id", pa.string(), nullable=False),
+    pa.field("timestamp", TIMESTAMP, nullable=False),
+    pa.field("sender_account", pa.string(), nullable=False),
+    pa.field("sender_bank", pa.string(), nullable=False),
+    pa.field("receiver_account", pa.string(), nullable=False),
+    pa.field("receiver_bank", pa.string(), nullable=False),
+    pa.field("amount_paid", pa.float64(), nullable=False),
+    pa.field("currency_paid", pa.string(), nullable=False),
+    pa.field("amount_received", pa.float64(), nullable=False),
+    pa.field("currency_received", pa.string(), nullable=False),
+    pa.field("payment_format", pa.string(), nullable=False),
+    pa.field("sender_country", pa.string()),
+    pa.field("receiver_country", pa.string()),
+]
+TRANSACTIONS: Final = pa.schema(_TRANSACTIONS)
 
-LABELS: Final = pa.schema(
-    [
-        pa.field("tx_id", pa.string(), nullable=False),
-        pa.field("is_laundering", pa.bool_(), nullable=False),
-        pa.field("typology", pa.string(), nullable=False),  # NORMAL where there is none
-        pa.field("scheme_id", pa.string()),
-        pa.field("known_at", TIMESTAMP, nullable=False),
-    ]
-)
+_LABELS: list[pa.Field[Any]] = [
+    pa.field("tx_id", pa.string(), nullable=False),
+    pa.field("is_laundering", pa.bool_(), nullable=False),
+    pa.field("typology", pa.string(), nullable=False),  # NORMAL where there is none
+    pa.field("scheme_id", pa.string()),
+    pa.field("known_at", TIMESTAMP, nullable=False),
+]
+LABELS: Final = pa.schema(_LABELS)
 
 NORMAL: Final = "normal"  # typology of a transaction that is not laundering
 UNLISTED: Final = "unlisted"  # typology of laundering that belongs to no named shape
@@ -47,3 +46,6 @@ MAX_AMOUNT: Final = 1e13  # the largest real payments are below 1e12; AMLworld r
 MAX_ID_LENGTH: Final = 128
 MIN_YEAR: Final = 1990
 MAX_YEAR: Final = 2100
+EARLIEST: Final = datetime(MIN_YEAR, 1, 1, tzinfo=UTC)  # inclusive
+LATEST: Final = datetime(MAX_YEAR, 1, 1, tzinfo=UTC)  # exclusive
+MAX_FORMAT_LENGTH: Final = 64
