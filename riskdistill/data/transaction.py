@@ -73,10 +73,8 @@ def _is_written_out(value: object) -> object:
 def _utc(value: datetime) -> datetime:
     if value.tzinfo is None or value.utcoffset() is None:
         raise ValueError(f"timestamp {value.isoformat()} has no time zone; {_OFFSET_EXAMPLE}")
-    if (
-        not MIN_YEAR < value.year < MAX_YEAR
-    ):  # tested before the shift, which overflows at the calendar's ends
-        raise ValueError(f"timestamp {value.isoformat()} is not between {MIN_YEAR + 1} and {MAX_YEAR - 1}")
+    if not EARLIEST <= value < LATEST:
+        raise ValueError(f"timestamp {value.isoformat()} is not between {MIN_YEAR} and {MAX_YEAR}")
     return value.astimezone(UTC)
 
 
