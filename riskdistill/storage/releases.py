@@ -216,7 +216,7 @@ class ReleaseLog:
         return self._append(plan, actor, reason, evidence)
 
     def promote(self, release_id: str, *, actor: str, reason: str, evidence: Mapping[str, Any]) -> Release:
-        """Make a release the champion; the champion until now becomes the previous, whose predecessor retires.
+        """Make a release the champion; the one until now becomes the previous, and the one before retires.
 
         Raises:
             NotFoundError: no such release.
