@@ -8,7 +8,7 @@ is the champion and at most one is the previous champion, which the service keep
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -16,14 +16,15 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.schema import CreateTable
 
 from riskdistill.errors import AuditError, NotFoundError, ReleaseError, UnavailableError
 from riskdistill.storage.chain import GENESIS, canonical_json, link
-from riskdistill.storage.database import open_database
+from riskdistill.storage.database import open_database, writing
+from riskdistill.storage.decisions import VerifyResult
 
-_WRITE_ATTEMPTS: Final = 20  # writers are people and one monitor: losing more races than this is a fault
+_WRITE_ATTEMPTS: Final = 20  # only where a database locks less than SQLite can another writer come first
 
 
 class State(StrEnum):
@@ -91,40 +92,50 @@ _TRANSITIONS: Final = sa.Table(
     sa.Column("hash", sa.String(64), nullable=False, unique=True),
 )
 
+_EVERYTHING: Final = sa.select(_TRANSITIONS).order_by(_TRANSITIONS.c.sequence)
+
 _Releases = Mapping[str, Release]
 _Move = tuple[Release | None, Release]  # as it was, as it shall be
 _Plan = Callable[[_Releases, int, datetime], list[_Move]]  # (as it stands, next sequence, now) -> moves
 
 
 class ReleaseLog:
-    """The log of release transitions in the database at `database` (a SQLAlchemy URL or engine).
+    """The log of release transitions at a database `url`. Safe to use from several threads and processes.
 
-    Example:
-        >>> log = ReleaseLog("sqlite://")
-        >>> first = log.register("runs/a", "0123456789abcdef", actor="ann", reason="first model")
-        >>> log.promote(first.release_id, actor="ann", reason="passed its gates", evidence={}).state
-        <State.CHAMPION: 'champion'>
+    Args:
+        url: a SQLAlchemy URL.
+        create: make the file and table if missing; readers pass False.
+
+    Raises:
+        ConfigError: nothing opens at `url`.
     """
 
-    def __init__(self, database: str | sa.Engine) -> None:
-        self._engine = open_database(database) if isinstance(database, str) else database
-        with self._engine.begin() as connection:
-            connection.execute(CreateTable(_TRANSITIONS, if_not_exists=True))
-            if self._engine.dialect.name == "sqlite":
-                for verb in ("UPDATE", "DELETE"):
-                    connection.exec_driver_sql(
-                        f"CREATE TRIGGER IF NOT EXISTS release_transitions_no_{verb.lower()} "
-                        f"BEFORE {verb} ON release_transitions "
-                        "BEGIN SELECT RAISE(ABORT, 'the release log is append-only'); END"
-                    )
+    def __init__(self, url: str, *, create: bool = True) -> None:
+        self._engine = open_database(url, create=create)
+        if create:
+            with writing(self._engine) as connection:
+                connection.execute(CreateTable(_TRANSITIONS, if_not_exists=True))
+                if self._engine.dialect.name == "sqlite":
+                    for verb in ("UPDATE", "DELETE"):
+                        connection.exec_driver_sql(
+                            f"CREATE TRIGGER IF NOT EXISTS release_transitions_no_{verb.lower()} "
+                            f"BEFORE {verb} ON release_transitions "
+                            "BEGIN SELECT RAISE(ABORT, 'the release log is append-only'); END"
+                        )
+
+    def close(self) -> None:
+        """Release the database's connections."""
+        self._engine.dispose()
 
     # What happened, and what follows from it
 
     def history(self) -> tuple[Transition, ...]:
-        """All transitions, oldest first."""
-        with self._engine.connect() as connection:
-            rows = connection.execute(sa.select(_TRANSITIONS).order_by(_TRANSITIONS.c.sequence)).all()
-        return tuple(Transition(**json.loads(row.body), hash=row.hash) for row in rows)
+        """All transitions, oldest first.
+
+        Raises:
+            UnavailableError: the database cannot be read now.
+        """
+        return _parse(self._rows())
 
     def list(self) -> tuple[Release, ...]:
         """All releases as they stand now, oldest first."""
@@ -146,24 +157,29 @@ class ReleaseLog:
         """The champion before this one, to which a rollback returns."""
         return _holder(_fold(self.history()), State.PREVIOUS)
 
-    def verify(self) -> str:
-        """Check every link, and return the hash of the last (keep it elsewhere: it betrays a cut-off tail).
+    def verify(self) -> VerifyResult:
+        """Check every link; keep the head elsewhere, for a cut-off tail shows only against it.
 
         Raises:
             AuditError: an entry was changed, removed, inserted or re-ordered; names the first such.
         """
-        with self._engine.connect() as connection:
-            rows = connection.execute(sa.select(_TRANSITIONS).order_by(_TRANSITIONS.c.sequence)).all()
-        head = GENESIS
+        head, rows = GENESIS, self._rows()
         for expected, row in enumerate(rows, start=1):
             head = link(head, row.body)
             if (row.sequence, row.hash) != (expected, head):
                 raise AuditError(
-                    f"entry {expected} is missing or does not follow from the one before it",
+                    f"entry {expected} is missing, was changed, or does not follow from the one before it",
                     where=f"release log, entry {expected}",
                     mend=f"restore the log from a copy; nothing from entry {expected} on can be trusted",
                 )
-        return head
+        return VerifyResult(len(rows), head)
+
+    def _rows(self) -> Sequence[sa.Row[Any]]:
+        try:
+            with self._engine.connect() as connection:
+                return connection.execute(_EVERYTHING).all()
+        except SQLAlchemyError as error:
+            raise _unavailable(error) from error
 
     # Changes
 
@@ -287,23 +303,23 @@ class ReleaseLog:
         if not actor.strip() or not reason.strip():
             raise ReleaseError("a transition needs an actor and a reason", where="release log")
         for _ in range(_WRITE_ATTEMPTS):
-            history = self.history()
-            last = history[-1] if history else None
-            sequence, head = (last.sequence, last.hash) if last else (0, GENESIS)
-            moves = plan(_fold(history), sequence + 1, datetime.now(UTC))
-            rows = []
-            for before, after in moves:
-                sequence += 1
-                body = _body(sequence, before, after, actor, reason, evidence)
-                head = link(head, body)
-                rows.append({"sequence": sequence, "body": body, "hash": head})
             try:
-                with self._engine.begin() as connection:
+                with writing(self._engine) as connection:
+                    history = _parse(connection.execute(_EVERYTHING).all())
+                    sequence, head = (history[-1].sequence, history[-1].hash) if history else (0, GENESIS)
+                    moves = plan(_fold(history), sequence + 1, datetime.now(UTC))
+                    rows = []
+                    for number, (before, after) in enumerate(moves, start=sequence + 1):
+                        body = _body(number, before, after, actor, reason, evidence)
+                        head = link(head, body)
+                        rows.append({"sequence": number, "body": body, "hash": head})
                     connection.execute(sa.insert(_TRANSITIONS), rows)
-            except (IntegrityError, OperationalError):  # the sequence is taken, or the database is locked
+                return moves[-1][1]
+            except IntegrityError:  # another writer took the sequence
                 continue
-            return moves[-1][1]
-        raise UnavailableError("the release log stays locked", where="release log", mend="try again")
+            except SQLAlchemyError as error:
+                raise _unavailable(error) from error
+        raise UnavailableError("other writers always come first", where="release log", mend="try again")
 
 
 def _body(
@@ -335,6 +351,17 @@ def _body(
             where=after.release_id,
             mend="use JSON values and finite numbers",
         ) from error
+
+
+def _parse(rows: Iterable[sa.Row[Any]]) -> tuple[Transition, ...]:
+    return tuple(Transition(**json.loads(row.body), hash=row.hash) for row in rows)
+
+
+def _unavailable(error: SQLAlchemyError) -> UnavailableError:
+    cause = getattr(error, "orig", None) or error
+    return UnavailableError(
+        f"the release log cannot be used: {cause}", where="release log", mend="check the database"
+    )
 
 
 def _fold(history: Iterable[Transition]) -> dict[str, Release]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from riskdistill.errors import AuditError, NotFoundError, ReleaseError
+from riskdistill.errors import AuditError, ConfigError, NotFoundError, ReleaseError
 from riskdistill.storage.chain import GENESIS
 from riskdistill.storage.releases import LIFE_CYCLE, OVER, Release, ReleaseLog, State
 
@@ -31,7 +32,7 @@ def champion(log: ReleaseLog, version: str) -> Release:
 def test_a_new_log_has_no_champion_and_verifies(url: str) -> None:
     log = ReleaseLog(url)
     assert (log.champion(), log.previous(), log.list(), log.history()) == (None, None, (), ())
-    assert log.verify() == GENESIS
+    assert log.verify() == (0, GENESIS)
 
 
 def test_promotion_keeps_one_previous_and_retires_the_one_before(url: str) -> None:
@@ -158,7 +159,7 @@ def test_writers_at_the_same_time_all_get_in_and_the_chain_holds(url: str) -> No
     with ThreadPoolExecutor(4) as pool:
         releases = list(pool.map(lambda i: logs[i % 4].register("b", f"version-{i}", **WHO), range(16)))
     assert len({release.release_id for release in releases}) == 16
-    assert logs[0].verify() == logs[0].history()[-1].hash
+    assert logs[0].verify() == (16, logs[0].history()[-1].hash)
 
 
 @settings(max_examples=25, deadline=None)
@@ -171,7 +172,11 @@ def test_writers_at_the_same_time_all_get_in_and_the_chain_holds(url: str) -> No
 def test_any_order_of_calls_leaves_at_most_one_champion_and_a_lawful_history(
     calls: list[tuple[str, int]],
 ) -> None:
-    log = ReleaseLog("sqlite://")
+    with TemporaryDirectory() as folder:
+        _check(ReleaseLog(f"sqlite:///{folder}/releases.db"), calls)
+
+
+def _check(log: ReleaseLog, calls: list[tuple[str, int]]) -> None:
     for version in "abcd":
         log.register(version, version, **WHO)
     for verb, number in calls:
@@ -190,3 +195,9 @@ def test_any_order_of_calls_leaves_at_most_one_champion_and_a_lawful_history(
     assert all(entry.after in LIFE_CYCLE[entry.before] for entry in log.history())
     assert all(not LIFE_CYCLE[state] for state in OVER)
     log.verify()
+    log.close()
+
+
+def test_a_reader_does_not_create_a_log(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no database there"):
+        ReleaseLog(f"sqlite:///{tmp_path}/none.db", create=False)
