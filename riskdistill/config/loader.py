@@ -139,7 +139,7 @@ def _apply(override: str, values: dict[Any, Any], origins: Origins) -> None:
     default: Any = ExperimentConfig(name="default").model_dump()
     for depth, part in enumerate(key):
         default = _child(default, part)
-        kind: type = list if isinstance(part, int) else dict
+        kind: Any = list if isinstance(part, int) else dict
         if not isinstance(target, kind):
             wanted = "list" if kind is list else "section"
             raise ValueError(f"{_dotted(key[:depth]) or 'the experiment'} is not a {wanted}")

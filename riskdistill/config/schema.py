@@ -110,6 +110,8 @@ class ModelConfig(Section):
     feedforward: Count = 4  # hidden width of the feed-forward block, as a multiple of `width`
     dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.1
     events_per_party: Count = 16  # latest events that it reads, at most what the features keep
+    bins: Count = 16  # percentile bins of each context feature
+    context_width: Count = 256  # hidden width of the block that reads the context vector
 
     @field_validator("heads")
     @classmethod
@@ -128,6 +130,8 @@ class StudentConfig(ModelConfig):
     feedforward: Count = 2
     dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
     events_per_party: Count = 8
+    bins: Count = 8
+    context_width: Count = 48
 
 
 class TreeCandidate(Section):
@@ -222,6 +226,7 @@ class EvaluationConfig(Section):
     """What is measured on the test period."""
 
     budgets: tuple[OpenShare, ...] = (0.001, 0.005, 0.01)  # shares of traffic
+    typology_budget: OpenShare = 0.005  # the budget at which recall is told for each typology
     fpr: OpenShare = 0.01  # the false-positive rate at which recall is reported
     batch_size: Count = 256  # of the timing, the same for every model
     timing_rows: Count = 4_096
