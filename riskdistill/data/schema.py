@@ -49,3 +49,10 @@ MAX_YEAR: Final = 2100
 EARLIEST: Final = datetime(MIN_YEAR, 1, 1, tzinfo=UTC)  # inclusive
 LATEST: Final = datetime(MAX_YEAR, 1, 1, tzinfo=UTC)  # exclusive
 MAX_FORMAT_LENGTH: Final = 64
+
+_QUARANTINE: list[pa.Field[Any]] = [
+    pa.field("source_row", pa.int64(), nullable=False),  # counted from 1, a header not counted
+    pa.field("reason", pa.string(), nullable=False),  # "<field> <problem>: <value>"
+    pa.field("raw", pa.string(), nullable=False),  # the row as the source has it, as a JSON object
+]
+QUARANTINE: Final = pa.schema(_QUARANTINE)

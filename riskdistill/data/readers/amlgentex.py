@@ -1,0 +1,73 @@
+"""AMLGentex: `tx_log_full.parquet` as the generator writes it.
+
+`step` is a day, here counted from 2017-01-01; within a day the file's order is the order of events.
+INITALBALANCE rows (the generator's spelling) set up the accounts and are no traffic: they are counted and
+left out. Account -1 at the bank `sink` is the outside world as receiver, -2 at `source` as sender.
+`patternID` is the scheme and `typology` the shape of what is laundering; both are answers and never inputs.
+Money is simulated, so its currency is ISO's XTS. Laundering is taken as known when it happens.
+
+AMLGentex, https://github.com/aidotse/AMLGentex (Apache-2.0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from riskdistill.data import columns
+from riskdistill.data.columns import pc
+from riskdistill.data.source import Rows, locate, read_rows
+from riskdistill.data.validate import Batch, Draft, canonicalise
+
+CURRENCY: Final = "XTS"
+SET_UP: Final = "INITALBALANCE"
+ORIGIN: Final[dict[str, tuple[str, ...]]] = {
+    "timestamp": ("step",),
+    "sender_account": ("nameOrig",),
+    "sender_bank": ("bankOrig",),
+    "receiver_account": ("nameDest",),
+    "receiver_bank": ("bankDest",),
+    "amount_paid": ("amount",),
+    "amount_received": ("amount",),
+    "payment_format": ("type",),
+    "is_laundering": ("isSAR",),
+    "typology": ("typology",),
+    "scheme_id": ("patternID",),
+}
+
+
+def read(path: Path) -> Iterator[Batch]:
+    """Reads `tx_log_full.parquet`, or `tx_log.parquet` from older versions of the generator."""
+    file = locate(path, "tx_log_full.parquet", "tx_log.parquet", "tx_log*.csv*")
+    for rows in read_rows(file, [name for names in ORIGIN.values() for name in names]):
+        traffic = pc.fill_null(pc.not_equal(columns.text(rows.table["type"]), SET_UP), True)
+        kept = rows.where(traffic)
+        yield canonicalise(_draft(kept, set_up=len(rows.numbers) - len(kept.numbers)))
+
+
+def _draft(rows: Rows, set_up: int) -> Draft:
+    raw, count = rows.table, len(rows.numbers)
+    amount = columns.number(raw["amount"])
+    laundering = columns.flag(raw["isSAR"])
+    made = {
+        "tx_id": columns.row_ids("amlgentex", rows.numbers),
+        "timestamp": columns.elapsed_time(raw["step"], timedelta(days=1)),
+        "sender_account": columns.text(raw["nameOrig"]),
+        "sender_bank": columns.text(raw["bankOrig"]),
+        "receiver_account": columns.text(raw["nameDest"]),
+        "receiver_bank": columns.text(raw["bankDest"]),
+        "amount_paid": amount,
+        "currency_paid": columns.repeated(CURRENCY, count),
+        "amount_received": amount,
+        "currency_received": columns.repeated(CURRENCY, count),
+        "payment_format": columns.text(raw["type"]),
+    }
+    shape = pc.replace_substring_regex(columns.words(raw["typology"]), r"^sar_", "")
+    labels = {
+        "is_laundering": laundering,
+        "typology": columns.typology(laundering, shape),
+        "scheme_id": columns.only_where(laundering, columns.text(raw["patternID"])),
+    }
+    return Draft(rows, made, labels, ORIGIN, set_up)
