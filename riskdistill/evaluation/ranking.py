@@ -1,8 +1,8 @@
 """How well scores rank laundering first, and how far they can be read as probabilities.
 
 Labels are bool[n], scores float64[n] in 0..1, higher meaning more suspicious. No figure depends on the order
-of the rows: where a budget ends among equal scores, these are alerted in random order and the expected value is
-given. Inputs are taken as checked (`riskdistill.evaluation.metrics.ScoredPeriod` does so).
+of the rows: where a budget ends among equal scores, these are alerted in random order, and the expected value
+is given. Inputs are taken as checked (`riskdistill.evaluation.metrics.ScoredPeriod` does so).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def alert_probability(scores: Floats, alerts: int) -> Floats:
     alerts = min(alerts, len(scores))
     last = np.partition(scores, len(scores) - alerts)[len(scores) - alerts]
     above, tied = scores > last, scores == last
-    probability = above.astype(np.float64)
+    probability: Floats = above.astype(np.float64)
     probability[tied] = (alerts - above.sum()) / tied.sum()
     return probability
 
