@@ -1,0 +1,146 @@
+"""The drift report for people: our summary page, Evidently's page on the columns that moved, and JSON.
+
+The verdict is ours (frozen quantile bins, `monitoring.drift`). Evidently's page shows the distributions
+behind it; its own verdict may differ, because it has other tests and draws its bins over both samples.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from monitoring.drift import DriftReport, PsiDrift
+from monitoring.pages import render, write_whole
+from riskdistill.errors import EmptyInputError, MissingColumnError
+
+COLUMNS: Final = 20  # shown in the chart and by Evidently: those with the largest PSI
+ROWS: Final = 2_000  # of the window that Evidently sees: its cost grows with rows and columns
+
+_BODY: Final = """
+<h1>Drift report</h1>
+<p>Verdict: <span class="{{ 'bad' if drift.verdict == 'drift' else 'good' }}">{{ drift.verdict }}</span>
+   <span class="soft">— {{ drift.recommendation }}.</span></p>
+<section class="figures">
+  <div>transactions in the window<b>{{ "{:,}".format(drift.rows) }}</b></div>
+  <div>in the reference<b>{{ "{:,}".format(drift.reference_rows) }}</b></div>
+  <div>alarms<b>{{ drift.drifting | length }} of {{ columns | length + drift.rates | length }}</b></div>
+  <div>chance of any false alarm<b>{{ "{:.1%}".format(drift.policy.alpha) }}</b></div>
+</section>
+<section>
+  <h2>Largest shifts</h2>
+  {{ chart }}
+  <p class="soft">PSI over the bundle's frozen quantile bins. Red: significant after Holm's correction and at
+  least {{ drift.policy.material_psi }}. The grey tick is what sampling noise alone would give.
+  <a href="evidently.html">Distributions of these columns (Evidently)</a></p>
+</section>
+{% if drift.rates %}
+<section>
+  <h2>Rates and volume</h2>
+  <table><tr><th>rate<th class="n">window<th class="n">reference<th class="n">p<th></tr>
+  {% for rate in drift.rates %}
+  <tr><td>{{ rate.name }}<td class="n">{{ "{:,.4g}".format(rate.actual) }}
+      <td class="n">{{ "{:,.4g}".format(rate.expected) }}<td class="n">{{ "{:.2g}".format(rate.p_value) }}
+      <td>{% if rate.alarm %}<span class="bad">alarm</span>{% endif %}</tr>
+  {% endfor %}
+  </table>
+</section>
+{% endif %}
+<section>
+  <h2>All columns</h2>
+  <table><tr><th>column<th class="n">PSI<th class="n">by noise<th class="n">p<th class="n">missing
+      <th class="n">missing in reference<th></tr>
+  {% for column in columns %}
+  <tr><td><code>{{ column.name }}</code><td class="n">{{ "{:.3f}".format(column.psi) }}
+      <td class="n">{{ "{:.3f}".format(column.expected_psi) }}
+      <td class="n">{{ "{:.2g}".format(column.p_value) }}
+      <td class="n">{{ "{:.1%}".format(column.missing) }}
+      <td class="n">{{ "{:.1%}".format(column.expected_missing) }}
+      <td>{% if column.alarm %}<span class="bad">alarm</span>{% endif %}</tr>
+  {% endfor %}
+  </table>
+</section>
+"""
+
+
+def write_drift_report(
+    folder: Path, drift: DriftReport, reference_sample: pd.DataFrame, current: pd.DataFrame
+) -> Path:
+    """Write `drift.json`, `drift.html` and `evidently.html` into `folder`; returns the path of `drift.html`.
+
+    Args:
+        folder: made if missing; each file appears whole or not at all.
+        drift: the measured drift.
+        reference_sample: the bundle's sample (`monitoring.profile.draw_sample`).
+        current: rows of the window, with the same columns.
+
+    Raises:
+        MissingColumnError: a column that drift was measured on is not in one of the tables.
+        EmptyInputError: one of the tables has no rows.
+    """
+    columns = sorted((*drift.features, drift.score), key=lambda column: -column.psi)
+    names = [column.name for column in columns]
+    for title, frame in (("reference sample", reference_sample), ("current window", current)):
+        if absent := sorted(set(names) - set(frame.columns)):
+            raise MissingColumnError(
+                f"lacks {', '.join(absent)}", where=title, mend="pass every feature and score"
+            )
+        if frame.empty:
+            raise EmptyInputError("has no rows", where=title)
+    write_whole(folder / "drift.json", drift.model_dump_json(indent=2))
+    page = render(
+        _BODY, title="Drift report", drift=drift, columns=columns, chart=_chart(drift, columns[:COLUMNS])
+    )
+    write_whole(folder / "evidently.html", _evidently(reference_sample, current, names))
+    return write_whole(folder / "drift.html", page)
+
+
+def _chart(drift: DriftReport, columns: list[PsiDrift]) -> Markup:
+    """Horizontal bars of PSI, the largest on top, as inline SVG."""
+    figure = Figure(figsize=(9, 0.6 + 0.28 * len(columns)), layout="constrained")
+    axes = figure.subplots()
+    places = np.arange(len(columns))
+    axes.barh(places, [c.psi for c in columns], color=["#b3261e" if c.alarm else "#7f9bbd" for c in columns])
+    axes.scatter([c.expected_psi for c in columns], places, marker="|", color="#444b55", s=70, linewidths=1.2)
+    axes.axvline(drift.policy.material_psi, color="#5b6675", linewidth=1, linestyle="--")
+    axes.set_yticks(places, [c.name for c in columns], parse_math=False)
+    axes.invert_yaxis()
+    axes.set_xlabel("PSI")
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    text = io.StringIO()
+    with rc_context({"svg.hashsalt": "drift", "svg.fonttype": "none"}):  # reproducible; text stays text
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return Markup(text.getvalue()[text.getvalue().index("<svg") :])  # matplotlib has escaped the names
+
+
+def _evidently(reference: pd.DataFrame, current: pd.DataFrame, names: list[str]) -> str:
+    """Evidently's drift page for the first of `names` that hold values in both tables."""
+    reference, current = (
+        frame[names].replace([np.inf, -np.inf], np.nan).sample(min(len(frame), ROWS), random_state=0)
+        for frame in (reference, current)
+    )
+    shown = [name for name in names if reference[name].notna().any() and current[name].notna().any()][
+        :COLUMNS
+    ]
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    with warnings.catch_warnings():
+        # Evidently and what it imports call deprecated parts of NumPy and Litestar.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from evidently import DataDefinition, Dataset, Report  # takes seconds: only where needed
+        from evidently.presets import DataDriftPreset
+
+        definition = DataDefinition(numerical_columns=shown)
+        samples = [
+            Dataset.from_pandas(frame[shown], data_definition=definition) for frame in (current, reference)
+        ]
+        html: str = Report([DataDriftPreset()]).run(*samples).get_html_str(as_iframe=False)
+    return html
