@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,7 @@ from riskdistill.simulator.payments import ORDINARY, Payments
 from riskdistill.simulator.population import COUNTRIES, RATE, Population, populate
 
 HABITS: Final = households.HABITS + firms.HABITS
+Column = Any  # an Arrow array
 SECONDS_A_DAY: Final = 86_400
 SHORTEST_INQUIRY: Final = 2.0  # days from a payment, or a scheme's last one, to a label
 
@@ -117,9 +118,9 @@ def _transactions(
     columns = [
         _ids(len(payments)),
         _timestamps(payments.time, start),
-        pa.array(population.name).take(pa.array(payer)),
+        pa.array(population.name[payer]),
         _named(population.bank_names, population.bank[payer]),
-        pa.array(population.name).take(pa.array(payee)),
+        pa.array(population.name[payee]),
         _named(population.bank_names, population.bank[payee]),
         pa.array(paid),
         _named(CURRENCY_CODES, paid_in),
@@ -143,26 +144,27 @@ def _labels(
     closed = last + SHORTEST_INQUIRY + rng.gamma(2.0, 3.0, schemes)
     known = payments.time + SHORTEST_INQUIRY + rng.gamma(2.0, 3.0, len(payments))
     known[laundering] = closed[payments.scheme[laundering]]
-    scheme = pa.array(np.where(laundering, payments.scheme, 0), mask=~laundering)
+    scheme = np.where(laundering, payments.scheme, schemes)
+    names = np.array([*(f"S{i:06d}" for i in range(schemes)), ""])
     columns = [
         _ids(len(payments)),
         pa.array(laundering),
-        _named((*typologies, NORMAL), np.where(laundering, payments.scheme, schemes)),
-        pa.array([f"S{i:06d}" for i in range(schemes)], pa.string()).take(scheme),
+        _named((*typologies, NORMAL), scheme),
+        pa.array(names[scheme], pa.string(), mask=~laundering),
         _timestamps(known, start),
     ]
     return pa.Table.from_arrays(columns, schema=LABELS)
 
 
-def _ids(n: int) -> pa.Array:
+def _ids(n: int) -> Column:
     return pa.array([f"T{i:010d}" for i in range(n)], pa.string())
 
 
-def _timestamps(time: Floats, start: datetime) -> pa.Array:
+def _timestamps(time: Floats, start: datetime) -> Column:
     """Days since `start` as canonical timestamps in whole seconds."""
     seconds = np.floor(time * SECONDS_A_DAY).astype(np.int64) + int(start.timestamp())
     return pa.array(seconds * 1_000_000, pa.int64()).cast(TIMESTAMP)
 
 
-def _named(names: tuple[str, ...] | list[str], codes: Ints) -> pa.Array:
-    return pa.array(names, pa.string()).take(pa.array(codes))
+def _named(names: tuple[str, ...] | list[str], codes: Ints) -> Column:
+    return pa.array(np.array(names)[codes], pa.string())
