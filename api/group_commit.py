@@ -1,0 +1,87 @@
+"""Makes decisions durable without blocking the event loop: one fsync for all that wait at that moment.
+
+While a commit is under way, later decisions gather and go together in the next. A commit that fails fails its
+requests, but its decisions are kept, in order, and written first once the log is back, because account state
+has seen their transactions: state and log never part. Until then new transactions are refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from riskdistill.errors import UnavailableError
+from riskdistill.storage.decisions import Decision, DecisionLog
+
+_logger = logging.getLogger(__name__)
+_MEND = "send the request again in a moment"
+
+
+class GroupCommit:
+    """Writes to `log` from one thread of its own, from `start` to `close`."""
+
+    def __init__(self, log: DecisionLog, retry_seconds: float = 1.0) -> None:
+        self._log, self._retry_seconds = log, retry_seconds
+        self._waiting: list[tuple[Decision, asyncio.Future[None]]] = []
+        self._unstored: list[Decision] = []  # of commits that failed
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._task: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="decision-log")
+
+    def check(self) -> None:
+        """Raises UnavailableError while the log cannot be written."""
+        if self._unstored:
+            raise UnavailableError("the decision log cannot be written now", mend=_MEND)
+
+    async def store(self, decision: Decision) -> None:
+        """Returns when `decision` is durable.
+
+        Raises:
+            UnavailableError: it could not be written now.
+        """
+        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((decision, stored))
+        self._wake.set()
+        await stored
+
+    def start(self) -> None:
+        """Begins to commit what waits, and to try failed commits again."""
+        self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """Commits what is left and ends the thread."""
+        self._closing = True
+        self._wake.set()
+        if self._task is not None:
+            await self._task
+        if self._unstored:
+            _logger.error("%d decisions were never stored, nor answered", len(self._unstored))
+        self._thread.shutdown()
+
+    async def _run(self) -> None:
+        while not self._closing:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), self._retry_seconds if self._unstored else None)
+            await self._commit()
+
+    async def _commit(self) -> None:
+        self._wake.clear()
+        group, self._waiting = self._waiting, []
+        batch = [*self._unstored, *(decision for decision, _ in group)]
+        failed = False
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._log.append, batch)
+            self._unstored = []
+        except Exception as error:
+            _logger.error("the decision log cannot be written: %s", error)
+            failed, self._unstored = True, batch
+        for _, stored in group:
+            if stored.done():  # its request was cancelled
+                continue
+            if failed:
+                stored.set_exception(UnavailableError("the decision log could not be written", mend=_MEND))
+            else:
+                stored.set_result(None)

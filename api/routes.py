@@ -1,0 +1,86 @@
+"""The routes: thin, from HTTP to the service and back. All of `/v1` needs an API key."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Depends, Path, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from api.auth import require_key
+from api.problems import documented, problem
+from api.schemas import TRANSACTION_EXAMPLE, Alive, Answer, Batch, BatchAnswer, BatchItem, Ready
+from api.service import Service
+from riskdistill.data.transaction import Transaction
+from riskdistill.errors import ConflictError, NotFoundError
+from riskdistill.storage.decisions import Decision
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+Serving = Annotated[Service, Depends(_service)]
+operation = APIRouter(tags=["operation"])
+v1 = APIRouter(prefix="/v1", dependencies=[Depends(require_key)], responses=documented(401, 422, 500, 503))
+
+
+@v1.post("/score", tags=["scoring"], summary="Decide on one transaction")
+async def score(
+    transaction: Annotated[Transaction, Body(examples=[TRANSACTION_EXAMPLE])], service: Serving
+) -> Answer:
+    """The same transaction sent again gets the stored decision; the same id with another body is refused."""
+    (outcome,) = await service.parts.scorer.decide([transaction])
+    if isinstance(outcome, ConflictError):
+        raise outcome
+    return Answer.of(outcome)
+
+
+@v1.post("/score/batch", tags=["scoring"], summary="Decide on up to 256 transactions")
+async def score_batch(batch: Batch, request: Request, service: Serving) -> BatchAnswer:
+    """A body that does not validate is refused as a whole; a conflict concerns its own item only."""
+    outcomes = await service.parts.scorer.decide(batch.transactions)
+    results = [
+        BatchItem(tx_id=transaction.tx_id, problem=problem(outcome, request.url.path))
+        if isinstance(outcome, ConflictError)
+        else BatchItem(tx_id=transaction.tx_id, decision=Answer.of(outcome))
+        for transaction, outcome in zip(batch.transactions, outcomes, strict=True)
+    ]
+    return BatchAnswer(results=results)
+
+
+@v1.get(
+    "/decisions/{decision_id}",
+    tags=["decisions"],
+    summary="The stored record of a decision",
+    responses=documented(404),
+)
+async def decision(
+    decision_id: Annotated[str, Path(max_length=64, examples=["3f0c9a52-6a55-4d4e-9d0a-0d7f5b3f7c11"])],
+    service: Serving,
+) -> Decision:
+    """Account ids in it are pseudonyms."""
+    found = await asyncio.to_thread(service.parts.log.get, decision_id)
+    if found is None:
+        raise NotFoundError("no decision has this id", mend="use the decision_id of a scoring answer")
+    return found
+
+
+@operation.get("/livez", summary="Whether the process answers")
+async def livez() -> Alive:
+    """Says nothing of readiness: restart the process only if this fails."""
+    return Alive()
+
+
+@operation.get("/readyz", summary="Whether transactions can be scored", responses=documented(503))
+async def readyz(service: Serving) -> Ready:
+    """503 until bundle and account state are up, and while the decision log cannot be written."""
+    return service.ready()
+
+
+@operation.get("/metrics", summary="Prometheus metrics", response_class=Response)
+async def metrics(service: Serving) -> Response:
+    """Text format; see `api.metrics`."""
+    return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)

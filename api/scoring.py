@@ -1,0 +1,199 @@
+"""The path of a transaction, from top to bottom.
+
+    known already?   the same id with the same body gets the stored decision; with another body, a conflict
+    pseudonymise     the engine and the log see no account id
+    observe          features from what came strictly before, then the state moves on; the student's score
+    route            the teacher decides on high or uncertain scores, if it answers in time
+    band and action  by the deciding bundle's thresholds
+    reasons          for what is not allowed to pass silently
+    store            the reply waits until the decision is durable
+
+Observing has no `await` in it, so transactions pass the engine one after another, in the order in which they
+came; that order is stored (`Decision.observed`). Waiting for the teacher or the disk holds nobody else up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import NamedTuple
+
+from riskdistill.bundle import Bundle, Scored, Thresholds
+from riskdistill.explain import reasons
+
+from api.bypass import TeacherBypass, Verdict
+from api.group_commit import GroupCommit
+from api.metrics import Metrics
+from api.pseudonyms import Pseudonyms
+from api.serving_bundle import ServingBundle, Warm
+from riskdistill.data.transaction import Transaction
+from riskdistill.errors import ConflictError, UnavailableError
+from riskdistill.features.encoded import Encoded
+from riskdistill.features.engine import FeatureEngine
+from riskdistill.storage.chain import canonical_json
+from riskdistill.storage.decisions import Action, Band, Decision, DecisionLog, Shadow, StatedReason
+
+_logger = logging.getLogger(__name__)
+_ACTION_OF: dict[Band, Action] = {"low": "allow", "medium": "review", "high": "hold"}
+
+
+class Seen(NamedTuple):
+    """A transaction as it looked when account state saw it."""
+
+    place: int
+    encoded: Encoded
+    student: Scored
+    warm: Warm
+
+
+class Scorer:
+    """Decides on transactions. One per process, on one event loop: it owns the account state.
+
+    Args:
+        bundles: what scores.
+        engine: account state, rebuilt from history and log.
+        next_place: the place of the next transaction in the order of observation.
+        log, commit: where decisions are found and stored.
+        bypass: the way to the teacher.
+        pseudonyms, metrics: as their names say.
+    """
+
+    def __init__(
+        self,
+        bundles: ServingBundle,
+        engine: FeatureEngine,
+        next_place: int,
+        log: DecisionLog,
+        commit: GroupCommit,
+        bypass: TeacherBypass,
+        pseudonyms: Pseudonyms,
+        metrics: Metrics,
+    ) -> None:
+        self._bundles, self._engine, self._next_place = bundles, engine, next_place
+        self._log, self._commit, self._bypass = log, commit, bypass
+        self._pseudonyms, self._metrics = pseudonyms, metrics
+        self._under_way: dict[str, asyncio.Task[Decision]] = {}
+
+    async def decide(self, transactions: Sequence[Transaction]) -> list[Decision | ConflictError]:
+        """One durable decision for each transaction, in order; a conflict in the place of a refused one.
+
+        Raises:
+            UnavailableError: the log cannot be written now. Some may be stored: sending all again is safe.
+        """
+        arrived = perf_counter()
+        hidden = [self._pseudonyms.transaction(transaction) for transaction in transactions]
+        ids = [transaction.tx_id for transaction in hidden]
+        stored = asyncio.create_task(asyncio.to_thread(self._log.by_txs, ids))
+        tasks = [self._under_way.get(tx.tx_id) or self._begin(tx, stored, arrived) for tx in hidden]
+        # shielded: what was begun is stored even if the caller goes away
+        outcomes = await asyncio.gather(*map(asyncio.shield, tasks), return_exceptions=True)
+        await asyncio.wait([stored])
+        return [_same_body(tx, outcome) for tx, outcome in zip(hidden, outcomes, strict=True)]
+
+    async def drain(self) -> None:
+        """Returns when nothing is under way any more."""
+        await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+
+    def _begin(
+        self, transaction: Transaction, stored: asyncio.Task[dict[str, Decision]], arrived: float
+    ) -> asyncio.Task[Decision]:
+        task = asyncio.create_task(self._decide(transaction, stored, arrived))
+        self._under_way[transaction.tx_id] = task
+        task.add_done_callback(lambda _: self._under_way.pop(transaction.tx_id))
+        return task
+
+    async def _decide(
+        self, transaction: Transaction, stored: asyncio.Task[dict[str, Decision]], arrived: float
+    ) -> Decision:
+        known = (await stored).get(transaction.tx_id)
+        if known is not None:
+            return known
+        self._commit.check()  # before the state is touched
+        seen = self._observe(transaction)
+        bundle = seen.warm.bundle
+        verdict = await self._bypass.settle(bundle, seen.encoded, seen.student)
+        band = band_of(verdict.score, bundle.thresholds)
+        alert = band != "low"
+        decision = Decision(
+            decision_id=str(uuid.uuid4()),
+            tx_id=transaction.tx_id,
+            transaction=transaction,
+            request_hash=request_hash(transaction),
+            decided_at=datetime.now(UTC),
+            observed=seen.place,
+            score=verdict.score,
+            student_score=float(seen.student.score[0]),
+            teacher_score=verdict.score if verdict.route == "teacher" else None,
+            band=band,
+            action=_ACTION_OF[band],
+            route=verdict.route,
+            route_reason=verdict.reason,
+            reasons=await _reasons(bundle, seen.encoded) if alert else (),
+            typology=_typology(bundle, verdict) if alert else None,
+            bundle_version=bundle.version,
+            latency_ms=(perf_counter() - arrived) * 1e3,
+            shadow=_shadow(seen),
+        )
+        await self._commit.store(decision)
+        self._metrics.decided(decision)
+        return decision
+
+    def _observe(self, transaction: Transaction) -> Seen:
+        """Moves account state on; must stay free of `await` (see the module's docstring)."""
+        warm = self._bundles.warm
+        if warm is None:
+            raise UnavailableError("no bundle is warm yet", mend="wait until /readyz answers 200")
+        encoded = self._engine.observe(transaction)
+        place, self._next_place = self._next_place, self._next_place + 1
+        return Seen(place, encoded, warm.bundle.student.score(encoded), warm)
+
+
+def band_of(score: float, thresholds: Thresholds) -> Band:
+    """The band of a calibrated score: low < review <= medium < hold <= high."""
+    if score < thresholds.review:
+        return "low"
+    return "medium" if score < thresholds.hold else "high"
+
+
+def request_hash(transaction: Transaction) -> str:
+    """SHA-256 hex digest that tells two bodies apart; of the pseudonymised form, so it gives nothing away."""
+    return hashlib.sha256(canonical_json(transaction.model_dump(mode="json")).encode()).hexdigest()
+
+
+def _same_body(transaction: Transaction, outcome: Decision | BaseException) -> Decision | ConflictError:
+    if isinstance(outcome, BaseException):
+        raise outcome
+    if outcome.request_hash == request_hash(transaction):
+        return outcome
+    return ConflictError(
+        f"transaction {transaction.tx_id} was decided with another body",
+        where=f"decision {outcome.decision_id}",
+        mend="send the same body again, or give the new transaction an id of its own",
+    )
+
+
+async def _reasons(bundle: Bundle, encoded: Encoded) -> tuple[StatedReason, ...]:
+    try:
+        found = await asyncio.to_thread(reasons, bundle, encoded)
+    except Exception:  # an explanation is an optional part: the decision stands without it
+        _logger.exception("bundle %s could not give reasons", bundle.version)
+        return ()
+    return tuple(StatedReason(code=one.code, text=one.text, effect=one.effect) for one in found)
+
+
+def _typology(bundle: Bundle, verdict: Verdict) -> str | None:
+    return bundle.typologies[int(verdict.scored.typology[0].argmax())] if bundle.typologies else None
+
+
+def _shadow(seen: Seen) -> Shadow | None:
+    previous = seen.warm.previous
+    if previous is None:
+        return None
+    score = float(previous.student.score(seen.encoded).score[0])
+    action = _ACTION_OF[band_of(score, previous.thresholds)]
+    return Shadow(bundle_version=previous.version, score=score, action=action)

@@ -1,0 +1,175 @@
+"""Which bundle serves, and which is kept warm beside it; follows the release log without failing a request.
+
+A bundle is loaded, verified and warmed up in a thread before it takes over in one assignment; a request keeps
+the bundles that it started with. A release that is damaged or incompatible is refused once: the bundle in
+service stays, and `/readyz` and a metric tell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol
+
+from riskdistill.bundle import Bundle
+from riskdistill.explain import reasons
+
+from api.metrics import Metrics
+from riskdistill.data.transaction import Transaction
+from riskdistill.errors import BundleDamagedError, BundleError, BundleIncompatibleError
+
+_logger = logging.getLogger(__name__)
+_ANY: Final = Transaction(
+    tx_id="warm-up",
+    timestamp=datetime(2026, 1, 1, tzinfo=UTC),
+    sender_account="a",
+    sender_bank="b",
+    receiver_account="c",
+    receiver_bank="d",
+    amount_paid=1.0,
+    currency_paid="EUR",
+    amount_received=1.0,
+    currency_received="EUR",
+    payment_format="wire",
+)
+
+
+class Released(Protocol):
+    """The parts of a release that serving needs (`riskdistill.storage.releases.Release`)."""
+
+    @property
+    def release_id(self) -> str: ...
+    @property
+    def bundle_path(self) -> str: ...
+    @property
+    def bundle_version(self) -> str: ...
+
+
+class Releases(Protocol):
+    """Where releases are read from (`riskdistill.storage.releases.ReleaseLog`)."""
+
+    def champion(self) -> Released | None: ...
+    def previous(self) -> Released | None: ...
+
+
+class Warm(NamedTuple):
+    """Bundles ready to score: the one that decides, and the one before it that shadows."""
+
+    bundle: Bundle
+    previous: Bundle | None
+    release_id: str | None
+
+
+class Refused(NamedTuple):
+    """A release that was not taken, and why."""
+
+    release_id: str
+    reason: str
+
+
+class ServingBundle:
+    """Holds the warm bundles. `warm` is None until the first is ready.
+
+    Args:
+        source: the directory of the one bundle to serve, or the releases to follow.
+        metrics: told of swaps and refusals.
+    """
+
+    def __init__(self, source: Path | Releases, metrics: Metrics) -> None:
+        self.warm: Warm | None = None
+        self.refused: Refused | None = None
+        self._source, self._metrics = source, metrics
+
+    async def follow(self) -> None:
+        """Takes over what should be served now, if it is not served already.
+
+        Raises:
+            BundleError: the one fixed bundle cannot be served. A refused release raises nothing.
+        """
+        if isinstance(self._source, Path):
+            if self.warm is None:
+                self._swap(Warm(await asyncio.to_thread(_load, self._source), None, None))
+            return
+        champion = await asyncio.to_thread(self._source.champion)
+        seen = {self.warm and self.warm.release_id, self.refused and self.refused.release_id}
+        if champion is None or champion.release_id in seen:
+            return
+        previous = await self._previous(self._source)
+        try:
+            bundle = await self._resolve(champion)
+        except BundleError as error:
+            self._refuse(champion, error)
+            if self.warm is None and previous is not None:  # after a restart: the last one that is whole
+                self._swap(Warm(previous, None, None))
+            return
+        self.refused = None
+        self._swap(Warm(bundle, previous, champion.release_id))
+
+    async def first(self, seconds: float) -> Warm:
+        """Waits for the first bundle to be warm, looking every so many `seconds`."""
+        await self.follow()
+        while self.warm is None:
+            await asyncio.sleep(seconds)
+            await self.follow()
+        return self.warm
+
+    async def run(self, seconds: float) -> None:
+        """Follows for ever, looking every so many `seconds`; a release log that is away is asked again."""
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await self.follow()
+            except Exception:
+                _logger.exception("the release log cannot be followed now")
+
+    async def _previous(self, releases: Releases) -> Bundle | None:
+        release = await asyncio.to_thread(releases.previous)
+        if release is None:
+            return None
+        try:
+            return await self._resolve(release)
+        except BundleError as error:
+            _logger.warning("the previous bundle is not kept warm: %s", error)
+            return None
+
+    async def _resolve(self, release: Released) -> Bundle:
+        for kept in (self.warm.bundle, self.warm.previous) if self.warm is not None else ():
+            if kept is not None and kept.version == release.bundle_version:
+                return kept
+        bundle = await asyncio.to_thread(_load, Path(release.bundle_path))
+        if bundle.version != release.bundle_version:
+            raise BundleDamagedError(
+                f"version {bundle.version} is not the released {release.bundle_version}",
+                where=release.bundle_path,
+                mend="register the bundle that is there as a new release",
+            )
+        if self.warm is not None and bundle.spec.fingerprint != self.warm.bundle.spec.fingerprint:
+            raise BundleIncompatibleError(
+                "it needs other features than the account state holds",
+                where=release.bundle_path,
+                mend="restart the service: it rebuilds the state from the log",
+            )
+        return bundle
+
+    def _refuse(self, release: Released, error: BundleError) -> None:
+        self.refused = Refused(release.release_id, str(error))
+        self._metrics.refused.inc()
+        _logger.error("release %s is refused: %s", release.release_id, error)
+
+    def _swap(self, warm: Warm) -> None:
+        self.warm = warm
+        self._metrics.serving(warm.bundle.version, warm.previous.version if warm.previous else None)
+        _logger.info("bundle %s decides now", warm.bundle.version)
+
+
+def _load(path: Path) -> Bundle:
+    """A verified bundle that has scored once, so that no request pays for first-time work."""
+    bundle = Bundle.load(path)
+    encoded = bundle.engine().observe(_ANY)
+    bundle.student.score(encoded)
+    if bundle.teacher is not None:
+        bundle.teacher.score(encoded)
+    reasons(bundle, encoded)
+    return bundle

@@ -1,0 +1,187 @@
+"""A tiny bundle and engine with the interface of the real ones, and a client for the application around them.
+
+The fake student's score is plain: `amount_paid / 1000`, plus 0.01 for each earlier transaction of the sender, so
+that a test chooses the score by the amount and sees account state in it. A bundle is a folder with one file,
+`fake.json`; its keys are `FakeBundle.load`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import numpy as np
+import pyarrow as pa
+from fastapi import FastAPI
+
+from api.settings import ApiSettings
+from riskdistill.data.transaction import Transaction, transactions_from
+from riskdistill.errors import BundleDamagedError
+from riskdistill.features.encoded import Encoded
+
+KEY = "a-key-for-the-tests"
+TYPOLOGIES = ("cycle", "fan_in")
+THRESHOLDS = SimpleNamespace(review=0.5, hold=0.8, uncertain_low=0.4, uncertain_high=0.6, high_risk=0.9)
+
+
+class FakeEngine:
+    """Knows how often each account sent; the same transaction counts once."""
+
+    def __init__(self) -> None:
+        self._sent: Counter[tuple[str, str]] = Counter()
+        self._known: set[str] = set()
+
+    def observe(self, transaction: Transaction) -> Encoded:
+        sender = transaction.sender_bank, transaction.sender_account
+        context = np.array([[transaction.amount_paid, self._sent[sender]]], np.float32)
+        if transaction.tx_id not in self._known:
+            self._known.add(transaction.tx_id)
+            self._sent[sender] += 1
+        return Encoded(context, np.zeros((1, 2, 1), np.float32))
+
+    def replay(self, table: pa.Table, *, tokens: bool = True) -> Encoded:
+        return Encoded.concat([self.observe(transaction) for transaction in transactions_from(table)])
+
+
+class FakeModel:
+    """Scores by the plain rule, plus `shift`."""
+
+    def __init__(self, shift: float = 0.0) -> None:
+        self._shift = shift
+
+    def score(self, encoded: Encoded) -> Any:
+        amount, sent = encoded.context[:, 0].astype(float), encoded.context[:, 1].astype(float)
+        score = np.clip(amount / 1000 + 0.01 * sent + self._shift, 0, 1)
+        typology = np.stack([score * 0.1, score], axis=1).astype(np.float32)
+        return SimpleNamespace(score=score, logit=score, typology=typology)
+
+
+class LateTeacher(FakeModel):
+    """Answers its warm-up, and then only when `may_answer` is set."""
+
+    may_answer = threading.Event()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_warm = False
+
+    def score(self, encoded: Encoded) -> Any:
+        if self._is_warm:
+            self.may_answer.wait(timeout=20)
+        self._is_warm = True
+        return super().score(encoded)
+
+
+class FailingTeacher(FakeModel):
+    """Answers its warm-up and fails from then on, or gives no number."""
+
+    def __init__(self, gives_nan: bool) -> None:
+        super().__init__()
+        self._is_warm, self._gives_nan = False, gives_nan
+
+    def score(self, encoded: Encoded) -> Any:
+        if not self._is_warm:
+            self._is_warm = True
+            return super().score(encoded)
+        if self._gives_nan:
+            return SimpleNamespace(score=np.array([np.nan]), typology=np.zeros((1, 2), np.float32))
+        raise RuntimeError("the teacher lost its weights")
+
+
+TEACHERS: dict[str, Any] = {
+    "ok": lambda: FakeModel(0.05),
+    "late": LateTeacher,
+    "failing": lambda: FailingTeacher(gives_nan=False),
+    "nan": lambda: FailingTeacher(gives_nan=True),
+    "none": lambda: None,
+}
+
+
+class FakeBundle:
+    """See the module's docstring."""
+
+    typologies = TYPOLOGIES
+    thresholds = THRESHOLDS
+
+    def __init__(self, version: str, teacher: str, shift: float, fingerprint: str) -> None:
+        self.version, self.spec = version, SimpleNamespace(fingerprint=fingerprint)
+        self.student, self.teacher = FakeModel(shift), TEACHERS[teacher]()
+
+    @classmethod
+    def load(cls, path: Path) -> FakeBundle:
+        try:
+            fields = json.loads((path / "fake.json").read_text())
+        except (OSError, ValueError) as error:
+            raise BundleDamagedError("a file is damaged", where=str(path), mend="copy it again") from error
+        return cls(**fields)
+
+    def engine(self) -> FakeEngine:
+        return FakeEngine()
+
+
+def fake_reasons(_bundle: FakeBundle, encoded: Encoded, limit: int = 3) -> list[SimpleNamespace]:
+    amount = float(encoded.context[0, 0])
+    return [SimpleNamespace(code="amount", text=f"amount of {amount:.0f}", effect=amount / 1000)][:limit]
+
+
+def write_bundle(
+    folder: Path, version: str = "a" * 16, *, teacher: str = "ok", shift: float = 0.0, fingerprint: str = "f1"
+) -> Path:
+    folder.mkdir()
+    fields = {"version": version, "teacher": teacher, "shift": shift, "fingerprint": fingerprint}
+    (folder / "fake.json").write_text(json.dumps(fields))
+    return folder
+
+
+def body(tx_id: str = "tx-1", amount: float = 100.0, **changes: Any) -> dict[str, Any]:
+    """A canonical transaction as JSON; `amount` chooses the score."""
+    fields = {
+        "tx_id": tx_id,
+        "timestamp": "2026-03-01T09:30:00Z",
+        "sender_account": "DE-sender",
+        "sender_bank": "BANK1",
+        "receiver_account": "FR-receiver",
+        "receiver_bank": "BANK2",
+        "amount_paid": amount,
+        "currency_paid": "EUR",
+        "amount_received": amount,
+        "currency_received": "EUR",
+        "payment_format": "wire",
+    }
+    return fields | changes
+
+
+def settings_for(state_dir: Path, **changes: Any) -> ApiSettings:
+    fields: dict[str, Any] = {"state_dir": state_dir, "api_keys": KEY, "pseudonym_key": "0123456789abcdef"}
+    return ApiSettings(**(fields | changes))
+
+
+@asynccontextmanager
+async def running(app: FastAPI, *, wait: bool = True) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of `app` while its service runs; with `wait`, once it is ready."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    headers = {"X-API-Key": KEY}
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://service", headers=headers) as client,
+    ):
+        if wait:
+            await ready(client)
+        yield client
+
+
+async def ready(client: httpx.AsyncClient, *, status: int = 200) -> dict[str, Any]:
+    """What `/readyz` says as soon as it answers with `status`."""
+    async with asyncio.timeout(20):
+        while (answer := await client.get("/readyz")).status_code != status:
+            await asyncio.sleep(0)
+    said: dict[str, Any] = answer.json()
+    return said
