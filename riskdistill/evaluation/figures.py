@@ -67,6 +67,7 @@ _STYLE: Final[dict[Any, Any]] = {
     "legend.frameon": False,
     "legend.handlelength": 2.8,
 }
+_PERCENT: Final = FuncFormatter(lambda value, _: f"{100 * value:g} %")
 _POINTS: Final = 400  # per curve: more cannot be seen
 
 
@@ -118,7 +119,6 @@ def precision_recall(axes: Any, test: ScoredPeriod) -> None:
             linewidth=1.8,
         )
     axes.axhline(float(test.labels.mean()), color=_INK, linewidth=0.8, linestyle=":")
-    axes.text(1, float(test.labels.mean()) + 0.01, "at random", ha="right", va="bottom", fontsize=8)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
     _percent(axes.xaxis)
     _percent(axes.yaxis)
@@ -147,7 +147,7 @@ def recall_by_budget(axes: Any, test: ScoredPeriod, budgets: Sequence[float]) ->
     )
     _percent(axes.yaxis)
     _decades(axes.xaxis, shares[0])
-    axes.legend(loc="lower right", title="dotted: the best possible", title_fontsize=8, fontsize=9)
+    axes.legend(loc="best")
 
 
 @_chart("reliability")
@@ -177,36 +177,32 @@ def reliability(axes: Any, test: ScoredPeriod, bins: int = 10) -> None:
     axes.set(xlabel="score (predicted frequency)", ylabel="observed frequency")
     _decades(axes.xaxis, foot)
     _decades(axes.yaxis, foot)
-    axes.legend(loc="upper left", fontsize=9)
+    axes.legend(loc="upper left")
 
 
 @_chart("scores")
 def score_distribution(axes: Any, test: ScoredPeriod, budgets: Sequence[float]) -> None:
     """The student's scores for normal and for laundering transactions, with the cut of each alert budget."""
-    scores, foot = test.scores[STUDENT], 1e-5
-    edges = np.geomspace(foot, 1, 41)
+    scores = _log_odds(test.scores[STUDENT])  # spreads what lies near 0 and near 1
+    ticks = np.array([1e-5, 1e-4, 1e-3, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999])
+    lowest, highest = _log_odds(ticks[[0, -1]])
+    edges = np.linspace(lowest, highest, 41)
     for chosen, label, colour, hatch in (
         (~test.labels, "normal", _NORMAL, None),
         (test.labels, "laundering", _COLOURS[STUDENT], "////"),
     ):
-        share = np.histogram(np.clip(scores[chosen], foot, 1), edges)[0] / chosen.sum()
+        share = np.histogram(scores[chosen], edges)[0] / chosen.sum()
         axes.stairs(share, edges, fill=True, color=colour, alpha=0.35)
         axes.stairs(share, edges, color=colour, linewidth=1.5, hatch=hatch, label=label)
-    cuts = [np.sort(scores)[-alerts_within(budget, len(scores))] for budget in budgets]
-    top = axes.get_ylim()[1]
-    for budget, cut in zip(budgets, cuts, strict=True):
-        axes.axvline(max(cut, foot), color=_INK, linewidth=0.8, linestyle="--")
-        axes.text(max(cut, foot), top, f"{100 * budget:g} %", fontsize=8, rotation=90, ha="right", va="top")
-    axes.set(
-        xscale="log",
-        xlim=(foot, 1.05),
-        ylim=(0, top),
-        xlabel="student's score",
-        ylabel="share of its class",
-    )
-    _decades(axes.xaxis, foot)
+    top = 1.08 * axes.get_ylim()[1]
+    for budget in budgets:
+        cut = np.sort(scores)[-alerts_within(budget, len(scores))]
+        axes.axvline(cut, color=_INK, linewidth=0.8, linestyle="--")
+        axes.text(cut, top, f"{100 * budget:g} %", fontsize=8, rotation=90, ha="right", va="top")
+    axes.set(xlim=(lowest, highest), ylim=(0, top), xlabel="student's score", ylabel="share of its class")
+    axes.set_xticks(_log_odds(ticks), [f"{100 * tick:g} %" for tick in ticks], fontsize=8)
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    _percent(axes.yaxis, keep_ticks=True)
+    axes.yaxis.set_major_formatter(_PERCENT)
     axes.legend(loc="best")
 
 
@@ -215,7 +211,7 @@ def recall_per_typology(axes: Any, report: MetricsReport) -> None:
     """Bars of recall for each typology, the commonest on top, at the report's typology budget."""
     names = sorted(report.typology_counts, key=lambda name: (report.typology_counts[name], name))
     models = [model for model in _ordered(report.models) if model != SCRATCH]
-    axes.figure.set_size_inches(8, 1.3 + 0.62 * len(names))
+    axes.figure.set_size_inches(11, 1.2 + 0.6 * len(names))
     places = np.arange(len(names))
     for rank, model in enumerate(reversed(models)):
         values = [report.models[model].recall_by_typology[name] for name in names]
@@ -270,16 +266,21 @@ def _reliability(labels: Labels, scores: Floats, bins: int) -> tuple[Floats, Flo
     return np.maximum(predicted, 1e-6), middle - half, observed, middle + half
 
 
-def _percent(axis: Any, *, keep_ticks: bool = False) -> None:
-    if not keep_ticks:
-        axis.set_major_locator(FixedLocator([0, 0.2, 0.4, 0.6, 0.8, 1]))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+def _log_odds(scores: Floats) -> Floats:
+    """log(p / (1 - p)), held between the scores 0.001 % and 99.9 %."""
+    held = np.clip(scores, 1e-5, 0.999)
+    odds: Floats = np.log(held / (1 - held))
+    return odds
+
+
+def _percent(axis: Any) -> None:
+    axis.set_major_locator(FixedLocator([0, 0.2, 0.4, 0.6, 0.8, 1]))
+    axis.set_major_formatter(_PERCENT)
 
 
 def _decades(axis: Any, lowest: float) -> None:
     """Ticks at powers of ten, as percentages."""
-    axis.set_major_locator(
-        FixedLocator([10.0**power for power in range(int(np.ceil(np.log10(lowest) - 1e-9)), 1)])
-    )
+    powers = range(int(np.ceil(np.log10(lowest) - 1e-9)), 1)
+    axis.set_major_locator(FixedLocator([10.0**power for power in powers]))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+    axis.set_major_formatter(_PERCENT)

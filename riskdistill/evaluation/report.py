@@ -152,7 +152,6 @@ def _table(models: list[ModelMetrics], report: MetricsReport) -> dict[str, list[
     def recall(budget: str) -> Callable[[ModelMetrics], float]:
         return lambda model: model.recall_at_budget[budget]
 
-    percent = "{:.1%}".format
     budgets = list(models[0].recall_at_budget)
     interval = Line(
         "95 % interval",
@@ -167,10 +166,13 @@ def _table(models: list[ModelMetrics], report: MetricsReport) -> dict[str, list[
             line("F1 at validation's threshold", lambda model: model.f1),
         ],
         "At the alert budget": [
-            *(line(f"Precision, {_share(budget)} alerted", precision(budget), percent) for budget in budgets),
-            *(line(f"Recall, {_share(budget)} alerted", recall(budget), percent) for budget in budgets),
+            *(
+                line(f"Precision, {_share(budget)} alerted", precision(budget), _percent)
+                for budget in budgets
+            ),
+            *(line(f"Recall, {_share(budget)} alerted", recall(budget), _percent) for budget in budgets),
             line(
-                f"Recall at {_share(report.fpr)} false positives", lambda model: model.recall_at_fpr, percent
+                f"Recall at {_share(report.fpr)} false positives", lambda model: model.recall_at_fpr, _percent
             ),
         ],
         "Calibration and cost": [
@@ -187,13 +189,14 @@ def _charts(report: MetricsReport, test: ScoredPeriod, config: ExperimentConfig)
     return [
         Chart(
             "Precision and recall",
-            "How much of what is alerted is laundering, as more of the laundering is caught.",
+            "How much of what is alerted is laundering, as more of the laundering is caught. "
+            "Dotted: alerts at random.",
             Markup(figures.precision_recall(test)),
         ),
         Chart(
             "Recall for an alert budget",
-            "How much laundering a team catches that can review a given share of traffic. Vertical lines: "
-            f"{', '.join(_share(budget) for budget in budgets)}.",
+            "How much laundering a team catches that can review a given share of traffic. Dotted: the best "
+            f"possible. Vertical lines: {', '.join(_share(budget) for budget in budgets)}.",
             Markup(figures.recall_by_budget(test, budgets)),
         ),
         Chart(
@@ -244,6 +247,10 @@ def _caveats(report: MetricsReport) -> Iterator[str]:
         "Periods follow one another in time, and a transaction's features use only what came strictly before "
         "it. F1 thresholds and calibration were chosen on the validation period, at natural prevalence."
     )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def _share(share: float | str) -> str:
