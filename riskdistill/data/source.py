@@ -135,8 +135,12 @@ def read_rows(path: Path, required: Iterable[str], delimiter: str = ",") -> Iter
 
 @contextmanager
 def open_text(path: Path) -> Iterator[IO[str]]:
-    """The lines of a UTF-8 text file, gzipped or not, with or without a byte order mark."""
-    with path.open("rb") as raw, gzip.open(raw) if _is_gzip(path) else raw as plain:
+    """The lines of a UTF-8 text file, gzipped or not, with or without a byte order mark.
+
+    Raises:
+        UnreadableFileError: damaged, not UTF-8, or absent.
+    """
+    with _as_unreadable(path), path.open("rb") as raw, gzip.open(raw) if _is_gzip(path) else raw as plain:
         yield io.TextIOWrapper(plain, encoding="utf-8-sig", newline="")
 
 

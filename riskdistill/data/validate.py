@@ -91,15 +91,16 @@ class Draft:
 class SeenIds:
     """The ids met so far, as 64-bit hashes in sorted runs of doubling length: 8 bytes an id.
 
-    Two different ids share a hash once in 10^7 files of a million rows; the later row would then stand in
-    quarantine as a duplicate, where it can be seen.
+    Two different ids share a hash once in some 10^7 files of a million rows; the later row would then stand
+    in quarantine as a duplicate, where it can be seen.
     """
 
     _runs: list[npt.NDArray[np.uint64]] = field(default_factory=list)
 
     def repeats(self, ids: Column) -> npt.NDArray[np.bool_]:
         """bool[n]: true for an id that came before, in `ids` or in an earlier call."""
-        hashes = np.array([xxhash.xxh3_64_intdigest(one) for one in ids.to_pylist()], dtype=np.uint64)
+        spelled = ids.cast(pa.binary()).to_pylist()
+        hashes = np.array([xxhash.xxh3_64_intdigest(one) for one in spelled], dtype=np.uint64)
         fresh, first = np.unique(hashes, return_index=True)
         repeated = np.ones(len(hashes), dtype=np.bool_)
         repeated[first] = False
