@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, computed_field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, computed_field
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from riskdistill.config.schema import EvaluationConfig
@@ -49,8 +48,8 @@ class PeriodFacts(_Record):
 
     rows: int
     laundering: int
-    start: datetime
-    end: datetime
+    start: AwareDatetime
+    end: AwareDatetime
 
     @computed_field  # type: ignore[prop-decorator]
     @property
