@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 import secrets
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from api.secret_files import read_secret, write_secret
 from riskdistill.data.transaction import Transaction
@@ -55,9 +54,9 @@ class Pseudonyms:
     def table(self, transactions: pa.Table) -> pa.Table:
         """A canonical table with pseudonyms for the account ids; each distinct id is hashed once."""
         for side in ("sender_account", "receiver_account"):
-            ids = pc.dictionary_encode(transactions[side].combine_chunks())
-            names = pa.array([self.of(account) for account in ids.dictionary.to_pylist()], pa.string())
-            column = names.take(ids.indices)
+            accounts: list[Any] = transactions[side].to_pylist()
+            names = {account: self.of(account) for account in set(accounts)}
+            column = pa.array([names[account] for account in accounts], pa.string())
             place = transactions.schema.get_field_index(side)
             transactions = transactions.set_column(place, transactions.schema.field(side), column)
         return transactions

@@ -19,6 +19,7 @@ import hashlib
 import logging
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import NamedTuple
@@ -77,6 +78,7 @@ class Scorer:
         self._bundles, self._engine, self._next_place = bundles, engine, next_place
         self._log, self._commit, self._bypass = log, commit, bypass
         self._pseudonyms, self._metrics = pseudonyms, metrics
+        self._lookup = ThreadPoolExecutor(1, thread_name_prefix="idempotency")  # one: keeps order of arrival
         self._under_way: dict[str, asyncio.Task[Decision]] = {}
 
     async def decide(self, transactions: Sequence[Transaction]) -> list[Decision | ConflictError]:
@@ -88,19 +90,20 @@ class Scorer:
         arrived = perf_counter()
         hidden = [self._pseudonyms.transaction(transaction) for transaction in transactions]
         ids = [transaction.tx_id for transaction in hidden]
-        stored = asyncio.create_task(asyncio.to_thread(self._log.by_txs, ids))
+        stored = asyncio.get_running_loop().run_in_executor(self._lookup, self._log.by_txs, ids)
         tasks = [self._under_way.get(tx.tx_id) or self._begin(tx, stored, arrived) for tx in hidden]
         # shielded: what was begun is stored even if the caller goes away
         outcomes = await asyncio.gather(*map(asyncio.shield, tasks), return_exceptions=True)
         await asyncio.wait([stored])
         return [_same_body(tx, outcome) for tx, outcome in zip(hidden, outcomes, strict=True)]
 
-    async def drain(self) -> None:
+    async def close(self) -> None:
         """Returns when nothing is under way any more."""
         await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+        self._lookup.shutdown()
 
     def _begin(
-        self, transaction: Transaction, stored: asyncio.Task[dict[str, Decision]], arrived: float
+        self, transaction: Transaction, stored: asyncio.Future[dict[str, Decision]], arrived: float
     ) -> asyncio.Task[Decision]:
         task = asyncio.create_task(self._decide(transaction, stored, arrived))
         self._under_way[transaction.tx_id] = task
@@ -108,7 +111,7 @@ class Scorer:
         return task
 
     async def _decide(
-        self, transaction: Transaction, stored: asyncio.Task[dict[str, Decision]], arrived: float
+        self, transaction: Transaction, stored: asyncio.Future[dict[str, Decision]], arrived: float
     ) -> Decision:
         known = (await stored).get(transaction.tx_id)
         if known is not None:

@@ -125,7 +125,7 @@ class Service:
         commit.start()
         self._stack.push_async_callback(commit.close)
         scorer = Scorer(self._bundles, engine, place, log, commit, bypass, pseudonyms, self.metrics)
-        self._stack.push_async_callback(scorer.drain)
+        self._stack.push_async_callback(scorer.close)
         return Parts(scorer, log, commit)
 
     def _obstacle(self) -> str:

@@ -1,4 +1,4 @@
-"""Fixture strategy: the whole application with a fake bundle of a few lines, in-process over ASGI, no network.
+"""Fixture strategy: the whole application with a small fake bundle, in-process over ASGI.
 
 Tests are coroutines on asyncio. `app` serves one fixed bundle; tests that need another teacher, releases or a
 restart make their own with `create_app`.

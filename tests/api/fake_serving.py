@@ -1,8 +1,8 @@
 """A tiny bundle and engine with the interface of the real ones, and a client for the application around them.
 
-The fake student's score is plain: `amount_paid / 1000`, plus 0.01 for each earlier transaction of the sender, so
-that a test chooses the score by the amount and sees account state in it. A bundle is a folder with one file,
-`fake.json`; its keys are `FakeBundle.load`'s.
+The fake student's score is plain: `amount_paid / 1000`, plus 0.01 for each earlier transaction of the sender,
+so that a test chooses the score by the amount and sees account state in it. A bundle is a folder with one
+file, `fake.json`; its keys are the arguments of `FakeBundle`.
 """
 
 from __future__ import annotations

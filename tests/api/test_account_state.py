@@ -1,0 +1,122 @@
+"""With the real feature engine: pseudonyms change no feature, and a rebuilt state is the live one."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from api.account_state import rebuild
+from api.pseudonyms import Pseudonyms
+from api.scoring import request_hash
+from riskdistill.data.transaction import Transaction, to_table
+from riskdistill.errors import UnreadableFileError
+from riskdistill.features.engine import FeatureEngine
+from riskdistill.storage.decisions import Decision, DecisionLog
+
+PSEUDONYMS = Pseudonyms("k" * 16)
+
+
+def traffic(count: int) -> list[Transaction]:
+    """Payments among a few accounts of two banks, some of them to oneself."""
+    rng = random.Random(3)
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    return [
+        Transaction(
+            tx_id=f"tx-{number}",
+            timestamp=start + timedelta(seconds=977.25 * number),
+            sender_account=f"account-{rng.randrange(6)}",
+            sender_bank=f"B{rng.randrange(2)}",
+            receiver_account=f"account-{rng.randrange(6)}",
+            receiver_bank=f"B{rng.randrange(2)}",
+            amount_paid=round(rng.uniform(1, 20_000), 2),
+            currency_paid=rng.choice(["EUR", "USD"]),
+            amount_received=round(rng.uniform(1, 20_000), 2),
+            currency_received="EUR",
+            payment_format=rng.choice(["wire", "card"]),
+        )
+        for number in range(count)
+    ]
+
+
+def decided(transaction: Transaction, observed: int) -> Decision:
+    return Decision(
+        decision_id=f"d-{transaction.tx_id}",
+        tx_id=transaction.tx_id,
+        transaction=transaction,
+        request_hash=request_hash(transaction),
+        decided_at=datetime.now(UTC),
+        observed=observed,
+        score=0.1,
+        student_score=0.1,
+        band="low",
+        action="allow",
+        route="student",
+        bundle_version="a" * 16,
+        latency_ms=0.1,
+    )
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> DecisionLog:
+    return DecisionLog(f"sqlite:///{tmp_path}/decisions.db")
+
+
+def test_features_do_not_depend_on_pseudonyms() -> None:
+    plain, hidden = FeatureEngine(), FeatureEngine()
+    for transaction in traffic(200):
+        with_ids = plain.observe(transaction)
+        without = hidden.observe(PSEUDONYMS.transaction(transaction))
+        np.testing.assert_array_equal(with_ids.context, without.context)
+        np.testing.assert_array_equal(with_ids.events, without.events)
+
+
+def test_a_state_rebuilt_from_history_and_log_is_the_live_one(
+    log: DecisionLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.account_state.ROWS", 37)
+    past, live, following = np.split(np.array(traffic(300), dtype=object), [120, 260])
+    pq.write_table(to_table(past), tmp_path / "transactions.parquet")
+    engine = FeatureEngine()
+    for transaction in past:
+        engine.observe(PSEUDONYMS.transaction(transaction))
+    for place, transaction in enumerate(live, start=1):
+        hidden = PSEUDONYMS.transaction(transaction)
+        engine.observe(hidden)
+        log.append([decided(hidden, place)])
+    rebuilt = FeatureEngine()
+    assert rebuild(rebuilt, tmp_path, log, PSEUDONYMS) == len(live) + 1
+    for transaction in map(PSEUDONYMS.transaction, following):
+        expected, found = engine.observe(transaction), rebuilt.observe(transaction)
+        np.testing.assert_array_equal(expected.context, found.context)
+        np.testing.assert_array_equal(expected.events, found.events)
+
+
+def test_without_history_and_decisions_the_state_is_empty(log: DecisionLog) -> None:
+    engine = FeatureEngine()
+    assert rebuild(engine, None, log, PSEUDONYMS) == 1
+    assert len(engine) == 0
+
+
+def test_a_history_that_is_not_canonical_is_refused(log: DecisionLog, tmp_path: Path) -> None:
+    def attempt() -> None:
+        rebuild(FeatureEngine(), tmp_path, log, PSEUDONYMS)
+
+    with pytest.raises(UnreadableFileError, match="no file"):
+        attempt()
+    path = tmp_path / "transactions.parquet"
+    for table in (
+        to_table(traffic(3)).drop_columns(["currency_paid"]),
+        pa.table({"x": [1]}),
+    ):
+        pq.write_table(table, path)
+        with pytest.raises(UnreadableFileError, match="canonical"):
+            attempt()
+    path.write_bytes(b"PAR1 cut off")
+    with pytest.raises(UnreadableFileError, match="canonical"):
+        attempt()

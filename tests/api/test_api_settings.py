@@ -1,0 +1,112 @@
+"""Settings are checked before anything starts, and secrets are neither shown nor left readable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_serving import KEY, settings_for
+
+from api.auth import KeyRing
+from api.pseudonyms import Pseudonyms, key_from_file
+from api.secret_files import read_secret, write_secret
+from api.settings import load_settings
+from riskdistill.data.transaction import Transaction, to_table
+from riskdistill.errors import ConfigError
+
+TRANSACTION = Transaction(
+    tx_id="t",
+    timestamp="2026-01-01T00:00:00Z",  # type: ignore[arg-type]
+    sender_account="alice",
+    sender_bank="B1",
+    receiver_account="bob",
+    receiver_bank="B2",
+    amount_paid=1.0,
+    currency_paid="EUR",
+    amount_received=1.0,
+    currency_received="EUR",
+    payment_format="wire",
+)
+
+
+def test_defaults_listen_on_loopback_and_keep_the_log_in_the_state_folder(tmp_path: Path) -> None:
+    settings = load_settings(bundle=tmp_path, state_dir=tmp_path, host=None)
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert settings.database_url == f"sqlite:///{tmp_path}/decisions.db"
+
+
+def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RISKDISTILL_PORT", "9001")
+    monkeypatch.setenv("RISKDISTILL_API_KEYS", f"{KEY}, another-key-of-16+")
+    settings = load_settings(bundle=tmp_path)
+    assert settings.port == 9001
+    ring = KeyRing(settings)
+    assert ring.accepts(KEY)
+    assert ring.accepts("another-key-of-16+")
+    assert not ring.accepts(f"{KEY}, another-key-of-16+")
+    assert KEY not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({}, "either a bundle or"),
+        ({"bundle": Path("b"), "releases": "sqlite:///r.db"}, "either a bundle or"),
+        ({"bundle": Path("b"), "port": "http"}, "port"),
+        ({"bundle": Path("b"), "teacher_deadline_ms": 0}, "teacher_deadline_ms"),
+        ({"bundle": Path("b"), "api_keyz": "x"}, "api_keyz"),
+    ],
+)
+def test_wrong_settings_are_a_configuration_error(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        load_settings(**given)
+
+
+@pytest.mark.parametrize("keys", ["", " , ", "short"])
+def test_no_key_or_a_short_one_is_refused_without_being_shown(tmp_path: Path, keys: str) -> None:
+    with pytest.raises(ConfigError, match="API key") as caught:
+        KeyRing(settings_for(tmp_path, bundle=tmp_path, api_keys=keys))
+    assert "short'" not in str(caught.value)
+
+
+def test_keys_come_from_a_file_that_only_its_owner_reads(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    write_secret(path, f"{KEY}\n\nanother-key-of-16+\n")
+    ring = KeyRing(settings_for(tmp_path, bundle=tmp_path, api_keys="", api_keys_file=path))
+    assert ring.accepts("another-key-of-16+")
+    assert not ring.accepts("")
+    path.chmod(0o640)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        read_secret(path)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_secret(tmp_path / "missing")
+
+
+def test_pseudonyms_depend_on_the_key_and_keep_equality() -> None:
+    one, other = Pseudonyms("k" * 16), Pseudonyms("l" * 16)
+    assert one.of("alice") == one.of("alice") != one.of("bob")
+    assert one.of("alice") != other.of("alice")
+    assert len(one.of("alice")) == 32
+    for key in ("short", "x" * 65):
+        with pytest.raises(ConfigError, match="16 to 64"):
+            Pseudonyms(key)
+
+
+def test_a_table_and_its_rows_get_the_same_pseudonyms() -> None:
+    pseudonyms = Pseudonyms("k" * 16)
+    swapped = TRANSACTION.model_copy(
+        update={"tx_id": "u", "sender_account": TRANSACTION.receiver_account, "receiver_account": "alice"}
+    )
+    rows = [TRANSACTION, swapped]
+    assert pseudonyms.table(to_table(rows)) == to_table(map(pseudonyms.transaction, rows))
+    assert pseudonyms.table(to_table([])) == to_table([])
+
+
+def test_a_key_is_made_once_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "pseudonym.key"
+    with pytest.raises(ConfigError, match="missing"):
+        key_from_file(path, make=False)
+    key = key_from_file(path, make=True)
+    assert key_from_file(path, make=False) == key_from_file(path, make=True) == key
+    assert len(key) == 64

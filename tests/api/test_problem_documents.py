@@ -1,0 +1,178 @@
+"""Every refusal is a problem document that says what is wrong and how to mend it, and gives nothing away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+from fake_serving import KEY, body, running, settings_for
+from fastapi import FastAPI
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from api.app import create_app
+
+pytestmark = pytest.mark.anyio
+
+
+def check(answer: httpx.Response, status: int, detail: str = "") -> dict[str, Any]:
+    """The problem document in `answer`, checked for form."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    document: dict[str, Any] = answer.json()
+    assert set(document) == {"type", "title", "status", "detail", "instance", "errors"}
+    assert document["status"] == status
+    assert document["instance"] == answer.request.url.path
+    assert document["type"].startswith("urn:riskdistill:problem:")
+    assert detail in document["detail"]
+    assert "Traceback" not in answer.text
+    return document
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"X-API-Key": "wrong"},
+        {"X-API-Key": ""},
+        {"Authorization": "Bearer nope"},
+        {"Authorization": f"Basic {KEY}"},
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/score", "/v1/score/batch", "/v1/decisions/x"])
+async def test_all_of_v1_needs_a_known_key(
+    client: httpx.AsyncClient, headers: dict[str, str], path: str
+) -> None:
+    del client.headers["X-API-Key"]
+    method = "GET" if "decisions" in path else "POST"
+    answer = await client.request(method, path, json=body() if method == "POST" else None, headers=headers)
+    check(answer, 401, "X-API-Key")
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert KEY not in answer.text
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
+async def test_probes_and_metrics_need_no_key(client: httpx.AsyncClient, path: str) -> None:
+    del client.headers["X-API-Key"]
+    assert (await client.get(path)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer", "detail"),
+    [
+        ({"timestamp": "2026-03-01T09:30:00"}, "#/timestamp", "time zone"),
+        ({"timestamp": "yesterday"}, "#/timestamp", "timestamp"),
+        ({"currency_paid": "EURO"}, "#/currency_paid", "did you mean EUR"),
+        ({"amount_paid": -1}, "#/amount_paid", "greater than or equal to 0"),
+        ({"amount_paid": 1e300}, "#/amount_paid", "less than or equal"),
+        ({"amount_paid": "12"}, "#/amount_paid", "number"),
+        ({"sender_account": ""}, "#/sender_account", "empty"),
+        ({"sender_account": "x" * 1000}, "#/sender_account", "1000 characters"),
+        ({"surprise": 1}, "#/surprise", "not permitted"),
+        ({"tx_id": None}, "#/tx_id", "string"),
+    ],
+)
+async def test_a_field_that_is_wrong_is_named(
+    client: httpx.AsyncClient, changes: dict[str, Any], pointer: str, detail: str
+) -> None:
+    document = check(await client.post("/v1/score", json=body(**changes)), 422, detail)
+    assert [fault["pointer"] for fault in document["errors"]] == [pointer]
+
+
+async def test_all_faults_of_a_body_are_listed(client: httpx.AsyncClient) -> None:
+    document = check(await client.post("/v1/score", json={}), 422, "more, see errors")
+    assert len(document["errors"]) == 11
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[1, 2]", b'"text"', b"\xff\xfe", b'{"amount_paid": NaN}', b"null"]
+)
+async def test_a_body_of_the_wrong_shape_is_refused(client: httpx.AsyncClient, content: bytes) -> None:
+    answer = await client.post("/v1/score", content=content, headers={"content-type": "application/json"})
+    assert answer.status_code in (400, 422)
+    check(answer, answer.status_code)
+
+
+async def test_a_batch_too_large_or_empty_is_refused(client: httpx.AsyncClient) -> None:
+    too_many = [body(f"tx-{number}") for number in range(257)]
+    check(await client.post("/v1/score/batch", json={"transactions": too_many}), 422, "at most 256")
+    check(await client.post("/v1/score/batch", json={"transactions": []}), 422, "at least 1")
+
+
+async def test_a_fault_in_a_batch_is_located_and_nothing_of_it_is_decided(
+    client: httpx.AsyncClient, app: FastAPI
+) -> None:
+    transactions = [body("tx-1"), body("tx-2", currency_paid="???")]
+    document = check(await client.post("/v1/score/batch", json={"transactions": transactions}), 422)
+    assert document["errors"][0]["pointer"] == "#/transactions/1/currency_paid"
+    assert app.state.service.parts.log.verify().entries == 0
+
+
+async def test_what_is_not_there_is_not_found(client: httpx.AsyncClient) -> None:
+    check(await client.get("/v1/decisions/none-such"), 404, "no decision has this id")
+    check(await client.get("/v2/score"), 404, "/docs")
+
+
+async def test_a_wrong_method_names_the_right_one(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/v1/score")
+    check(answer, 405, "GET is not allowed")
+    assert answer.headers["allow"] == "POST"
+
+
+async def test_an_unexpected_failure_gives_nothing_away(
+    client: httpx.AsyncClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(app.state.service.parts.log, "get", fail)
+    answer = await client.get("/v1/decisions/x")
+    check(answer, 500, "unexpectedly")
+    assert "secret detail" not in answer.text
+
+
+async def test_a_service_without_a_bundle_is_alive_but_not_ready(tmp_path: Any) -> None:
+    app = create_app(settings_for(tmp_path / "state", releases=f"sqlite:///{tmp_path}/releases.db"))
+    async with running(app, wait=False) as client:
+        assert (await client.get("/livez")).json() == {"status": "alive"}
+        answer = await client.get("/readyz")
+        check(answer, 503)
+        assert answer.headers["retry-after"] == "1"
+        check(await client.post("/v1/score", json=body()), 503, "cannot score yet")
+
+
+async def test_every_operation_documents_its_problems_and_examples(app: FastAPI) -> None:
+    schema = app.openapi()
+    for path, operations in schema["paths"].items():
+        for operation in operations.values():
+            if path.startswith("/v1"):
+                assert {"200", "401", "422", "503"} <= set(operation["responses"])
+                assert operation["security"]
+                problem = operation["responses"]["422"]["content"]["application/problem+json"]
+                assert problem["schema"] == {"$ref": "#/components/schemas/Problem"}
+    assert "Problem" in schema["components"]["schemas"]
+    assert "HTTPValidationError" not in schema["components"]["schemas"]
+    assert schema["paths"]["/v1/score"]["post"]["requestBody"]["content"]["application/json"]["schema"][
+        "examples"
+    ]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=10),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(list(body())), inner, max_size=4)
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    changes=st.dictionaries(st.sampled_from([*body(), "other"]), json_values, max_size=3), whole=json_values
+)
+async def test_no_json_body_makes_the_service_fail(
+    client: httpx.AsyncClient, changes: dict[str, Any], whole: Any
+) -> None:
+    for content in (body() | changes, whole):
+        assert (await client.post("/v1/score", json=content)).status_code in (200, 422)

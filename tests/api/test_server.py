@@ -1,0 +1,61 @@
+"""`serve` answers on a real socket, stops cleanly, and ends with the error that kept it from starting."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from pathlib import Path
+
+import httpx
+import pytest
+from fake_serving import KEY, body, settings_for, write_bundle
+
+from api.server import serve
+from riskdistill.errors import BundleDamagedError, ConfigError
+from riskdistill.storage.decisions import DecisionLog
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def test_it_answers_over_a_socket_and_stops_on_an_interrupt(tmp_path: Path, bundle: Path) -> None:
+    settings = settings_for(tmp_path / "state", bundle=bundle, port=free_port())
+    statuses: list[int] = []
+
+    def visit() -> None:
+        try:
+            transport = httpx.HTTPTransport(retries=10)
+            url = f"http://127.0.0.1:{settings.port}"
+            with httpx.Client(base_url=url, transport=transport, headers={"X-API-Key": KEY}) as client:
+                while client.get("/readyz").status_code != 200:
+                    pass
+                statuses.append(client.post("/v1/score", json=body()).status_code)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    visitor = threading.Thread(target=visit)
+    visitor.start()
+    serve(settings)
+    visitor.join()
+    assert statuses == [200]
+    log = DecisionLog(settings.database_url, create=False)
+    assert log.verify().entries == 1
+    log.close()
+
+
+def test_a_damaged_bundle_ends_it_with_that_error(tmp_path: Path) -> None:
+    path = write_bundle(tmp_path / "damaged")
+    (path / "fake.json").write_text("{")
+    with pytest.raises(BundleDamagedError, match="damaged"):
+        serve(settings_for(tmp_path / "state", bundle=path, port=free_port()))
+
+
+def test_a_port_that_is_taken_is_a_configuration_error(tmp_path: Path, bundle: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match="cannot listen"):
+            serve(settings_for(tmp_path / "state", bundle=bundle, port=port))
