@@ -1,0 +1,310 @@
+"""The bundle: the self-contained, checked directory that is served.
+
+    bundle/
+      manifest.json      format, feature fingerprint, typologies, how it was made, SHA-256 of every other file
+      features.json      the feature specification, with the typical value of each feature for explanations
+      student.onnx  teacher.onnx  calibration.json  thresholds.json
+      profile.json  reference.parquet     what live traffic is compared with
+      model_card.md
+
+Nothing in it is executable or pickled. Whoever has the directory can score, explain and monitor; whoever changes
+a byte of it is found out at load.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from riskdistill.errors import BundleDamagedError, BundleError, BundleIncompatibleError
+from riskdistill.features import FeatureEngine, FeatureSpec
+from riskdistill.models.calibration import Calibrator
+from riskdistill.models.onnx_model import OnnxScorer
+
+FORMAT_VERSION: Final = 1
+MANIFEST: Final = "manifest.json"
+
+Band = Literal["low", "medium", "high"]
+Action = Literal["allow", "review", "hold"]
+BypassReason = Literal["above_threshold", "uncertain"]
+ACTIONS: Final[Mapping[Band, Action]] = {"low": "allow", "medium": "review", "high": "hold"}
+
+
+class Thresholds(BaseModel):
+    """Calibrated scores at which something happens; chosen on the validation period."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    review: float = Field(ge=0, le=1)
+    hold: float = Field(ge=0, le=1)
+    uncertain_low: float = Field(ge=0, le=1)
+    uncertain_high: float = Field(ge=0, le=1)
+    high_risk: float = Field(ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not (self.review <= self.hold and self.uncertain_low <= self.uncertain_high):
+            raise ValueError("review must not be above hold, nor uncertain_low above uncertain_high")
+        return self
+
+    def band(self, score: float) -> Band:
+        """The risk band of a score."""
+        if score >= self.hold:
+            return "high"
+        return "medium" if score >= self.review else "low"
+
+    def bypass(self, score: float) -> BypassReason | None:
+        """Why a student's score goes on to the teacher, or None where the student decides."""
+        if score >= self.high_risk:
+            return "above_threshold"
+        return "uncertain" if self.uncertain_low <= score < self.uncertain_high else None
+
+
+class Manifest(BaseModel):
+    """What the bundle is; `files` maps each other file to its SHA-256."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: int
+    name: str
+    created_at: datetime
+    feature_fingerprint: str
+    dataset_fingerprint: str
+    typologies: tuple[str, ...]
+    files: dict[str, str]
+
+    @property
+    def version(self) -> str:
+        """16 hex digits over the content of all files."""
+        content = "\n".join(f"{name} {digest}" for name, digest in sorted(self.files.items()))
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class BundleParts:
+    """What `write_bundle` puts into a bundle beside the ONNX files.
+
+    Attributes:
+        typical: float32 [features], the median of each feature, for explanations.
+        spread: float32 [features], the interquartile range of each.
+        profile: JSON-able reference profile that the monitor wrote.
+        reference: Parquet file with a sample of reference rows, or None.
+    """
+
+    name: str
+    created_at: datetime
+    dataset_fingerprint: str
+    spec: FeatureSpec
+    typologies: tuple[str, ...]
+    thresholds: Thresholds
+    calibrators: Mapping[str, Calibrator]
+    typical: NDArray[np.float32]
+    spread: NDArray[np.float32]
+    profile: Mapping[str, Any]
+    reference: Path | None
+    model_card: str
+
+
+@dataclass
+class Bundle:
+    """A verified bundle, ready to score.
+
+    Attributes:
+        student: always there.
+        teacher: None until `load_teacher`, or for good where the bundle has none.
+        typical, spread: float32 [features], see `BundleParts`.
+    """
+
+    path: Path
+    manifest: Manifest
+    spec: FeatureSpec
+    thresholds: Thresholds
+    profile: dict[str, Any]
+    student: OnnxScorer
+    teacher: OnnxScorer | None
+    typical: NDArray[np.float32]
+    spread: NDArray[np.float32]
+    threads: int = 1
+
+    @classmethod
+    def load(cls, path: Path, *, teacher: bool = True, threads: int = 1) -> Bundle:
+        """Verify every file and load the models.
+
+        Args:
+            path: the bundle's directory.
+            teacher: whether to load the teacher now; `load_teacher` does it later.
+            threads: of one scoring call.
+
+        Raises:
+            BundleDamagedError: a file is missing, unreadable or was changed.
+            BundleIncompatibleError: it was written for another format or feature specification.
+        """
+        manifest = _verified_manifest(path)
+        features = _read_json(path / "features.json")
+        spec = FeatureSpec.model_validate(features["spec"])
+        current = FeatureSpec(events_per_party=spec.events_per_party).fingerprint
+        if not manifest.feature_fingerprint == spec.fingerprint == current:
+            raise BundleIncompatibleError(
+                f"made for features {manifest.feature_fingerprint}, this version computes {current}",
+                where=str(path),
+                mend="train a bundle with this version, or serve it with the version that made it",
+            )
+        calibrators = _read_json(path / "calibration.json")
+        bundle = cls(
+            path=path,
+            manifest=manifest,
+            spec=spec,
+            thresholds=Thresholds.model_validate(_read_json(path / "thresholds.json")),
+            profile=_read_json(path / "profile.json"),
+            student=OnnxScorer(
+                path / "student.onnx", Calibrator.model_validate(calibrators["student"]), threads=threads
+            ),
+            teacher=None,
+            typical=_floats(features["typical"]),
+            spread=_floats(features["spread"]),
+            threads=threads,
+        )
+        if teacher:
+            bundle.load_teacher()
+        return bundle
+
+    def load_teacher(self) -> None:
+        """Load the teacher, if the bundle has one and it is not loaded yet."""
+        file = self.path / "teacher.onnx"
+        if self.teacher is None and file.name in self.manifest.files:
+            calibrator = Calibrator.model_validate(_read_json(self.path / "calibration.json")["teacher"])
+            self.teacher = OnnxScorer(file, calibrator, threads=self.threads)
+
+    @property
+    def version(self) -> str:
+        """16 hex digits over the content of all files."""
+        return self.manifest.version
+
+    @property
+    def typologies(self) -> tuple[str, ...]:
+        """Names of the typology classes, in the order of `Scored.typology`."""
+        return self.manifest.typologies
+
+    def engine(self) -> FeatureEngine:
+        """A new, empty feature engine of this bundle's specification."""
+        return FeatureEngine(self.spec)
+
+
+def write_bundle(path: Path, parts: BundleParts, models: Mapping[str, Path]) -> Bundle:
+    """Write a bundle beside its final place, verify it, and move it there in one step.
+
+    Args:
+        path: where it goes; an older bundle there is replaced.
+        parts: everything but the models.
+        models: ONNX files, by "student" and (optionally) "teacher".
+    """
+    draft = path.with_name(f".{path.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    for role, file in models.items():
+        shutil.copyfile(file, draft / f"{role}.onnx")
+    if parts.reference is not None:
+        shutil.copyfile(parts.reference, draft / "reference.parquet")
+    typical, spread = _numbers(parts.typical), _numbers(parts.spread)
+    features = {"spec": parts.spec.model_dump(mode="json"), "typical": typical, "spread": spread}
+    calibrators = {role: calibrator.model_dump() for role, calibrator in parts.calibrators.items()}
+    _write_json(draft / "features.json", features)
+    _write_json(draft / "calibration.json", calibrators)
+    _write_json(draft / "thresholds.json", parts.thresholds.model_dump())
+    _write_json(draft / "profile.json", parts.profile)
+    (draft / "model_card.md").write_text(parts.model_card)
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        name=parts.name,
+        created_at=parts.created_at,
+        feature_fingerprint=parts.spec.fingerprint,
+        dataset_fingerprint=parts.dataset_fingerprint,
+        typologies=parts.typologies,
+        files={file.name: _sha256(file) for file in sorted(draft.iterdir())},
+    )
+    _write_json(draft / MANIFEST, manifest.model_dump(mode="json"))
+    Bundle.load(draft)
+    shutil.rmtree(path, ignore_errors=True)
+    os.replace(draft, path)
+    return Bundle.load(path)
+
+
+def _verified_manifest(path: Path) -> Manifest:
+    mend = "copy it again from where it was made"
+    if not (path / MANIFEST).is_file():
+        raise BundleDamagedError(
+            f"no {MANIFEST} there", where=str(path), mend="name the directory of a bundle"
+        )
+    raw = _read_json(path / MANIFEST)
+    if not isinstance(raw, dict) or raw.get("format_version") != FORMAT_VERSION:
+        found = raw.get("format_version") if isinstance(raw, dict) else None
+        raise BundleIncompatibleError(
+            f"bundle format {found}, this version reads {FORMAT_VERSION}",
+            where=str(path),
+            mend="train a bundle with this version",
+        )
+    try:
+        manifest = Manifest.model_validate(raw)
+    except ValidationError as error:
+        raise BundleDamagedError(f"manifest is not valid ({error})", where=str(path), mend=mend) from error
+    for name, digest in manifest.files.items():
+        file = path / name
+        if Path(name).name != name:
+            raise BundleDamagedError(f"file name {name!r} leaves the bundle", where=str(path), mend=mend)
+        if not file.is_file():
+            raise BundleDamagedError(f"{name} is missing", where=str(path), mend=mend)
+        if _sha256(file) != digest:
+            raise BundleDamagedError(
+                f"{name} is not what the manifest says: a byte was changed", where=str(path), mend=mend
+            )
+    return manifest
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise BundleDamagedError(
+            f"cannot read it ({error})", where=str(path), mend="copy the bundle again"
+        ) from error
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, allow_nan=False))
+
+
+def _numbers(values: NDArray[np.float32]) -> list[float | None]:
+    return [None if np.isnan(value) else float(value) for value in values]
+
+
+def _floats(values: list[float | None]) -> NDArray[np.float32]:
+    return np.array([np.nan if value is None else value for value in values], np.float32)
+
+
+__all__ = [
+    "ACTIONS",
+    "Action",
+    "Band",
+    "Bundle",
+    "BundleError",
+    "BundleParts",
+    "Manifest",
+    "Thresholds",
+    "write_bundle",
+]

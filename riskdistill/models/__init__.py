@@ -1,0 +1,1 @@
+"""Models: the event transformer at any size, boosted trees, and what they share."""

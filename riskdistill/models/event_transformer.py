@@ -1,0 +1,214 @@
+"""The event transformer: one `PreTrainedModel`, of which teacher and student are two sizes.
+
+    context [n, F] ─ percentile bins, piecewise linear ─ MLP ─┐
+                                                              ├─► [context, sender's events, receiver's events]
+    events [n, 2K, C] ─ channels + format + currency + side ──┘            │ encoder layers (pre-norm)
+                                                                           ▼
+                                              read-out at the context position ─► laundering logit, typologies
+
+Numbers enter as piecewise-linear encodings over the training data's percentiles (Gorishniy et al., "On embeddings
+for numerical features", 2022), which makes the network indifferent to their scale and gives NaN a place of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from riskdistill.data.currencies import CURRENCY_CODES
+from riskdistill.features.spec import FORMAT_BUCKETS, TOKEN_CHANNELS
+
+_FORMAT, _CURRENCY = TOKEN_CHANNELS.index("format"), TOKEN_CHANNELS.index("currency")
+_NUMERIC = slice(0, min(_FORMAT, _CURRENCY))  # the categories are the last channels
+# Brings the logarithmic channels (seconds, dollars: up to about 16) to the size of the flags.
+_CHANNEL_SCALE = [0.2 if name.startswith("log_") else 1.0 for name in TOKEN_CHANNELS[_NUMERIC]]
+
+
+class EventTransformerConfig(PretrainedConfig):  # type: ignore[misc]
+    """Sizes of an event transformer.
+
+    Args:
+        features: length of the context vector.
+        events_per_party: tokens of each party that the model reads, the newest first.
+        bins: percentile bins of each context feature.
+        context_width: hidden width of the context's MLP.
+        typologies: names of the typology classes, the first being "normal".
+        feature_fingerprint: of the `FeatureSpec` that the inputs follow.
+    """
+
+    model_type = "riskdistill_event_transformer"
+
+    def __init__(
+        self,
+        features: int = 1,
+        events_per_party: int = 24,
+        width: int = 64,
+        layers: int = 2,
+        heads: int = 4,
+        feedforward: int = 4,
+        dropout: float = 0.1,
+        bins: int = 16,
+        context_width: int = 128,
+        typologies: tuple[str, ...] = ("normal", "unlisted"),
+        feature_fingerprint: str = "",
+        **kwargs: Any,
+    ) -> None:
+        self.features, self.events_per_party = features, events_per_party
+        self.width, self.layers, self.heads, self.feedforward = width, layers, heads, feedforward
+        self.dropout, self.bins, self.context_width = dropout, bins, context_width
+        self.typologies, self.feature_fingerprint = list(typologies), feature_fingerprint
+        super().__init__(**kwargs)
+
+
+@dataclass
+class EventTransformerOutput(ModelOutput):  # type: ignore[misc]
+    """
+    Attributes:
+        logit: [n], of laundering, on the training mix's scale.
+        typology_logits: [n, typologies].
+        projections: the last layer's queries, keys and values, each [n, tokens, width]; only on request.
+        mask: bool [n, tokens], true where there is a token; only with `projections`.
+    """
+
+    logit: Tensor | None = None
+    typology_logits: Tensor | None = None
+    projections: tuple[Tensor, Tensor, Tensor] | None = None
+    mask: Tensor | None = None
+
+
+class PercentileEncoding(nn.Module):
+    """Piecewise-linear encoding of numbers over fixed percentiles: [n, F] -> [n, F * (bins + 1)].
+
+    Component b of a feature is 0 below its b-th bin, 1 above it, and linear inside. The last component marks NaN.
+    """
+
+    lower: Tensor
+    inverse_width: Tensor
+
+    def __init__(self, features: int, bins: int) -> None:
+        super().__init__()
+        self.register_buffer("lower", torch.zeros(features, bins))
+        self.register_buffer("inverse_width", torch.ones(features, bins))
+
+    @torch.no_grad()
+    def fit(self, values: Tensor) -> None:
+        """Set the bins from training rows [n, F]; repeated percentiles become empty bins of no effect."""
+        bins = self.lower.shape[1]
+        ranks = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
+        for feature, column in enumerate(values.T):
+            known = column[~column.isnan()].double()
+            edges = torch.quantile(known, ranks) if len(known) else torch.zeros(bins + 1, dtype=torch.float64)
+            width = edges.diff()
+            self.lower[feature] = edges[:-1]
+            self.inverse_width[feature] = torch.where(width > 0, 1 / width.clamp_min(1e-12), 1e12).clamp_max(
+                1e12
+            )
+
+    def forward(self, values: Tensor) -> Tensor:
+        missing = torch.isnan(values)
+        filled = torch.where(missing, torch.zeros_like(values), values).unsqueeze(-1)
+        steps = ((filled - self.lower) * self.inverse_width).clamp(0.0, 1.0)
+        steps = steps * (~missing).unsqueeze(-1).to(steps.dtype)
+        return torch.cat([steps, missing.unsqueeze(-1).to(steps.dtype)], dim=-1).flatten(1)
+
+
+class EncoderLayer(nn.Module):
+    """Pre-norm self-attention and feed-forward, [n, tokens, width] -> the same, with its Q, K and V."""
+
+    def __init__(self, config: EventTransformerConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.attention_norm = nn.LayerNorm(config.width)
+        self.projection = nn.Linear(config.width, 3 * config.width)
+        self.output = nn.Linear(config.width, config.width)
+        self.feedforward = nn.Sequential(
+            nn.LayerNorm(config.width),
+            nn.Linear(config.width, config.feedforward * config.width),
+            nn.GELU(),
+            nn.Linear(config.feedforward * config.width, config.width),
+        )
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, hidden: Tensor, bias: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        query, key, value = self.projection(self.attention_norm(hidden)).chunk(3, dim=-1)
+        heads = [part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value)]
+        mixed = nn.functional.scaled_dot_product_attention(*heads, attn_mask=bias)
+        hidden = hidden + self.dropout(self.output(mixed.transpose(1, 2).flatten(2)))
+        return hidden + self.dropout(self.feedforward(hidden)), (query, key, value)
+
+
+class EventTransformer(PreTrainedModel):  # type: ignore[misc]
+    """Scores transactions from their context vector and both parties' recent events."""
+
+    config_class = EventTransformerConfig
+    channel_scale: Tensor
+    base_model_prefix = "encoder"
+    main_input_name = "context"
+
+    def __init__(self, config: EventTransformerConfig) -> None:
+        super().__init__(config)
+        width = config.width
+        self.percentiles = PercentileEncoding(config.features, config.bins)
+        self.context = nn.Sequential(
+            nn.Linear(config.features * (config.bins + 1), config.context_width),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+            nn.LayerNorm(config.context_width),
+            nn.Linear(config.context_width, width),
+        )
+        self.register_buffer("channel_scale", torch.tensor(_CHANNEL_SCALE))
+        self.channels = nn.Linear(len(_CHANNEL_SCALE), width)
+        self.formats = nn.Embedding(FORMAT_BUCKETS, width)
+        self.currencies = nn.Embedding(len(CURRENCY_CODES) + 1, width)
+        self.sides = nn.Parameter(torch.zeros(2, 1, width))
+        self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, 1 + len(config.typologies))
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            std = 0.02 if isinstance(module, nn.Embedding) else module.weight.shape[1] ** -0.5
+            nn.init.trunc_normal_(module.weight, std=std)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+    def forward(
+        self, context: Tensor, events: Tensor, output_projections: bool = False
+    ) -> EventTransformerOutput:
+        """
+        Args:
+            context: float [n, features]; NaN allowed.
+            events: float [n, 2 * available, channels]; the newest `events_per_party` of each party are read.
+        """
+        hidden = self.context(self.percentiles(context)).unsqueeze(1)
+        events = events.unflatten(1, (2, -1))[:, :, : self.config.events_per_party]
+        tokens = self.channels(events[..., _NUMERIC] * self.channel_scale)
+        tokens = (
+            tokens
+            + self.formats(events[..., _FORMAT].long())
+            + self.currencies(events[..., _CURRENCY].long())
+        )
+        hidden = torch.cat([hidden, (tokens + self.sides).flatten(1, 2)], dim=1)
+        present = (events[..., 0] != 0).flatten(1)
+        mask = torch.cat([torch.ones_like(present[:, :1]), present], dim=1)
+        bias = torch.where(mask, 0.0, -1e4)[:, None, None, :].to(hidden.dtype)
+        projections = None
+        for layer in self.encoder:
+            hidden, projections = layer(hidden, bias)
+        logits = self.head(self.norm(hidden[:, 0]))
+        return EventTransformerOutput(
+            logit=logits[:, 0],
+            typology_logits=logits[:, 1:],
+            projections=projections if output_projections else None,
+            mask=mask if output_projections else None,
+        )
+
+    def parameter_count(self) -> int:
+        """Trained parameters; the percentiles are data."""
+        return sum(parameter.numel() for parameter in self.parameters())
