@@ -202,9 +202,7 @@ def _rates(
         share = hours / (hours + profile.rows / profile.rows_per_hour)
         p_value = float(stats.binomtest(rows, rows + profile.rows, share).pvalue)
         checks.append(
-            RateDrift(
-                name="rows_per_hour", p_value=p_value, actual=rows / hours, expected=profile.rows_per_hour
-            )
+            RateDrift(name="rows_per_hour", p_value=p_value, actual=rows / hours, expected=profile.rows_per_hour)
         )
     return checks
 

@@ -143,9 +143,7 @@ def check_window(context: NDArray[np.float32], names: Sequence[str], score: NDAr
     if len(score) == 0:
         raise EmptyInputError("the window holds no transactions", mend="choose a longer window")
     if not np.isfinite(score).all():
-        raise DataError(
-            f"{int((~np.isfinite(score)).sum())} scores are not finite", mend="score the rows again"
-        )
+        raise DataError(f"{int((~np.isfinite(score)).sum())} scores are not finite", mend="score the rows again")
 
 
 def align(context: NDArray[np.float32], names: Sequence[str], wanted: Sequence[str]) -> NDArray[np.float32]:

@@ -40,7 +40,8 @@ _BODY: Final = """
   {{ chart }}
   <p class="soft">PSI over the bundle's frozen quantile bins. Red: significant after Holm's correction and at
   least {{ drift.policy.material_psi }}. The grey tick is what sampling noise alone would give.
-  <a href="evidently.html">Distributions of these columns (Evidently)</a></p>
+  <a href="evidently.html">Distributions of these columns</a> (Evidently; the verdict there rests on other tests
+  and does not count).</p>
 </section>
 {% if drift.rates %}
 <section>
@@ -90,15 +91,11 @@ def write_drift_report(
     names = [column.name for column in columns]
     for title, frame in (("reference sample", reference_sample), ("current window", current)):
         if absent := sorted(set(names) - set(frame.columns)):
-            raise MissingColumnError(
-                f"lacks {', '.join(absent)}", where=title, mend="pass every feature and score"
-            )
+            raise MissingColumnError(f"lacks {', '.join(absent)}", where=title, mend="pass every feature and score")
         if frame.empty:
             raise EmptyInputError("has no rows", where=title)
     write_whole(folder / "drift.json", drift.model_dump_json(indent=2))
-    page = render(
-        _BODY, title="Drift report", drift=drift, columns=columns, chart=_chart(drift, columns[:COLUMNS])
-    )
+    page = render(_BODY, title="Drift report", drift=drift, columns=columns, chart=_chart(drift, columns[:COLUMNS]))
     write_whole(folder / "evidently.html", _evidently(reference_sample, current, names))
     return write_whole(folder / "drift.html", page)
 
@@ -128,9 +125,7 @@ def _evidently(reference: pd.DataFrame, current: pd.DataFrame, names: list[str])
         frame[names].replace([np.inf, -np.inf], np.nan).sample(min(len(frame), ROWS), random_state=0)
         for frame in (reference, current)
     )
-    shown = [name for name in names if reference[name].notna().any() and current[name].notna().any()][
-        :COLUMNS
-    ]
+    shown = [name for name in names if reference[name].notna().any() and current[name].notna().any()][:COLUMNS]
     os.environ.setdefault("DO_NOT_TRACK", "1")
     with warnings.catch_warnings():
         # Evidently and what it imports call deprecated parts of NumPy and Litestar.
@@ -139,8 +134,6 @@ def _evidently(reference: pd.DataFrame, current: pd.DataFrame, names: list[str])
         from evidently.presets import DataDriftPreset
 
         definition = DataDefinition(numerical_columns=shown)
-        samples = [
-            Dataset.from_pandas(frame[shown], data_definition=definition) for frame in (current, reference)
-        ]
+        samples = [Dataset.from_pandas(frame[shown], data_definition=definition) for frame in (current, reference)]
         html: str = Report([DataDriftPreset()]).run(*samples).get_html_str(as_iframe=False)
     return html

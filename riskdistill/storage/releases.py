@@ -96,7 +96,7 @@ _EVERYTHING: Final = sa.select(_TRANSITIONS).order_by(_TRANSITIONS.c.sequence)
 
 _Releases = Mapping[str, Release]
 _Move = tuple[Release | None, Release]  # as it was, as it shall be
-_Plan = Callable[[_Releases, int, datetime], list[_Move]]  # (as it stands, next sequence, now) -> moves
+_Plan = Callable[[_Releases, datetime], list[_Move]]  # as it stands and the time now -> what to write
 
 
 class ReleaseLog:
@@ -134,6 +134,7 @@ class ReleaseLog:
 
         Raises:
             UnavailableError: the database cannot be read now.
+            AuditError: an entry is not what this log writes.
         """
         return _parse(self._rows())
 
@@ -190,7 +191,7 @@ class ReleaseLog:
             ReleaseError: the same bundle has a release that is not over.
         """
 
-        def plan(releases: _Releases, sequence: int, now: datetime) -> list[_Move]:
+        def plan(releases: _Releases, now: datetime) -> list[_Move]:
             for release in releases.values():
                 if release.bundle_version == bundle_version and release.state not in OVER:
                     raise ReleaseError(
@@ -202,7 +203,7 @@ class ReleaseLog:
                 (
                     None,
                     Release(
-                        release_id=f"r{sequence}",
+                        release_id=f"r{len(releases) + 1}",
                         bundle_path=str(Path(bundle_path).resolve()),
                         bundle_version=bundle_version,
                         state=State.REGISTERED,
@@ -226,7 +227,7 @@ class ReleaseLog:
         if state not in (State.SHADOW, State.CANARY):
             raise ReleaseError(f"{state} is not a stage", where=release_id, mend="use shadow or canary")
 
-        def plan(releases: _Releases, sequence: int, now: datetime) -> list[_Move]:
+        def plan(releases: _Releases, now: datetime) -> list[_Move]:
             return [_move(_find(releases, release_id), state, now)]
 
         return self._append(plan, actor, reason, evidence)
@@ -239,7 +240,7 @@ class ReleaseLog:
             ReleaseError: the life cycle does not allow it.
         """
 
-        def plan(releases: _Releases, sequence: int, now: datetime) -> list[_Move]:
+        def plan(releases: _Releases, now: datetime) -> list[_Move]:
             target = _find(releases, release_id)
             promotion = _move(target, State.CHAMPION, now)
             moves = []
@@ -263,7 +264,7 @@ class ReleaseLog:
             ReleaseError: there is no previous champion, or `release_id` is not the champion any more.
         """
 
-        def plan(releases: _Releases, sequence: int, now: datetime) -> list[_Move]:
+        def plan(releases: _Releases, now: datetime) -> list[_Move]:
             champion, previous = _holder(releases, State.CHAMPION), _holder(releases, State.PREVIOUS)
             if champion is None or previous is None:
                 raise ReleaseError(
@@ -287,7 +288,7 @@ class ReleaseLog:
             ReleaseError: the life cycle does not allow it.
         """
 
-        def plan(releases: _Releases, sequence: int, now: datetime) -> list[_Move]:
+        def plan(releases: _Releases, now: datetime) -> list[_Move]:
             return [_move(_find(releases, release_id), State.RETIRED, now)]
 
         return self._append(plan, actor, reason, evidence)
@@ -307,7 +308,7 @@ class ReleaseLog:
                 with writing(self._engine) as connection:
                     history = _parse(connection.execute(_EVERYTHING).all())
                     sequence, head = (history[-1].sequence, history[-1].hash) if history else (0, GENESIS)
-                    moves = plan(_fold(history), sequence + 1, datetime.now(UTC))
+                    moves = plan(_fold(history), datetime.now(UTC))
                     rows = []
                     for number, (before, after) in enumerate(moves, start=sequence + 1):
                         body = _body(number, before, after, actor, reason, evidence)
@@ -354,7 +355,12 @@ def _body(
 
 
 def _parse(rows: Iterable[sa.Row[Any]]) -> tuple[Transition, ...]:
-    return tuple(Transition(**json.loads(row.body), hash=row.hash) for row in rows)
+    try:
+        return tuple(Transition(**json.loads(row.body), hash=row.hash) for row in rows)
+    except (TypeError, ValueError) as error:
+        raise AuditError(
+            "an entry cannot be read", where="release log", mend="verify the log and restore it from a copy"
+        ) from error
 
 
 def _unavailable(error: SQLAlchemyError) -> UnavailableError:
@@ -381,9 +387,7 @@ def _fold(history: Iterable[Transition]) -> dict[str, Release]:
 
 def _find(releases: _Releases, release_id: str) -> Release:
     if release_id not in releases:
-        raise NotFoundError(
-            f"there is no release {release_id!r}", where="release log", mend="list the releases"
-        )
+        raise NotFoundError(f"there is no release {release_id!r}", where="release log", mend="list the releases")
     return releases[release_id]
 
 

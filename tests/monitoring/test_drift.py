@@ -32,9 +32,7 @@ def scores(rows: int, seed: int) -> NDArray[np.float64]:
 
 @pytest.fixture(scope="module")
 def profile() -> ReferenceProfile:
-    return build_profile(
-        traffic(20_000, 0), NAMES, scores(20_000, 0), alert_rate=0.02, bypass_rate=0.05, hours=24
-    )
+    return build_profile(traffic(20_000, 0), NAMES, scores(20_000, 0), alert_rate=0.02, bypass_rate=0.05, hours=24)
 
 
 def drift(profile: ReferenceProfile, context: NDArray[np.float32], **rates: Any) -> DriftReport:

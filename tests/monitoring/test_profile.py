@@ -19,9 +19,7 @@ RATES = {"alert_rate": 0.02, "bypass_rate": 0.05}
 
 
 def profile_of(column: NDArray[Any]) -> ReferenceProfile:
-    return build_profile(
-        column.reshape(-1, 1).astype(np.float32), ["x"], np.linspace(0, 1, len(column)), **RATES
-    )
+    return build_profile(column.reshape(-1, 1).astype(np.float32), ["x"], np.linspace(0, 1, len(column)), **RATES)
 
 
 def test_a_continuous_column_has_ten_equal_bins_and_one_for_the_missing() -> None:
@@ -53,9 +51,7 @@ def test_missing_values_are_counted_apart_and_a_column_may_be_all_missing() -> N
 
 @settings(max_examples=50, deadline=None)
 @given(
-    hnp.arrays(
-        np.float32, st.integers(1, 60), elements=st.floats(width=32, allow_nan=True, allow_infinity=True)
-    )
+    hnp.arrays(np.float32, st.integers(1, 60), elements=st.floats(width=32, allow_nan=True, allow_infinity=True))
 )
 def test_every_row_is_in_one_bin_and_the_profile_survives_json(column: NDArray[np.float32]) -> None:
     profile = profile_of(column)
@@ -91,9 +87,7 @@ def test_a_window_that_does_not_fit_is_refused(
         build_profile(context.astype(np.float32), names, score, **RATES)
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"alert_rate": 1.5}, {"bypass_rate": np.nan}, {"hours": 0.0}, {"hours": -1.0}]
-)
+@pytest.mark.parametrize("wrong", [{"alert_rate": 1.5}, {"bypass_rate": np.nan}, {"hours": 0.0}, {"hours": -1.0}])
 def test_rates_that_are_no_rates_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(DataError, match="not valid"):
         build_profile(np.zeros((2, 1), np.float32), ["a"], np.zeros(2), **{**RATES, **wrong})

@@ -1,0 +1,200 @@
+"""The rollback controller: harm is rolled back with its evidence; noise, drift and silence are not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from traffic_log import GOOD, REVIEW, decide, open_logs, traffic
+
+from monitoring.rollback import RollbackController, RollbackPolicy, Verdict, watch
+from riskdistill.errors import UnavailableError
+from riskdistill.storage.decisions import DecisionLog
+from riskdistill.storage.releases import ReleaseLog, State
+
+Logs = tuple[ReleaseLog, DecisionLog]
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Iterator[Logs]:
+    releases, decisions = open_logs(tmp_path)
+    yield releases, decisions
+    releases.close()
+    decisions.close()
+
+
+def controller(logs: Logs, **policy: Any) -> RollbackController:
+    return RollbackController(*logs, RollbackPolicy(**policy), lambda release: REVIEW)
+
+
+def flood(logs: Logs, rows: int = 400) -> None:
+    """The champion alerts on a fifth of the traffic, the previous model on a fiftieth."""
+    logs[1].append(traffic(rows, 0.18, 0.0, 0.02, seed=1))
+
+
+def test_a_champion_that_floods_the_team_is_rolled_back_with_its_evidence(logs: Logs) -> None:
+    flood(logs)
+    verdict = controller(logs).look()
+    assert (verdict.action, verdict.release_id, verdict.restored) == ("rolled_back", "r2", "r1")
+    champion = logs[0].champion()
+    assert champion is not None
+    assert champion.bundle_version == GOOD
+    entry = logs[0].history()[-1]
+    assert entry.actor == "monitor"
+    evidence = entry.evidence
+    assert (evidence["metric"], evidence["compared"], evidence["looks"]) == ("more_alerts", 400, 1)
+    assert evidence["e_value"] >= 1 / evidence["alpha"]
+    assert evidence["counts"]["champion_only"] > 50
+    assert (evidence["window"]["first_sequence"], evidence["window"]["last_sequence"]) == (1, 400)
+    assert len(evidence["measures"]) == 4
+    assert evidence["policy"]["alpha"] == 0.01
+
+
+def test_a_champion_that_falls_silent_is_rolled_back(logs: Logs) -> None:
+    logs[1].append(traffic(1_000, 0.0, 0.1, 0.0, seed=2))
+    verdict = controller(logs).look()
+    assert verdict.action == "rolled_back"
+    assert verdict.reason.startswith("fewer_alerts")
+
+
+def test_a_champion_that_is_farther_from_the_teacher_is_rolled_back(logs: Logs) -> None:
+    logs[1].append([decide(0.9, 0.8, teacher=0.7) for _ in range(200)])
+    verdict = controller(logs).look()
+    assert verdict.reason.startswith("teacher_disagreement")
+    assert verdict.measures[0].counts == {"champion_only": 0, "previous_only": 0, "both": 200}
+
+
+def test_the_same_distance_from_the_teacher_is_no_harm(logs: Logs) -> None:
+    logs[1].append([decide(0.9, 0.89, teacher=0.7) for _ in range(300)])
+    assert controller(logs).look().action == "none"
+
+
+def test_late_labels_that_show_false_alerts_lead_to_a_rollback(logs: Logs) -> None:
+    decisions = traffic(1_000, 0.1, 0.1, 0.1, seed=3)
+    logs[1].append(decisions)
+    watcher = controller(logs)
+    assert watcher.look().action == "none"
+    only_new = {d.tx_id: False for d in decisions if d.student_score > 0.5}
+    only_old = {d.tx_id: True for d in decisions if d.student_score < 0.5}
+    assert watcher.look(only_new).action == "none", "labels of one side alone are no comparison"
+    verdict = watcher.look(only_old)
+    assert (verdict.action, verdict.measures[2].harm) == ("rolled_back", True)
+
+
+def test_equal_models_are_left_alone_over_many_looks(logs: Logs) -> None:
+    watcher = controller(logs)
+    for seed in range(40):
+        logs[1].append(traffic(100, 0.01, 0.01, 0.02, seed))
+        verdict = watcher.look()
+        assert verdict.action == "none"
+    assert (verdict.compared, verdict.looks) == (4_000, 40)
+
+
+def test_drift_that_hits_both_models_is_no_reason(logs: Logs) -> None:
+    logs[1].append(traffic(1_000, 0.01, 0.01, 0.5, seed=4))
+    assert controller(logs).look().action == "none"
+
+
+def test_looks_without_traffic_are_no_evidence(logs: Logs) -> None:
+    watcher = controller(logs)
+    before = [watcher.look().measures for _ in range(50)][-1]
+    assert all(measure.e_value == 1 for measure in before)
+    flood(logs)
+    assert watcher.look().action == "rolled_back"
+
+
+def test_decisions_of_other_bundles_without_shadow_or_from_before_are_not_compared(logs: Logs) -> None:
+    early = [d.model_copy(update={"decided_at": datetime(2026, 1, 1, tzinfo=UTC)}) for d in traffic(9, 1, 0, 0, 5)]
+    logs[1].append([*early, decide(0.9), decide(0.9, 0.1, version=GOOD), decide(0.9, 0.1)])
+    assert controller(logs).look().compared == 1
+
+
+def test_too_few_transactions_wait_and_then_count(logs: Logs) -> None:
+    watcher = controller(logs, minimum=400)
+    flood(logs, 300)
+    assert watcher.look().action == "waiting"
+    flood(logs, 100)
+    assert watcher.look().action == "rolled_back"
+
+
+def test_without_a_previous_release_harm_is_an_alarm(logs: Logs) -> None:
+    watcher = controller(logs, minimum=400)
+    flood(logs, 400)
+    releases = logs[0]
+    held = controller(logs, hold=True)
+    assert held.look().action == "held"
+    releases.retire("r1", actor="ann", reason="disk full", evidence={})
+    verdict = held.look()
+    assert (verdict.action, verdict.restored) == ("alarm", None)
+    assert watcher.look().action == "none", "nothing is comparable once the previous release is gone"
+    assert releases.get("r2").state is State.CHAMPION
+
+
+@pytest.mark.parametrize(("policy", "action"), [({"hold": True}, "held"), ({"dry_run": True}, "would_roll_back")])
+def test_a_hold_and_a_dry_run_change_nothing(logs: Logs, policy: dict[str, Any], action: str) -> None:
+    flood(logs)
+    assert controller(logs, **policy).look().action == action
+    assert logs[0].get("r2").state is State.CHAMPION
+
+
+def test_after_a_rollback_the_controller_rests(logs: Logs) -> None:
+    now = [datetime.now(UTC)]
+    watcher = RollbackController(
+        *logs, RollbackPolicy(cool_down=timedelta(hours=1)), lambda _: REVIEW, lambda: now[0]
+    )
+    flood(logs)
+    assert watcher.look().action == "rolled_back"
+    again = logs[0].register("bundles/other", "other", actor="ann", reason="second try")
+    logs[0].promote(again.release_id, actor="ann", reason="second try", evidence={})
+    logs[1].append([d.model_copy(update={"bundle_version": "other"}) for d in traffic(400, 0.2, 0, 0.02, 6)])
+    assert watcher.look().reason.endswith("resting after a rollback")
+    now[0] += timedelta(hours=2)
+    assert watcher.look().action == "rolled_back"
+
+
+def test_a_new_champion_starts_with_a_clean_slate(logs: Logs) -> None:
+    watcher = controller(logs)
+    flood(logs)
+    assert watcher.look().action == "rolled_back"
+    verdict = watcher.look()
+    assert (verdict.action, verdict.release_id, verdict.compared) == ("none", "r1", 0)
+
+
+def test_an_empty_release_log_gives_nothing_to_do(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/empty.db"
+    assert controller((ReleaseLog(url), DecisionLog(url))).look().action == "none"
+
+
+class Countdown:
+    """A stop that is set after so many waits; it never sleeps."""
+
+    def __init__(self, waits: int) -> None:
+        self.waits, self.slept = waits, 0.0
+
+    def is_set(self) -> bool:
+        return self.waits <= 0
+
+    def wait(self, timeout: float) -> bool:
+        self.waits -= 1
+        self.slept += timeout
+        return self.is_set()
+
+
+def test_a_watch_looks_until_stopped_and_outlasts_a_log_that_is_away(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher, stop = controller(logs), Countdown(3)
+    look, calls = watcher.look, [0]
+
+    def sometimes(labels: Any = None) -> Verdict:
+        calls[0] += 1
+        if calls[0] == 2:
+            raise UnavailableError("database is away")
+        return look(labels)
+
+    monkeypatch.setattr(watcher, "look", sometimes)
+    assert [verdict.action for verdict in watch(watcher, 5.0, stop)] == ["none", "none"]
+    assert stop.slept == 15.0
