@@ -11,9 +11,9 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from riskdistill.bundle import Bundle, Scored, Thresholds
-
+from riskdistill.bundle import Bundle
 from riskdistill.features.encoded import Encoded
+from riskdistill.models.onnx_model import Scored
 from riskdistill.storage.decisions import Route, RouteReason
 
 _logger = logging.getLogger(__name__)
@@ -32,15 +32,6 @@ class Verdict(NamedTuple):
         return float(self.scored.score[0])
 
 
-def reason_to_ask(score: float, thresholds: Thresholds) -> RouteReason:
-    """Why the teacher should see a transaction with this student's score, or "none"."""
-    if score >= thresholds.high_risk:
-        return "above_threshold"
-    if thresholds.uncertain_low <= score < thresholds.uncertain_high:
-        return "uncertain"
-    return "none"
-
-
 class TeacherBypass:
     """Asks the teacher, one transaction at a time, within `deadline` seconds (queueing counts)."""
 
@@ -50,8 +41,8 @@ class TeacherBypass:
 
     async def settle(self, bundle: Bundle, encoded: Encoded, student: Scored) -> Verdict:
         """The verdict on one transaction, given its features and the student's scores."""
-        wanted = reason_to_ask(float(student.score[0]), bundle.thresholds)
-        if wanted == "none":
+        wanted = bundle.thresholds.bypass(float(student.score[0]))
+        if wanted is None:
             return Verdict("student", "none", student)
         if bundle.teacher is None:
             return Verdict("student_degraded", "teacher_not_loaded", student)

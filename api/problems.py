@@ -42,9 +42,7 @@ class Problem(BaseModel):
     type: str = Field(examples=["urn:riskdistill:problem:authentication-failed"])
     title: str = Field(examples=["Authentication failed"])
     status: int = Field(examples=[401])
-    detail: str = Field(
-        examples=["the API key is not known (mend: send a valid key in the header X-API-Key)"]
-    )
+    detail: str = Field(examples=["the API key is not known (mend: send a valid key in the header X-API-Key)"])
     instance: str = Field(description="path of the request", examples=["/v1/score"])
     errors: list[Fault] = Field(default_factory=list)
 
@@ -54,9 +52,7 @@ def problem(error: RiskDistillError, instance: str) -> Problem:
     return _problem(error.title, error.status, str(error), instance)
 
 
-def _problem(
-    title: str, status: int, detail: str, instance: str, errors: list[Fault] | None = None
-) -> Problem:
+def _problem(title: str, status: int, detail: str, instance: str, errors: list[Fault] | None = None) -> Problem:
     slug = title.lower().replace(" ", "-")
     return Problem(
         type=f"urn:riskdistill:problem:{slug}",
@@ -77,8 +73,7 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """OpenAPI entries for the problem documents that a route may answer with."""
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
     return {
-        status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: schema}}
-        for status in statuses
+        status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: schema}} for status in statuses
     }
 
 
@@ -109,9 +104,7 @@ def _fault(found: dict[str, Any]) -> Fault:
     origin, *place = found["loc"]
     message = str(found["msg"]).removeprefix("Value error, ")
     if found["type"] == "json_invalid":
-        return Fault(
-            pointer="#", detail=f"the body is not JSON: {found['ctx']['error']} at character {place[0]}"
-        )
+        return Fault(pointer="#", detail=f"the body is not JSON: {found['ctx']['error']} at character {place[0]}")
     if origin == "body":
         steps = (str(step).replace("~", "~0").replace("/", "~1") for step in place)
         return Fault(pointer="/".join(["#", *steps]), detail=message)

@@ -24,23 +24,23 @@ from datetime import UTC, datetime
 from time import perf_counter
 from typing import NamedTuple
 
-from riskdistill.bundle import Bundle, Scored, Thresholds
-from riskdistill.explain import reasons
-
 from api.bypass import TeacherBypass, Verdict
 from api.group_commit import GroupCommit
 from api.metrics import Metrics
 from api.pseudonyms import Pseudonyms
 from api.serving_bundle import ServingBundle, Warm
+from riskdistill.bundle import ACTIONS, Bundle
+from riskdistill.data.schema import NORMAL
 from riskdistill.data.transaction import Transaction
 from riskdistill.errors import ConflictError, UnavailableError
+from riskdistill.explain import reasons
 from riskdistill.features.encoded import Encoded
 from riskdistill.features.engine import FeatureEngine
+from riskdistill.models.onnx_model import Scored
 from riskdistill.storage.chain import canonical_json
-from riskdistill.storage.decisions import Action, Band, Decision, DecisionLog, Shadow, StatedReason
+from riskdistill.storage.decisions import Decision, DecisionLog, Shadow, StatedReason
 
 _logger = logging.getLogger(__name__)
-_ACTION_OF: dict[Band, Action] = {"low": "allow", "medium": "review", "high": "hold"}
 
 
 class Seen(NamedTuple):
@@ -120,7 +120,7 @@ class Scorer:
         seen = self._observe(transaction)
         bundle = seen.warm.bundle
         verdict = await self._bypass.settle(bundle, seen.encoded, seen.student)
-        band = band_of(verdict.score, bundle.thresholds)
+        band = bundle.thresholds.band(verdict.score)
         alert = band != "low"
         decision = Decision(
             decision_id=str(uuid.uuid4()),
@@ -133,7 +133,7 @@ class Scorer:
             student_score=float(seen.student.score[0]),
             teacher_score=verdict.score if verdict.route == "teacher" else None,
             band=band,
-            action=_ACTION_OF[band],
+            action=ACTIONS[band],
             route=verdict.route,
             route_reason=verdict.reason,
             reasons=await _reasons(bundle, seen.encoded) if alert else (),
@@ -154,13 +154,6 @@ class Scorer:
         encoded = self._engine.observe(transaction)
         place, self._next_place = self._next_place, self._next_place + 1
         return Seen(place, encoded, warm.bundle.student.score(encoded), warm)
-
-
-def band_of(score: float, thresholds: Thresholds) -> Band:
-    """The band of a calibrated score: low < review <= medium < hold <= high."""
-    if score < thresholds.review:
-        return "low"
-    return "medium" if score < thresholds.hold else "high"
 
 
 def request_hash(transaction: Transaction) -> str:
@@ -190,7 +183,8 @@ async def _reasons(bundle: Bundle, encoded: Encoded) -> tuple[StatedReason, ...]
 
 
 def _typology(bundle: Bundle, verdict: Verdict) -> str | None:
-    return bundle.typologies[int(verdict.scored.typology[0].argmax())] if bundle.typologies else None
+    likely = verdict.scored.typology[0].argsort()[::-1]
+    return next((bundle.typologies[index] for index in likely if bundle.typologies[index] != NORMAL), None)
 
 
 def _shadow(seen: Seen) -> Shadow | None:
@@ -198,5 +192,5 @@ def _shadow(seen: Seen) -> Shadow | None:
     if previous is None:
         return None
     score = float(previous.student.score(seen.encoded).score[0])
-    action = _ACTION_OF[band_of(score, previous.thresholds)]
+    action = ACTIONS[previous.thresholds.band(score)]
     return Shadow(bundle_version=previous.version, score=score, action=action)

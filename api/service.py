@@ -136,9 +136,7 @@ class Service:
         if self._bundles.refused is not None:
             return f"release {self._bundles.refused.release_id} is refused: {self._bundles.refused.reason}"
         return (
-            "account state is being rebuilt"
-            if self._bundles.warm
-            else "no release is champion, or it is loading"
+            "account state is being rebuilt" if self._bundles.warm else "no release is champion, or it is loading"
         )
 
 

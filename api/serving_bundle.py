@@ -13,12 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
-from riskdistill.bundle import Bundle
-from riskdistill.explain import reasons
-
 from api.metrics import Metrics
+from riskdistill.bundle import Bundle
 from riskdistill.data.transaction import Transaction
 from riskdistill.errors import BundleDamagedError, BundleError, BundleIncompatibleError
+from riskdistill.explain import reasons
 
 _logger = logging.getLogger(__name__)
 _ANY: Final = Transaction(
@@ -165,11 +164,24 @@ class ServingBundle:
 
 
 def _load(path: Path) -> Bundle:
-    """A verified bundle that has scored once, so that no request pays for first-time work."""
-    bundle = Bundle.load(path)
-    encoded = bundle.engine().observe(_ANY)
-    bundle.student.score(encoded)
-    if bundle.teacher is not None:
-        bundle.teacher.score(encoded)
-    reasons(bundle, encoded)
+    """A verified bundle that has scored once, so that no request pays for first-time work.
+
+    Raises:
+        BundleError: whatever is wrong with it.
+    """
+    try:
+        bundle = Bundle.load(path)
+        encoded = bundle.engine().observe(_ANY)
+        bundle.student.score(encoded)
+        if bundle.teacher is not None:
+            bundle.teacher.score(encoded)
+        reasons(bundle, encoded)
+    except BundleError:
+        raise
+    except Exception as error:
+        raise BundleDamagedError(
+            f"it does not load and score ({type(error).__name__}: {error})",
+            where=str(path),
+            mend="build the bundle again",
+        ) from error
     return bundle

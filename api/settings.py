@@ -27,9 +27,7 @@ class ApiSettings(BaseSettings):
     state_dir: Path = Field(
         Path("riskdistill-state"), description="the service's own folder: lock, pseudonym key, decision log"
     )
-    database: str = Field(
-        "", description="URL of the decision log; default: decisions.db in the state folder"
-    )
+    database: str = Field("", description="URL of the decision log; default: decisions.db in the state folder")
     bundle: Path | None = Field(None, description="serve this bundle, always")
     releases: str | None = Field(None, description="follow the champion of the release log at this URL")
     api_keys: SecretStr = Field(SecretStr(""), description="accepted API keys, separated by commas")

@@ -23,13 +23,14 @@ import pyarrow as pa
 from fastapi import FastAPI
 
 from api.settings import ApiSettings
+from riskdistill.bundle import Thresholds
 from riskdistill.data.transaction import Transaction, transactions_from
 from riskdistill.errors import BundleDamagedError
 from riskdistill.features.encoded import Encoded
 
 KEY = "a-key-for-the-tests"
-TYPOLOGIES = ("cycle", "fan_in")
-THRESHOLDS = SimpleNamespace(review=0.5, hold=0.8, uncertain_low=0.4, uncertain_high=0.6, high_risk=0.9)
+TYPOLOGIES = ("cycle", "fan_in", "normal")
+THRESHOLDS = Thresholds(review=0.5, hold=0.8, uncertain_low=0.4, uncertain_high=0.6, high_risk=0.9)
 
 
 class FakeEngine:
@@ -60,7 +61,7 @@ class FakeModel:
     def score(self, encoded: Encoded) -> Any:
         amount, sent = encoded.context[:, 0].astype(float), encoded.context[:, 1].astype(float)
         score = np.clip(amount / 1000 + 0.01 * sent + self._shift, 0, 1)
-        typology = np.stack([score * 0.1, score], axis=1).astype(np.float32)
+        typology = np.stack([score * 0.1, score, score * 2], axis=1).astype(np.float32)
         return SimpleNamespace(score=score, logit=score, typology=typology)
 
 
@@ -92,7 +93,7 @@ class FailingTeacher(FakeModel):
             self._is_warm = True
             return super().score(encoded)
         if self._gives_nan:
-            return SimpleNamespace(score=np.array([np.nan]), typology=np.zeros((1, 2), np.float32))
+            return SimpleNamespace(score=np.array([np.nan]), typology=np.zeros((1, 3), np.float32))
         raise RuntimeError("the teacher lost its weights")
 
 

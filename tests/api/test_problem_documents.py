@@ -41,9 +41,7 @@ def check(answer: httpx.Response, status: int, detail: str = "") -> dict[str, An
     ],
 )
 @pytest.mark.parametrize("path", ["/v1/score", "/v1/score/batch", "/v1/decisions/x"])
-async def test_all_of_v1_needs_a_known_key(
-    client: httpx.AsyncClient, headers: dict[str, str], path: str
-) -> None:
+async def test_all_of_v1_needs_a_known_key(client: httpx.AsyncClient, headers: dict[str, str], path: str) -> None:
     del client.headers["X-API-Key"]
     method = "GET" if "decisions" in path else "POST"
     answer = await client.request(method, path, json=body() if method == "POST" else None, headers=headers)
@@ -153,24 +151,18 @@ async def test_every_operation_documents_its_problems_and_examples(app: FastAPI)
                 assert problem["schema"] == {"$ref": "#/components/schemas/Problem"}
     assert "Problem" in schema["components"]["schemas"]
     assert "HTTPValidationError" not in schema["components"]["schemas"]
-    assert schema["paths"]["/v1/score"]["post"]["requestBody"]["content"]["application/json"]["schema"][
-        "examples"
-    ]
+    assert schema["paths"]["/v1/score"]["post"]["requestBody"]["content"]["application/json"]["schema"]["examples"]
 
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=10),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(list(body())), inner, max_size=4)
-    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(list(body())), inner, max_size=4),
     max_leaves=6,
 )
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    changes=st.dictionaries(st.sampled_from([*body(), "other"]), json_values, max_size=3), whole=json_values
-)
+@given(changes=st.dictionaries(st.sampled_from([*body(), "other"]), json_values, max_size=3), whole=json_values)
 async def test_no_json_body_makes_the_service_fail(
     client: httpx.AsyncClient, changes: dict[str, Any], whole: Any
 ) -> None:

@@ -73,9 +73,7 @@ async def test_the_stored_decision_holds_both_scores_and_no_account_id(client: h
     assert "FR-receiver" not in answer.text
 
 
-async def test_the_same_transaction_again_gets_the_stored_answer(
-    client: httpx.AsyncClient, app: FastAPI
-) -> None:
+async def test_the_same_transaction_again_gets_the_stored_answer(client: httpx.AsyncClient, app: FastAPI) -> None:
     first = await score(client)
     assert await score(client) == first
     assert await score(client, timestamp="2026-03-01T10:30:00+01:00") == first  # the same instant
