@@ -21,8 +21,13 @@ from riskdistill.storage.releases import ReleaseLog, Transition
 
 _BODY: Final = """
 <h1>Audit record</h1>
-<p class="soft">{% if record.first_decision %}Decisions from {{ record.first_decision.isoformat() }}
-to {{ record.last_decision.isoformat() }}.{% else %}No decision was made.{% endif %}
+<p class="soft">
+{% if record.first_decision %}
+Decisions from {{ record.first_decision.isoformat(" ", "seconds") }}
+to {{ record.last_decision.isoformat(" ", "seconds") }}.
+{% else %}
+No decision was made.
+{% endif %}
 The same in full, for machines: <a href="audit.json">audit.json</a>.</p>
 <section>
   <h2>Integrity</h2>
@@ -37,14 +42,14 @@ The same in full, for machines: <a href="audit.json">audit.json</a>.</p>
 </section>
 <section>
   <h2>What served, and why</h2>
-  <table><tr><th class="n">#<th>when<th>release<th>bundle<th>change<th>by<th>reason and figures</tr>
+  <table><tr><th class="n">#<th>when (UTC)<th>release<th>bundle<th>change<th>by<th>reason and figures</tr>
   {% for t in record.transitions %}
-  <tr><td class="n">{{ t.sequence }}<td>{{ t.at.isoformat(sep=" ", timespec="seconds") }}
+  <tr><td class="n">{{ t.sequence }}<td>{{ t.at.strftime("%F %T") }}
       <td>{{ t.release_id }}<td><code>{{ t.bundle_version }}</code>
       <td>{{ t.before or "" }} → <span class="{{ 'bad' if t.after == 'rolled_back' }}">{{ t.after }}</span>
       <td>{{ t.actor }}
       <td>{{ t.reason }}{% if t.evidence %}<details><summary>figures</summary>
-          <code>{{ t.evidence | tojson(indent=2) }}</code></details>{% endif %}</tr>
+          <pre>{{ t.evidence | tojson(indent=2) }}</pre></details>{% endif %}</tr>
   {% endfor %}
   </table>
 </section>

@@ -33,7 +33,7 @@ _LAYOUT: Final = """<!doctype html>
   th, td { text-align: left; padding: .35rem .75rem .35rem 0; border-bottom: 1px solid var(--line);
            vertical-align: top; }
   th { color: var(--soft); font-weight: 500; } td.n, th.n { text-align: right; }
-  code { font: 13px/1.4 ui-monospace, Menlo, Consolas, monospace; overflow-wrap: anywhere; }
+  code, pre { font: 13px/1.4 ui-monospace, Menlo, Consolas, monospace; } pre { margin: .25rem 0; }
   svg { max-width: 100%; height: auto; display: block; }
 </style>
 </head>

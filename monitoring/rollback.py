@@ -142,7 +142,7 @@ class RollbackController:
 
         if harm is None:
             return verdict("none", "no harm is shown")
-        reason = f"{harm.metric}: e-value {harm.e_value:.4g} reached {1 / harm.alpha:.4g}"
+        reason = f"{harm.metric}: e-value {harm.e_value:.4g}, at least {1 / harm.alpha:.4g}"
         if case.compared < self._policy.minimum:
             return verdict("waiting", f"{reason}; {case.compared} of {self._policy.minimum} transactions seen")
         if previous is None:

@@ -127,8 +127,6 @@ class ReleaseLog:
         """Release the database's connections."""
         self._engine.dispose()
 
-    # What happened, and what follows from it
-
     def history(self) -> tuple[Transition, ...]:
         """All transitions, oldest first.
 
@@ -181,8 +179,6 @@ class ReleaseLog:
                 return connection.execute(_EVERYTHING).all()
         except SQLAlchemyError as error:
             raise _unavailable(error) from error
-
-    # Changes
 
     def register(self, bundle_path: str | Path, bundle_version: str, *, actor: str, reason: str) -> Release:
         """Make a bundle known under a new release id. It serves nothing yet.
@@ -358,9 +354,7 @@ def _parse(rows: Iterable[sa.Row[Any]]) -> tuple[Transition, ...]:
     try:
         return tuple(Transition(**json.loads(row.body), hash=row.hash) for row in rows)
     except (TypeError, ValueError) as error:
-        raise AuditError(
-            "an entry cannot be read", where="release log", mend="verify the log and restore it from a copy"
-        ) from error
+        raise AuditError("an entry cannot be read", where="release log", mend="restore it from a copy") from error
 
 
 def _unavailable(error: SQLAlchemyError) -> UnavailableError:
