@@ -1,0 +1,124 @@
+"""Rows of the canonical tables as arrays, and new rows made from old ones."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute
+
+from riskdistill.data.schema import LABELS, TIMESTAMP, TRANSACTIONS
+from riskdistill.errors import DataError
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+pc: Final[Any] = pyarrow.compute  # untyped: its published stubs refuse NumPy indices
+
+MARK: Final = "~"  # between a source's id and the name of what was done to it
+ROOM_FOR_MARK: Final = 32  # characters of an id that a mark may need
+
+
+def numbers(table: pa.Table, name: str) -> Floats:
+    """A float column as a NumPy array."""
+    return np.asarray(table[name].to_numpy(), dtype=np.float64)
+
+
+def times(table: pa.Table, name: str = "timestamp") -> Ints:
+    """A timestamp column as microseconds since 1970."""
+    return np.asarray(table[name].cast(pa.int64()).to_numpy(), dtype=np.int64)
+
+
+def flags(table: pa.Table, name: str) -> npt.NDArray[np.bool_]:
+    """A Boolean column as a NumPy array."""
+    return np.asarray(table[name].to_numpy(), dtype=np.bool_)
+
+
+def codes(columns: list[Any]) -> tuple[Ints, Ints]:
+    """Numbers the distinct tuples that equally long text columns form, row by row.
+
+    Returns:
+        The number of each row's tuple, and for each number the first row that has it.
+    """
+    joined = pc.binary_join_element_wise(*(pc.fill_null(column, "") for column in columns), "\x1f")
+    if isinstance(joined, pa.ChunkedArray):
+        joined = joined.combine_chunks()
+    number = joined.dictionary_encode().indices.to_numpy().astype(np.int64)
+    return number, np.unique(number, return_index=True)[1]
+
+
+def stories(labels: pa.Table) -> Ints:
+    """The number of each row's story: its scheme, or for a row of no scheme the row by itself."""
+    own = pc.binary_join_element_wise("row", labels["tx_id"], "\x1f")
+    scheme = pc.binary_join_element_wise("scheme", labels["scheme_id"], "\x1f")
+    return codes([pc.coalesce(scheme, own)])[0]
+
+
+def room(story: Ints, time: Ints, most: float) -> Floats:
+    """Microseconds from each row to the next one of its story, at most `most`."""
+    order = np.lexsort((time, story))
+    left = np.full(len(time), most, dtype=np.float64)
+    follows = np.diff(story[order]) == 0
+    left[order[:-1][follows]] = np.diff(time[order])[follows]
+    return np.minimum(left, most)
+
+
+def aligned(transactions: pa.Table, labels: pa.Table) -> pa.Table:
+    """The labels of `transactions`, row for row.
+
+    Raises:
+        DataError: a transaction has no label.
+    """
+    found = pc.index_in(transactions["tx_id"], value_set=labels["tx_id"])
+    if found.null_count:
+        absent = transactions["tx_id"].filter(pc.is_null(found))[0].as_py()
+        raise DataError("transaction without a label", where=absent, mend="join labels before augmenting")
+    return labels.take(found)
+
+
+def derived(
+    name: str, transactions: pa.Table, labels: pa.Table, rows: Ints, **changes: Any
+) -> tuple[pa.Table, pa.Table]:
+    """New rows: copies of the source rows at positions `rows`, with the columns in `changes` replaced.
+
+    A source's copies are numbered from 0. A label is known when its source's was, or from the new row's own
+    time if that is later.
+
+    Args:
+        changes: by column of TRANSACTIONS, arrays of the length of `rows`; timestamps in microseconds.
+    """
+    copies = transactions.take(pa.array(rows))
+    told = labels.take(pa.array(rows))
+    marks = [f"{MARK}{name}{n}" for n in occurrence(rows)]
+    ids = [source + mark for source, mark in zip(copies["tx_id"].to_pylist(), marks, strict=True)]
+    changes = {"tx_id": ids, **changes}
+    columns = [_column(changes[f.name], f) if f.name in changes else copies[f.name] for f in TRANSACTIONS]
+    new = pa.Table.from_arrays(columns, schema=TRANSACTIONS)
+    known = np.maximum(times(told, "known_at"), times(new))
+    scheme = pc.binary_join_element_wise(told["scheme_id"], name, MARK)
+    told = pa.Table.from_arrays(
+        [new["tx_id"], told["is_laundering"], told["typology"], scheme, _column(known, LABELS.field("known_at"))],
+        schema=LABELS,
+    )
+    return new, told
+
+
+def sources(transactions: pa.Table) -> list[str]:
+    """The id of the row from which each synthetic row was made."""
+    return [tx_id.rpartition(MARK)[0] for tx_id in transactions["tx_id"].to_pylist()]
+
+
+def occurrence(rows: Ints) -> Ints:
+    """For each position, how often its value came before."""
+    order = np.argsort(rows, kind="stable")
+    starts = np.flatnonzero(np.diff(rows[order], prepend=-1))
+    nth = np.empty(len(rows), dtype=np.int64)
+    nth[order] = np.arange(len(rows)) - np.repeat(starts, np.diff(np.append(starts, len(rows))))
+    return nth
+
+
+def _column(values: Any, field: Any) -> Any:
+    if field.type == TIMESTAMP:
+        return pa.array(np.asarray(values, dtype=np.int64)).cast(TIMESTAMP)
+    return values if isinstance(values, pa.ChunkedArray) else pa.array(values, field.type)

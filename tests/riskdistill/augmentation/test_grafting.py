@@ -1,0 +1,147 @@
+"""A grafted scheme is the same scheme, elsewhere."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import timedelta
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from augmentation_histories import START, UNTIL, histories, seeds
+from hypothesis import given
+
+from riskdistill.augmentation import sources, synthetic_anomalies
+from riskdistill.data.schema import LABELS, NORMAL, TRANSACTIONS
+from riskdistill.errors import ConfigError, DataError
+from riskdistill.simulator import PRESETS, Simulated, simulate
+
+TINY = PRESETS["tiny"]
+END = TINY.start + timedelta(days=20)
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Simulated:
+    return simulate(TINY)
+
+
+@pytest.fixture(scope="module")
+def grafts(tiny: Simulated) -> tuple[pa.Table, pa.Table]:
+    return synthetic_anomalies(tiny.transactions, tiny.labels, 200, np.random.default_rng(5), END)
+
+
+def test_as_many_rows_as_wanted_all_inside_the_training_period(grafts: tuple[pa.Table, pa.Table]) -> None:
+    new, labels = grafts
+    assert (new.schema, labels.schema) == (TRANSACTIONS, LABELS)
+    new.validate(full=True)
+    labels.validate(full=True)
+    assert 200 <= new.num_rows < 240
+    times = new["timestamp"].to_pylist()
+    assert times == sorted(times)
+    assert all(TINY.start <= time < END for time in times)
+    ids = new["tx_id"].to_pylist()
+    assert len(set(ids)) == len(ids)
+    assert labels["tx_id"].to_pylist() == ids
+
+
+def test_label_typology_gaps_and_hours_are_those_of_the_scheme(
+    tiny: Simulated, grafts: tuple[pa.Table, pa.Table]
+) -> None:
+    new, labels = grafts
+    old = {row["tx_id"]: row for row in tiny.transactions.to_pylist()}
+    told = {row["tx_id"]: row for row in tiny.labels.to_pylist()}
+    shifts = defaultdict(set)
+    for source, row, label in zip(sources(new), new.to_pylist(), labels.to_pylist(), strict=True):
+        assert label["is_laundering"]
+        assert label["typology"] == told[source]["typology"]
+        assert label["scheme_id"].startswith(f"{told[source]['scheme_id']}~graft")
+        assert label["known_at"] >= row["timestamp"]
+        shifts[label["scheme_id"]].add(row["timestamp"] - old[source]["timestamp"])
+    for shift in shifts.values():
+        (only,) = shift
+        assert only % timedelta(days=1) == timedelta(0)
+    assert len({shift for (shift,) in map(tuple, shifts.values())}) > 3
+
+
+def test_accounts_are_replaced_one_to_one_by_ordinary_ones_of_the_same_currency(
+    tiny: Simulated, grafts: tuple[pa.Table, pa.Table]
+) -> None:
+    new, labels = grafts
+    bad = tiny.labels["is_laundering"].to_numpy()
+    frame = tiny.transactions.to_pandas()
+    frame = frame[frame["timestamp"] < END]
+    schemers = frame[bad[: len(frame)]]
+    touched = {*schemers["sender_account"], *schemers["receiver_account"]}
+    home = dict(zip(frame["sender_account"], frame["currency_paid"], strict=True))
+    home |= dict(zip(frame["receiver_account"], frame["currency_received"], strict=True))
+    old = {row["tx_id"]: row for row in tiny.transactions.to_pylist()}
+    hosts: dict[str, dict[str, str]] = defaultdict(dict)
+    for source, row, label in zip(sources(new), new.to_pylist(), labels.to_pylist(), strict=True):
+        for side in ("sender_account", "receiver_account"):
+            assert row[side] not in touched
+            host = hosts[label["scheme_id"]].setdefault(old[source][side], row[side])
+            assert host == row[side]
+    for mapping in hosts.values():
+        assert len(set(mapping.values())) == len(mapping)
+    pairs = [(old, host) for mapping in hosts.values() for old, host in mapping.items()]
+    assert np.mean([home[old] == home[host] for old, host in pairs]) > 0.9
+
+
+def test_all_amounts_of_a_graft_are_scaled_by_one_factor(
+    tiny: Simulated, grafts: tuple[pa.Table, pa.Table]
+) -> None:
+    new, labels = grafts
+    old = {row["tx_id"]: row for row in tiny.transactions.to_pylist()}
+    ratios = defaultdict(list)
+    for source, row, label in zip(sources(new), new.to_pylist(), labels.to_pylist(), strict=True):
+        if old[source]["amount_paid"] > 50:
+            ratios[label["scheme_id"]].append(row["amount_paid"] / old[source]["amount_paid"])
+    for ratio in ratios.values():
+        assert max(ratio) - min(ratio) < 4e-4
+        assert 0.7999 < min(ratio) <= max(ratio) < 1.2501
+
+
+@given(history=histories(laundering=True), seed=seeds)
+def test_any_history_is_grafted_inside_its_period(history: tuple[pa.Table, pa.Table], seed: int) -> None:
+    # ordinary accounts enough for any scheme of the history: nobody else knows them
+    strangers = [f"N{i}" for i in range(10)]
+    transactions, told = history
+    payments = [
+        transactions.slice(0, 1).to_pylist()[0]
+        | {"tx_id": f"N{i}", "sender_account": payer, "receiver_account": payee, "timestamp": START}
+        for i, (payer, payee) in enumerate(pairwise(strangers))
+    ]
+    normal = {"is_laundering": False, "typology": NORMAL, "scheme_id": None, "known_at": START}
+    answers = [normal | {"tx_id": payment["tx_id"]} for payment in payments]
+    transactions = pa.concat_tables([pa.Table.from_pylist(payments, TRANSACTIONS), transactions])
+    told = pa.concat_tables([told, pa.Table.from_pylist(answers, LABELS)])
+    new, labels = synthetic_anomalies(transactions, told, 5, np.random.default_rng(seed), UNTIL)
+    assert new.num_rows >= 5
+    assert all(START <= time < UNTIL for time in new["timestamp"].to_pylist())
+    assert all(labels["is_laundering"].to_pylist())
+    assert len(set(new["tx_id"].to_pylist())) == new.num_rows
+
+
+def test_none_wanted_gives_none(tiny: Simulated) -> None:
+    new, labels = synthetic_anomalies(tiny.transactions, tiny.labels, 0, np.random.default_rng(0), END)
+    assert (new.num_rows, labels.num_rows) == (0, 0)
+
+
+def test_a_period_without_laundering_is_refused() -> None:
+    quiet = simulate(TINY.model_copy(update={"laundering_share": 0.0}))
+    with pytest.raises(DataError, match="no laundering to graft"):
+        synthetic_anomalies(quiet.transactions, quiet.labels, 10, np.random.default_rng(0), END)
+
+
+def test_too_few_ordinary_accounts_are_refused(tiny: Simulated) -> None:
+    labels = tiny.labels
+    place = labels.schema.get_field_index("is_laundering")
+    labels = labels.set_column(place, LABELS.field(place), pa.array([True] * labels.num_rows))
+    with pytest.raises(DataError, match="0 accounts outside schemes"):
+        synthetic_anomalies(tiny.transactions, labels, 10, np.random.default_rng(0), END)
+
+
+def test_an_end_without_a_time_zone_is_refused(tiny: Simulated) -> None:
+    with pytest.raises(ConfigError, match="time zone"):
+        synthetic_anomalies(tiny.transactions, tiny.labels, 10, np.random.default_rng(0), END.replace(tzinfo=None))
