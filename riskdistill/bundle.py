@@ -243,9 +243,7 @@ def write_bundle(path: Path, parts: BundleParts, models: Mapping[str, Path]) -> 
 def _verified_manifest(path: Path) -> Manifest:
     mend = "copy it again from where it was made"
     if not (path / MANIFEST).is_file():
-        raise BundleDamagedError(
-            f"no {MANIFEST} there", where=str(path), mend="name the directory of a bundle"
-        )
+        raise BundleDamagedError(f"no {MANIFEST} there", where=str(path), mend="name the directory of a bundle")
     raw = _read_json(path / MANIFEST)
     if not isinstance(raw, dict) or raw.get("format_version") != FORMAT_VERSION:
         found = raw.get("format_version") if isinstance(raw, dict) else None

@@ -67,7 +67,9 @@ def _text(bundle: Bundle, encoded: Encoded, code: str) -> str:
     row = encoded.context[0]
     column = max(columns, key=lambda candidate: _surprise(bundle, row, candidate))
     feature = bundle.spec.context[column]
-    return f"{feature.meaning}: {_value(feature, row[column])} (typically {_value(feature, bundle.typical[column])})"
+    return (
+        f"{feature.meaning}: {_value(feature, row[column])} (typically {_value(feature, bundle.typical[column])})"
+    )
 
 
 def _surprise(bundle: Bundle, row: NDArray[np.float32], column: int) -> float:

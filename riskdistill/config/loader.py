@@ -186,9 +186,7 @@ def _message(key: Key, detail: Any) -> str:
     if detail["type"] == "extra_forbidden":
         known = _known_keys(key[:-1])
         close = get_close_matches(str(key[-1]), known, n=1)
-        return (
-            f"unknown key, did you mean '{close[0]}'?" if close else f"unknown key, known: {', '.join(known)}"
-        )
+        return f"unknown key, did you mean '{close[0]}'?" if close else f"unknown key, known: {', '.join(known)}"
     if detail["type"] == "missing":
         return "is required"
     text = detail["msg"].removeprefix("Value error, ")

@@ -95,10 +95,8 @@ class PerturbationConfig(Section):
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
 
     name: str
-    share: Positive = 1.0  # weight among the perturbations: shares are divided by their sum
-    parameters: dict[str, Number] = Field(
-        default_factory=dict, validation_alias="with", serialization_alias="with"
-    )
+    share: Annotated[float, Field(strict=True, gt=0, le=1)] = 0.1  # of the stories, told anew
+    parameters: dict[str, Number] = Field(default_factory=dict, validation_alias="with", serialization_alias="with")
 
 
 class ModelConfig(Section):
@@ -266,8 +264,8 @@ class ExperimentConfig(Section):
     features: FeaturesConfig = FeaturesConfig()
     mix: MixConfig = MixConfig()
     perturbations: tuple[PerturbationConfig, ...] = (
-        PerturbationConfig(name="amount"),
-        PerturbationConfig(name="burst"),
+        PerturbationConfig(name="amount_jitter"),
+        PerturbationConfig(name="frequency_burst"),
         PerturbationConfig(name="delay"),
         PerturbationConfig(name="split"),
         PerturbationConfig(name="intermediary"),
@@ -295,9 +293,7 @@ class ExperimentConfig(Section):
     def _reads_what_is_kept(cls, model: ModelConfig, info: ValidationInfo) -> ModelConfig:
         kept = info.data["features"].events_per_party if "features" in info.data else model.events_per_party
         if model.events_per_party > kept:
-            raise ValueError(
-                f"events_per_party {model.events_per_party} is above features.events_per_party {kept}"
-            )
+            raise ValueError(f"events_per_party {model.events_per_party} is above features.events_per_party {kept}")
         return model
 
     @field_validator("training", "student_training", mode="before")

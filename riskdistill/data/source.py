@@ -72,9 +72,7 @@ def locate(path: Path, *patterns: str) -> Path:
             return found[0]
         if found:
             names = ", ".join(file.name for file in found)
-            raise UnreadableFileError(
-                f"several files fit: {names}", where=str(path), mend="name the file itself"
-            )
+            raise UnreadableFileError(f"several files fit: {names}", where=str(path), mend="name the file itself")
     raise UnreadableFileError(
         f"the folder holds none of {', '.join(patterns)}", where=str(path), mend="name the file itself"
     )

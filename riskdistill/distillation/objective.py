@@ -79,9 +79,7 @@ class DistillationObjective:
         )
         heat = temperature(self.config.temperature, epoch, self.epochs)
         index = torch.from_numpy(rows)
-        return {
-            name: weight * self._terms[name](output, index, heat) for name, weight in self.weights.items()
-        }
+        return {name: weight * self._terms[name](output, index, heat) for name, weight in self.weights.items()}
 
     def _logits(self, output: EventTransformerOutput, rows: Tensor, heat: float) -> Tensor:
         return bernoulli_kl(output.logit, self.cache.logit[rows], heat)
@@ -90,9 +88,7 @@ class DistillationObjective:
         return typology_kl(output.typology_logits, self.cache.typology_logits[rows], heat)
 
     def _labels(self, output: EventTransformerOutput, rows: Tensor, heat: float) -> Tensor:
-        return smoothed_labels(
-            output.logit, torch.from_numpy(self.rows.label[rows.numpy()]), self.label_smoothing
-        )
+        return smoothed_labels(output.logit, torch.from_numpy(self.rows.label[rows.numpy()]), self.label_smoothing)
 
     def _attention_relations(self, output: EventTransformerOutput, rows: Tensor, heat: float) -> Tensor:
         assert output.projections is not None

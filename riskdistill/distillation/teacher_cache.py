@@ -87,7 +87,7 @@ def ask_teacher(
     progress: Callable[[int, int], None] | None = None,
 ) -> TeacherCache:
     """Run the teacher over all rows, in evaluation mode; `progress` hears rows done and rows in all."""
-    teacher.eval()
+    teacher.train(False)
     tokens = torch.from_numpy(shared_tokens(teacher.config.events_per_party, student_events))
     total = len(encoded)
     logit = torch.empty(total)

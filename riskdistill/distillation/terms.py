@@ -53,7 +53,8 @@ def relations(projection: Tensor, heads: int, mask: Tensor) -> Tensor:
     """
     parts = projection.unflatten(-1, (heads, -1)).transpose(1, 2)
     scores = parts @ parts.transpose(-1, -2) / parts.shape[-1] ** 0.5
-    return scores.masked_fill(~mask[:, None, None, :], torch.finfo(scores.dtype).min).softmax(-1)
+    hidden = scores.masked_fill(~mask[:, None, None, :], torch.finfo(scores.dtype).min)
+    return torch.softmax(hidden, -1)
 
 
 def relation_kl(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:

@@ -133,9 +133,7 @@ def recall_by_budget(axes: Any, test: ScoredPeriod, budgets: Sequence[float]) ->
     axes.plot(shares, np.minimum(shares * rows / laundering, 1), color=_INK, linewidth=0.8, linestyle=":")
     for model in _ordered(test.scores):
         alerts, caught = _curve(test.labels, test.scores[model])
-        axes.plot(
-            shares, np.interp(shares * rows, alerts, caught) / laundering, **_line(model), linewidth=1.8
-        )
+        axes.plot(shares, np.interp(shares * rows, alerts, caught) / laundering, **_line(model), linewidth=1.8)
     for budget in budgets:
         axes.axvline(budget, color=_INK, linewidth=0.6, alpha=0.5)
     axes.set(

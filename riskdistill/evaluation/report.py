@@ -166,14 +166,9 @@ def _table(models: list[ModelMetrics], report: MetricsReport) -> dict[str, list[
             line("F1 at validation's threshold", lambda model: model.f1),
         ],
         "At the alert budget": [
-            *(
-                line(f"Precision, {_share(budget)} alerted", precision(budget), _percent)
-                for budget in budgets
-            ),
+            *(line(f"Precision, {_share(budget)} alerted", precision(budget), _percent) for budget in budgets),
             *(line(f"Recall, {_share(budget)} alerted", recall(budget), _percent) for budget in budgets),
-            line(
-                f"Recall at {_share(report.fpr)} false positives", lambda model: model.recall_at_fpr, _percent
-            ),
+            line(f"Recall at {_share(report.fpr)} false positives", lambda model: model.recall_at_fpr, _percent),
         ],
         "Calibration and cost": [
             line("Expected calibration error", lambda model: model.ece, "{:.2g}".format, min),

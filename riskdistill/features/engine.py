@@ -203,10 +203,10 @@ class FeatureEngine:
             rows[f"{side}_key"] = keys[codes]
         # records in order of first appearance, as a live engine would make them
         order = np.stack([rows["sender_key"], rows["receiver_key"]], axis=1).reshape(-1)
-        uniques, first, codes = np.unique(order, return_index=True, return_inverse=True)
-        places = np.empty(len(uniques), np.int64)
+        accounts, first, codes = np.unique(order, return_index=True, return_inverse=True)
+        places = np.empty(len(accounts), np.int64)
         for index in np.argsort(first):
-            places[index] = self._row_of(int(uniques[index]))
+            places[index] = self._row_of(int(accounts[index]))
         both = places[codes].reshape(-1, 2)
         rows["sender"], rows["receiver"] = both[:, 0], both[:, 1]
         rows["tx"] = [_hash(tx) for tx in table["tx_id"].to_pylist()]
@@ -242,7 +242,5 @@ def _factorize(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[str]]:
 def _currency_indices(codes: list[str]) -> NDArray[np.uint8]:
     unknown = sorted(set(codes) - _CURRENCY.keys())
     if unknown:
-        raise TransactionError(
-            f"unknown currency {unknown[0]!r}", mend=f"use one of {', '.join(CURRENCY_CODES)}"
-        )
+        raise TransactionError(f"unknown currency {unknown[0]!r}", mend=f"use one of {', '.join(CURRENCY_CODES)}")
     return np.array([_CURRENCY[code] for code in codes], np.uint8)

@@ -127,7 +127,7 @@ def _decayed(rec: Record, now: float, out: Floats) -> None:
 
 
 @njit(cache=True)
-def _z(rec: Record, flow: int, log_usd: float) -> float:
+def _z(rec: Record, flow: int, log_usd: float) -> Any:
     """Deviations of a log amount from the account's life-long mean in one direction; NaN under 3 payments."""
     n = rec.count[flow]
     if n < 3.0:
@@ -319,7 +319,7 @@ def encode_events(rec: Record, other: Record, other_key: int, tx: Record, out: F
 @njit(cache=True)
 def seen(sender: Record, tx: Record) -> bool:
     """Whether the sender's ring already holds this transaction: the horizon of idempotence."""
-    for j in range(sender.size):
+    for j in range(sender.size):  # noqa: SIM110 - numba compiles no generator expressions
         if sender.tx[j] == tx.tx and sender.flow[j] == OUT:
             return True
     return False
@@ -396,9 +396,7 @@ def update(sender: Record, receiver: Record, tx: Record, context: Floats) -> Non
             if sender.up_hops[i] == 0 or sender.up_hops[i] >= MAX_HOPS or sender.up_key[i] == tx.receiver_key:
                 continue
             if tx.time - sender.up_time[i] <= UPSTREAM_SECONDS:
-                _remember(
-                    receiver, sender.up_key[i], sender.up_time[i], sender.up_usd[i], sender.up_hops[i] + 1
-                )
+                _remember(receiver, sender.up_key[i], sender.up_time[i], sender.up_usd[i], sender.up_hops[i] + 1)
         _remember(receiver, tx.sender_key, tx.time, tx.usd_paid, 1)
     _push(sender, tx, OUT, tx.usd_paid, tx.receiver_key, of_receiver)
     _push(receiver, tx, IN, tx.usd_received, tx.sender_key, of_sender)

@@ -32,27 +32,17 @@ TRANSACTION_FEATURES: Final = (
     Feature(name="round_1", group="amount", unit="flag", meaning="amount is a whole number"),
     Feature(name="round_100", group="amount", unit="flag", meaning="amount is a multiple of 100"),
     Feature(name="round_1000", group="amount", unit="flag", meaning="amount is a multiple of 1,000"),
-    Feature(
-        name="below_limit", group="amount", unit="flag", meaning="within 10 % below 1,000, 3,000 or 10,000"
-    ),
+    Feature(name="below_limit", group="amount", unit="flag", meaning="within 10 % below 1,000, 3,000 or 10,000"),
     Feature(name="hour", group="calendar", unit="hours", meaning="hour of the day, UTC"),
     Feature(name="weekday", group="calendar", unit="days", meaning="day of the week, Monday is 0"),
     Feature(name="month_day", group="calendar", unit="days", meaning="day of the month, UTC"),
-    Feature(
-        name="self_transfer", group="channel", unit="flag", meaning="sender and receiver are one account"
-    ),
+    Feature(name="self_transfer", group="channel", unit="flag", meaning="sender and receiver are one account"),
     Feature(name="same_bank", group="channel", unit="flag", meaning="both accounts are at one bank"),
-    Feature(
-        name="cross_currency", group="channel", unit="flag", meaning="paid and received currencies differ"
-    ),
+    Feature(name="cross_currency", group="channel", unit="flag", meaning="paid and received currencies differ"),
     Feature(name="cross_border", group="channel", unit="flag", meaning="countries differ, where known"),
-    Feature(
-        name="payment_format", group="channel", unit="bucket", meaning="hash bucket of the payment format"
-    ),
+    Feature(name="payment_format", group="channel", unit="bucket", meaning="hash bucket of the payment format"),
     Feature(name="currency_paid", group="channel", unit="index", meaning="index of the currency paid"),
-    Feature(
-        name="currency_received", group="channel", unit="index", meaning="index of the currency received"
-    ),
+    Feature(name="currency_received", group="channel", unit="index", meaning="index of the currency received"),
 )
 
 _WINDOWED: Final = (
@@ -101,23 +91,17 @@ _DECAYED: Final = (
 )
 
 PAIR_FEATURES: Final = (
-    Feature(
-        name="pair_count", group="pair", unit="payments", meaning="recent payments from sender to receiver"
-    ),
+    Feature(name="pair_count", group="pair", unit="payments", meaning="recent payments from sender to receiver"),
     Feature(name="pair_gap", group="pair", unit="seconds", meaning="time since the last of them"),
     Feature(name="pair_ratio", group="pair", unit="log ratio", meaning="amount against the last of them"),
-    Feature(
-        name="reverse_count", group="pair", unit="payments", meaning="recent payments from receiver to sender"
-    ),
+    Feature(name="reverse_count", group="pair", unit="payments", meaning="recent payments from receiver to sender"),
     Feature(name="reverse_gap", group="pair", unit="seconds", meaning="time since the last of them"),
     Feature(name="reverse_ratio", group="pair", unit="log ratio", meaning="amount against the last of them"),
 )
 
 SHAPE_FEATURES: Final = (
     Feature(name="common_senders", group="shape", unit="accounts", meaning="accounts that paid both parties"),
-    Feature(
-        name="common_receivers", group="shape", unit="accounts", meaning="accounts that both parties paid"
-    ),
+    Feature(name="common_receivers", group="shape", unit="accounts", meaning="accounts that both parties paid"),
     Feature(
         name="relays",
         group="shape",
@@ -136,9 +120,7 @@ SHAPE_FEATURES: Final = (
         unit="hops",
         meaning="hops from receiver to sender of money now returning",
     ),
-    Feature(
-        name="cycle_gap", group="shape", unit="seconds", meaning="time since that money left the receiver"
-    ),
+    Feature(name="cycle_gap", group="shape", unit="seconds", meaning="time since that money left the receiver"),
     Feature(name="cycle_ratio", group="shape", unit="log ratio", meaning="amount against that money"),
     Feature(
         name="upstream_sender",
@@ -152,9 +134,7 @@ SHAPE_FEATURES: Final = (
         unit="accounts",
         meaning="accounts whose money reached the receiver",
     ),
-    Feature(
-        name="upstream_common", group="shape", unit="accounts", meaning="accounts whose money reached both"
-    ),
+    Feature(name="upstream_common", group="shape", unit="accounts", meaning="accounts whose money reached both"),
     Feature(
         name="upstream_depth",
         group="shape",

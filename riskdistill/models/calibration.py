@@ -36,9 +36,7 @@ class Calibrator(BaseModel):
         return np.asarray(1.0 / (1.0 + np.exp(-np.clip(scaled, -500, 500))))
 
     @classmethod
-    def fit(
-        cls, logits: NDArray[np.floating], labels: NDArray[np.bool_], *, shift: float = 0.0
-    ) -> Calibrator:
+    def fit(cls, logits: NDArray[np.floating], labels: NDArray[np.bool_], *, shift: float = 0.0) -> Calibrator:
         """Fit on rows that training did not see, at natural prevalence (Platt, 1999).
 
         Raises:

@@ -12,13 +12,11 @@ for numerical features", 2022), which makes the network indifferent to their sca
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
-from transformers.utils import ModelOutput
 
 from riskdistill.data.currencies import CURRENCY_CODES
 from riskdistill.features.spec import FORMAT_BUCKETS, TOKEN_CHANNELS
@@ -29,7 +27,7 @@ _NUMERIC = slice(0, min(_FORMAT, _CURRENCY))  # the categories are the last chan
 _CHANNEL_SCALE = [0.2 if name.startswith("log_") else 1.0 for name in TOKEN_CHANNELS[_NUMERIC]]
 
 
-class EventTransformerConfig(PretrainedConfig):  # type: ignore[misc]
+class EventTransformerConfig(PretrainedConfig):
     """Sizes of an event transformer.
 
     Args:
@@ -65,9 +63,9 @@ class EventTransformerConfig(PretrainedConfig):  # type: ignore[misc]
         super().__init__(**kwargs)
 
 
-@dataclass
-class EventTransformerOutput(ModelOutput):  # type: ignore[misc]
-    """
+class EventTransformerOutput(NamedTuple):
+    """What the network says of a batch.
+
     Attributes:
         logit: [n], of laundering, on the training mix's scale.
         typology_logits: [n, typologies].
@@ -75,8 +73,8 @@ class EventTransformerOutput(ModelOutput):  # type: ignore[misc]
         mask: bool [n, tokens], true where there is a token; only with `projections`.
     """
 
-    logit: Tensor | None = None
-    typology_logits: Tensor | None = None
+    logit: Tensor
+    typology_logits: Tensor
     projections: tuple[Tensor, Tensor, Tensor] | None = None
     mask: Tensor | None = None
 
@@ -105,9 +103,7 @@ class PercentileEncoding(nn.Module):
             edges = torch.quantile(known, ranks) if len(known) else torch.zeros(bins + 1, dtype=torch.float64)
             width = edges.diff()
             self.lower[feature] = edges[:-1]
-            self.inverse_width[feature] = torch.where(width > 0, 1 / width.clamp_min(1e-12), 1e12).clamp_max(
-                1e12
-            )
+            self.inverse_width[feature] = torch.where(width > 0, 1 / width.clamp_min(1e-12), 1e12).clamp_max(1e12)
 
     def forward(self, values: Tensor) -> Tensor:
         missing = torch.isnan(values)
@@ -136,13 +132,13 @@ class EncoderLayer(nn.Module):
 
     def forward(self, hidden: Tensor, bias: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         query, key, value = self.projection(self.attention_norm(hidden)).chunk(3, dim=-1)
-        heads = [part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value)]
-        mixed = nn.functional.scaled_dot_product_attention(*heads, attn_mask=bias)
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value))
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         hidden = hidden + self.dropout(self.output(mixed.transpose(1, 2).flatten(2)))
         return hidden + self.dropout(self.feedforward(hidden)), (query, key, value)
 
 
-class EventTransformer(PreTrainedModel):  # type: ignore[misc]
+class EventTransformer(PreTrainedModel):
     """Scores transactions from their context vector and both parties' recent events."""
 
     config_class = EventTransformerConfig
@@ -169,7 +165,7 @@ class EventTransformer(PreTrainedModel):  # type: ignore[misc]
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 1 + len(config.typologies))
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, (nn.Linear, nn.Embedding)):
@@ -178,9 +174,7 @@ class EventTransformer(PreTrainedModel):  # type: ignore[misc]
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
 
-    def forward(
-        self, context: Tensor, events: Tensor, output_projections: bool = False
-    ) -> EventTransformerOutput:
+    def forward(self, context: Tensor, events: Tensor, output_projections: bool = False) -> EventTransformerOutput:
         """
         Args:
             context: float [n, features]; NaN allowed.
@@ -189,11 +183,7 @@ class EventTransformer(PreTrainedModel):  # type: ignore[misc]
         hidden = self.context(self.percentiles(context)).unsqueeze(1)
         events = events.unflatten(1, (2, -1))[:, :, : self.config.events_per_party]
         tokens = self.channels(events[..., _NUMERIC] * self.channel_scale)
-        tokens = (
-            tokens
-            + self.formats(events[..., _FORMAT].long())
-            + self.currencies(events[..., _CURRENCY].long())
-        )
+        tokens = tokens + self.formats(events[..., _FORMAT].long()) + self.currencies(events[..., _CURRENCY].long())
         hidden = torch.cat([hidden, (tokens + self.sides).flatten(1, 2)], dim=1)
         present = (events[..., 0] != 0).flatten(1)
         mask = torch.cat([torch.ones_like(present[:, :1]), present], dim=1)

@@ -78,11 +78,9 @@ Progress = Callable[[str, int, int, float], None]  # stage, steps done, steps in
 
 
 @torch.inference_mode()
-def score_logits(
-    model: EventTransformer, encoded: Encoded
-) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+def score_logits(model: EventTransformer, encoded: Encoded) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """Laundering logits [n] and typology logits [n, typologies] of all rows, in evaluation mode."""
-    model.eval()
+    model.train(False)
     logits, typologies = [], []
     for start in range(0, len(encoded), INFERENCE_ROWS):
         part = encoded.take(slice(start, start + INFERENCE_ROWS))
@@ -150,13 +148,11 @@ class Trainer:
             TrainingError: the loss became NaN or infinite.
         """
         self._resume()
-        while (
-            len(self.log) < self.config.epochs and len(self.log) - 1 - self.best_epoch < self.config.patience
-        ):
+        while len(self.log) < self.config.epochs and len(self.log) - 1 - self.best_epoch < self.config.patience:
             self.log.append(self._epoch(objective, len(self.log)))
             self._save()
         self.model.load_state_dict(self.best)
-        self.model.eval()
+        self.model.train(False)
         return Training(self.model, self.best_epoch, self.best_pr_auc, self.log)
 
     def _rate(self, step: int) -> float:
@@ -253,6 +249,5 @@ class LabelObjective:
         typology = torch.from_numpy(self.rows.typology[rows])
         return {
             "labels": torch.nn.functional.binary_cross_entropy_with_logits(output.logit, smooth),
-            "typology": self.typology_weight
-            * torch.nn.functional.cross_entropy(output.typology_logits, typology),
+            "typology": self.typology_weight * torch.nn.functional.cross_entropy(output.typology_logits, typology),
         }

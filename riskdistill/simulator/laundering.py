@@ -58,9 +58,7 @@ class Rhythm:
 class _Underworld:
     """Places schemes one by one; holds what all of them share."""
 
-    def __init__(
-        self, population: Population, ordinary: Payments, clock: Clock, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, population: Population, ordinary: Payments, clock: Clock, rng: np.random.Generator) -> None:
         self.population, self.clock, self.rng = population, clock, rng
         self.values = ordinary.value
         self.rhythm = Rhythm.of(ordinary, clock)

@@ -133,9 +133,7 @@ def _transactions(
     return pa.Table.from_arrays(columns, schema=TRANSACTIONS)
 
 
-def _labels(
-    payments: Payments, typologies: tuple[str, ...], start: datetime, rng: np.random.Generator
-) -> pa.Table:
+def _labels(payments: Payments, typologies: tuple[str, ...], start: datetime, rng: np.random.Generator) -> pa.Table:
     """What a bank learns of each payment: of a scheme's payments together, some days after its last one."""
     schemes = len(typologies)
     laundering = payments.scheme != ORDINARY

@@ -44,9 +44,7 @@ def reader(name: str, mapping_file: Path | None = None) -> Reader:
         raise UnknownFormatError(f"no format {name!r}", mend=f"use one of: {', '.join(near)}")
     if name == "mapping":
         if mapping_file is None:
-            raise ConfigError(
-                "format 'mapping' needs a mapping file", mend="name the YAML that names the columns"
-            )
+            raise ConfigError("format 'mapping' needs a mapping file", mend="name the YAML that names the columns")
         return partial(mapping.read, mapping=mapping.load_mapping(mapping_file))
     if mapping_file is not None:
         raise ConfigError(

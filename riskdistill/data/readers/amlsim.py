@@ -61,9 +61,7 @@ def _read_published(file: Path) -> Iterator[Batch]:
     for rows in read_rows(file, [name for names in PUBLISHED.values() for name in names]):
         raw = rows.table
         alert = columns.text(raw["alert_id"])
-        made = _money(
-            rows, columns.text(raw["orig_acct"]), columns.text(raw["bene_acct"]), raw["base_amt"]
-        ) | {
+        made = _money(rows, columns.text(raw["orig_acct"]), columns.text(raw["bene_acct"]), raw["base_amt"]) | {
             "tx_id": columns.text(raw["tran_id"]),
             "timestamp": columns.offset_time(raw["tran_timestamp"]),
             "payment_format": columns.text(raw["tx_type"]),
@@ -84,9 +82,7 @@ def _read_log(file: Path) -> Iterator[Batch]:
         }
         for field, name in (("sender_bank", "bankOrig"), ("receiver_bank", "bankDest")):
             made[field] = columns.text(raw[name]) if name in raw.column_names else made[field]
-        shape = (
-            columns.words(raw["typology"]) if "typology" in raw.column_names else pa.nulls(count, pa.string())
-        )
+        shape = columns.words(raw["typology"]) if "typology" in raw.column_names else pa.nulls(count, pa.string())
         labels = _labels(raw["isSAR"], columns.text(raw["alertID"]), shape)
         yield canonicalise(Draft(rows, made, labels, LOG))
 

@@ -117,8 +117,7 @@ class ColumnMapping(BaseModel):
         mapped, constant = set(self.columns), set(self.constants)
         mistakes = {
             f"no such field (they are {', '.join(_FIELDS)})": mapped - set(_FIELDS),
-            f"no constant is possible (only for {', '.join(_MAY_BE_CONSTANT)})": constant
-            - set(_MAY_BE_CONSTANT),
+            f"no constant is possible (only for {', '.join(_MAY_BE_CONSTANT)})": constant - set(_MAY_BE_CONSTANT),
             "neither a column nor a constant": set(_NEEDED) - mapped - constant,
             "both a column and a constant": mapped & constant,
             "a label without a column for is_laundering": mapped & set(_LABELS)
@@ -166,9 +165,7 @@ def _draft(rows: Rows, mapping: ColumnMapping) -> Draft:
     for name, paid in _AS_PAID.items():
         made.setdefault(name, made[paid])
     labels: dict[str, Column] = {
-        name: made.pop(name)
-        for name in ("is_laundering", "typology", "scheme_id", "known_at")
-        if name in made
+        name: made.pop(name) for name in ("is_laundering", "typology", "scheme_id", "known_at") if name in made
     }
     if labels:
         none = pa.nulls(len(rows.numbers), pa.string())

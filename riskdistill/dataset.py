@@ -1,0 +1,290 @@
+"""From canonical tables to rows to learn from and rows to be judged on.
+
+    time ──────────────────────────────────────────────────────────────►
+    │ train: normal + laundering + synthetic │ validation │ test        │
+                                                          ▲ the model is built here: labels as known then
+
+Every split is by time and never cuts through one timestamp. Training rows are a mix (85 % normal, 10 % laundering,
+5 % synthetic by default); validation and test keep every row. Features of real rows come from one replay of what
+really happened; those of synthetic rows from a second replay in which they did happen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from riskdistill.augmentation import perturb, synthetic_anomalies
+from riskdistill.config import ExperimentConfig, SplitConfig
+from riskdistill.data.schema import LABELS, NORMAL, TRANSACTIONS
+from riskdistill.errors import DataError
+from riskdistill.features import Encoded, FeatureEngine, FeatureSpec
+from riskdistill.models.training import TrainingRows
+
+Progress = Callable[[int], None]  # rows encoded since the last call
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Period:
+    """All rows of one part of the split, in order of time.
+
+    Attributes:
+        encoded: rows as the models see them.
+        label: bool [n], what is true (known in hindsight), for the test period; as known at the time of building
+            for the others.
+        typology: object [n], names.
+        start, end: times of the first and the last row.
+    """
+
+    encoded: Encoded
+    label: Bools
+    typology: NDArray[np.object_]
+    start: datetime
+    end: datetime
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Everything that a run learns from and is judged on.
+
+    Attributes:
+        spec: what the features are.
+        typologies: class names, "normal" first.
+        train: the mix, for networks.
+        train_context: float32 [n, features], all rows of the training period, for trees and reference figures.
+        train_label: bool [n], for the same rows.
+        prevalence: of laundering in the training period, as known when the model is built.
+        mixed_prevalence: of laundering among the rows of the mix.
+        fingerprint: 16 hex digits over the input and all that shapes the rows.
+    """
+
+    spec: FeatureSpec
+    typologies: tuple[str, ...]
+    train: TrainingRows
+    train_context: NDArray[np.float32]
+    train_label: Bools
+    train_span: tuple[datetime, datetime]
+    validation: Period
+    test: Period
+    prevalence: float
+    mixed_prevalence: float
+    fingerprint: str
+
+
+def as_known_at(labels: pa.Table, moment: datetime) -> pa.Table:
+    """The labels as an observer had them at `moment`: what was found later still counts as normal."""
+    known = pc.less_equal(labels["known_at"], pa.scalar(moment, LABELS.field("known_at").type))
+    laundering = pc.and_(labels["is_laundering"], known)
+    typology = pc.if_else(laundering, labels["typology"], NORMAL)
+    scheme = pc.if_else(laundering, labels["scheme_id"], pa.scalar(None, pa.string()))
+    columns = {"is_laundering": laundering, "typology": typology, "scheme_id": scheme}
+    return pa.Table.from_arrays([columns.get(name, labels[name]) for name in LABELS.names], schema=LABELS)
+
+
+def split_points(times: Ints, split: SplitConfig) -> tuple[int, int]:
+    """First row of validation and of test in rows sorted by time; rows of one timestamp stay together.
+
+    Raises:
+        DataError: a part would be empty.
+    """
+    rows = len(times)
+    first = int(np.searchsorted(times, times[min(rows - 1, round(rows * split.train))]))
+    second = int(np.searchsorted(times, times[min(rows - 1, round(rows * (split.train + split.validation)))]))
+    if not 0 < first < second < rows:
+        raise DataError(
+            f"{rows} rows do not split into three periods by time (cuts at rows {first} and {second})",
+            mend="give a longer history",
+        )
+    return first, second
+
+
+def build_dataset(
+    transactions: pa.Table, labels: pa.Table, config: ExperimentConfig, *, progress: Progress | None = None
+) -> Dataset:
+    """Build the dataset of a run.
+
+    Args:
+        transactions: canonical, in order of arrival.
+        labels: canonical, row for row.
+        config: split, mix, perturbations, features, seed.
+        progress: see `Progress`; there are `len(transactions)` rows and then those of the second replay.
+
+    Raises:
+        DataError: labels are missing, or a period holds no laundering.
+    """
+    if labels.num_rows != transactions.num_rows:
+        raise DataError(
+            f"{labels.num_rows} labels for {transactions.num_rows} transactions",
+            mend="training needs a source with labels",
+        )
+    times = transactions["timestamp"].cast(pa.int64()).to_numpy()
+    first, second = split_points(times, config.split)
+    built_at = _moment(times[second])
+    known = as_known_at(labels, built_at)
+    truth, label = (table["is_laundering"].to_numpy() for table in (labels, known))
+    _require_laundering(label[:first], label[first:second], truth[second:])
+
+    rng = np.random.default_rng([config.seed, 0])
+    chosen = _choose(label[:first], config, rng)
+    wanted = np.concatenate([chosen, np.ones(len(times) - first, np.bool_)])
+    spec = FeatureSpec(events_per_party=config.features.events_per_party)
+    encoded = FeatureEngine(spec).replay(transactions, tokens=wanted, progress=progress)
+    synthetic = _synthetic(
+        transactions.slice(0, first), known.slice(0, first), config, _moment(times[first]), rng, progress
+    )
+
+    typology = known["typology"].to_numpy(zero_copy_only=False)
+    names = sorted({*typology[:first], *synthetic.typology} - {NORMAL})
+    typologies = (NORMAL, *(str(name) for name in names))
+    kept = int(chosen.sum())
+    real = _Labelled(
+        Encoded(encoded.context[:first][chosen], encoded.events[:kept]),
+        label[:first][chosen],
+        typology[:first][chosen],
+    )
+    train = _mixed(real, synthetic, typologies, config, rng)
+    after = Encoded(encoded.context[first:], encoded.events[kept:])
+    cut = second - first
+    return Dataset(
+        spec=spec,
+        typologies=typologies,
+        train=train,
+        train_context=encoded.context[:first],
+        train_label=label[:first],
+        train_span=(_moment(times[0]), _moment(times[first - 1])),
+        validation=Period(
+            after.take(slice(0, cut)),
+            label[first:second],
+            typology[first:second],
+            _moment(times[first]),
+            _moment(times[second - 1]),
+        ),
+        test=Period(
+            after.take(slice(cut, None)),
+            truth[second:],
+            labels["typology"].to_numpy(zero_copy_only=False)[second:],
+            _moment(times[second]),
+            _moment(times[-1]),
+        ),
+        prevalence=float(label[:first].mean()),
+        mixed_prevalence=float(train.label[train.draw].mean()),
+        fingerprint=_fingerprint(transactions, labels, config),
+    )
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    encoded: Encoded
+    label: Bools
+    typology: NDArray[np.object_]
+
+
+def _require_laundering(train: Bools, validation: Bools, test: Bools) -> None:
+    for name, part in (("training", train), ("validation", validation), ("test", test)):
+        if not part.any():
+            raise DataError(
+                f"no laundering is known in the {name} period ({len(part)} rows)",
+                mend="give a longer history, or change the split",
+            )
+
+
+def _choose(label: Bools, config: ExperimentConfig, rng: np.random.Generator) -> Bools:
+    """Which training rows are in the mix: all laundering, and as many normal rows as their share allows."""
+    normal = np.flatnonzero(~label)
+    count = min(len(normal), round(config.mix.normal * config.mix.max_rows))
+    chosen = label.copy()
+    chosen[rng.choice(normal, count, replace=False)] = True
+    return chosen
+
+
+def _synthetic(
+    transactions: pa.Table,
+    labels: pa.Table,
+    config: ExperimentConfig,
+    until: datetime,
+    rng: np.random.Generator,
+    progress: Progress | None,
+) -> _Labelled:
+    """Perturbed and grafted rows with the features that they would have had among the real ones."""
+    count = round(config.mix.synthetic * config.mix.max_rows)
+    spec = FeatureSpec(events_per_party=config.features.events_per_party)
+    if count == 0:
+        empty = FeatureEngine(spec).replay(transactions.slice(0, 0))
+        return _Labelled(empty, np.zeros(0, np.bool_), np.zeros(0, object))
+    options = [{"name": p.name, "share": p.share, **p.parameters} for p in config.perturbations]
+    perturbed = perturb(transactions, labels, options, rng, until)
+    # grafts make up half of the synthetic share; perturbed copies the rest
+    grafted = synthetic_anomalies(transactions, labels, max(1, count // 2), rng, until)
+    pool = min(perturbed[0].num_rows, count)
+    picked = np.sort(rng.choice(perturbed[0].num_rows, pool, replace=False))
+    extra = pa.concat_tables([perturbed[0].take(picked), grafted[0]])
+    extra_labels = pa.concat_tables([perturbed[1].take(picked), grafted[1]])
+    merged = pa.concat_tables([transactions, extra])
+    order = np.argsort(merged["timestamp"].cast(pa.int64()).to_numpy(), kind="stable")
+    is_new = order >= transactions.num_rows
+    encoded = FeatureEngine(spec).replay(merged.take(order), tokens=is_new, progress=progress)
+    told = extra_labels.take(order[is_new] - transactions.num_rows)
+    return _Labelled(
+        Encoded(encoded.context[is_new], encoded.events),
+        told["is_laundering"].to_numpy(),
+        told["typology"].to_numpy(zero_copy_only=False),
+    )
+
+
+def _mixed(
+    real: _Labelled,
+    synthetic: _Labelled,
+    typologies: tuple[str, ...],
+    config: ExperimentConfig,
+    rng: np.random.Generator,
+) -> TrainingRows:
+    """The rows of the mix; laundering and synthetic rows are drawn again until they make up their shares."""
+    label = np.concatenate([real.label, synthetic.label])
+    typology = np.concatenate([real.typology, synthetic.typology])
+    index = {name: number for number, name in enumerate(typologies)}
+    normal = np.flatnonzero(~real.label)
+    rows = len(normal) / config.mix.normal  # the size of the mix that its normal rows allow
+    laundering = _draw(np.flatnonzero(real.label), round(rows * config.mix.laundering), rng)
+    made = _draw(len(real.label) + np.arange(len(synthetic.label)), round(rows * config.mix.synthetic), rng)
+    return TrainingRows(
+        encoded=Encoded.concat([real.encoded, synthetic.encoded]),
+        label=label.astype(np.float32),
+        typology=np.array([index[name] for name in typology], np.int64),
+        draw=np.concatenate([normal, laundering, made]),
+    )
+
+
+def _draw(rows: Ints, count: int, rng: np.random.Generator) -> Ints:
+    """`count` of `rows`, each as often as the others; all of them at least once where there are more."""
+    if len(rows) == 0:
+        return rows
+    whole, rest = divmod(max(count, len(rows)), len(rows))
+    return np.concatenate([np.tile(rows, whole), rng.choice(rows, rest, replace=False)])
+
+
+def _moment(microseconds: int) -> datetime:
+    return datetime.fromtimestamp(int(microseconds) / 1e6, UTC)
+
+
+def _fingerprint(transactions: pa.Table, labels: pa.Table, config: ExperimentConfig) -> str:
+    shaping = config.model_dump_json(include={"seed", "split", "features", "mix", "perturbations"})
+    digest = hashlib.sha256(shaping.encode())
+    for table, schema in ((transactions, TRANSACTIONS), (labels, LABELS)):
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, schema) as writer:
+            # one layout, whatever the batches that the table came in
+            writer.write_table(table.select(schema.names).combine_chunks())
+        digest.update(sink.getvalue())
+    return digest.hexdigest()[:16]
