@@ -94,7 +94,6 @@ class Scorer:
         tasks = [self._under_way.get(tx.tx_id) or self._begin(tx, stored, arrived) for tx in hidden]
         # shielded: what was begun is stored even if the caller goes away
         outcomes = await asyncio.gather(*map(asyncio.shield, tasks), return_exceptions=True)
-        await asyncio.wait([stored])
         return [_same_body(tx, outcome) for tx, outcome in zip(hidden, outcomes, strict=True)]
 
     async def close(self) -> None:
