@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from riskdistill.errors import BundleDamagedError, BundleError, BundleIncompatibleError
+from riskdistill.errors import BundleDamagedError, BundleIncompatibleError
 from riskdistill.features import FeatureEngine, FeatureSpec
 from riskdistill.models.calibration import Calibrator
 from riskdistill.models.onnx_model import OnnxScorer
@@ -151,6 +151,15 @@ class Bundle:
             BundleIncompatibleError: it was written for another format or feature specification.
         """
         manifest = _verified_manifest(path)
+        try:
+            return cls._load(path, manifest, teacher, threads)
+        except (ValidationError, KeyError, TypeError) as error:
+            raise BundleDamagedError(
+                f"its files do not hold what they should ({error})", where=str(path), mend="build the bundle again"
+            ) from error
+
+    @classmethod
+    def _load(cls, path: Path, manifest: Manifest, teacher: bool, threads: int) -> Bundle:
         features = _read_json(path / "features.json")
         spec = FeatureSpec.model_validate(features["spec"])
         current = FeatureSpec(events_per_party=spec.events_per_party).fingerprint
@@ -293,16 +302,3 @@ def _numbers(values: NDArray[np.float32]) -> list[float | None]:
 
 def _floats(values: list[float | None]) -> NDArray[np.float32]:
     return np.array([np.nan if value is None else value for value in values], np.float32)
-
-
-__all__ = [
-    "ACTIONS",
-    "Action",
-    "Band",
-    "Bundle",
-    "BundleError",
-    "BundleParts",
-    "Manifest",
-    "Thresholds",
-    "write_bundle",
-]

@@ -80,7 +80,7 @@ class MixConfig(Section):
 
     normal: OpenShare = 0.85
     laundering: OpenShare = 0.10
-    synthetic: Share = 0.05  # perturbed copies
+    synthetic: Share = 0.05  # perturbed copies and grafted schemes
     max_rows: Count = 40_000
 
     @field_validator("synthetic")
@@ -102,9 +102,9 @@ class PerturbationConfig(Section):
 class ModelConfig(Section):
     """Size of an event transformer; the defaults are the teacher's."""
 
-    width: Count = 160
-    layers: Count = 4
-    heads: Count = 8  # divides the width
+    width: Count = 96
+    layers: Count = 3
+    heads: Count = 4  # divides the width
     feedforward: Count = 4  # hidden width of the feed-forward block, as a multiple of `width`
     dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.1
     events_per_party: Count = 16  # latest events that it reads, at most what the features keep
@@ -122,14 +122,14 @@ class ModelConfig(Section):
 class StudentConfig(ModelConfig):
     """Size of the student: the same transformer with smaller defaults."""
 
-    width: Count = 48
+    width: Count = 32
     layers: Count = 2
     heads: Count = 4
     feedforward: Count = 2
     dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
     events_per_party: Count = 8
     bins: Count = 8
-    context_width: Count = 48
+    context_width: Count = 32
 
 
 class TreeCandidate(Section):
@@ -163,7 +163,7 @@ class BoostedTreesConfig(Section):
 class TrainingConfig(Section):
     """How one network is trained."""
 
-    epochs: Count = 12
+    epochs: Count = 8
     batch_size: Count = 256
     learning_rate: Positive = 1e-3  # the peak, after the warm-up
     weight_decay: NonNegative = 0.01
@@ -274,7 +274,7 @@ class ExperimentConfig(Section):
     student: StudentConfig = StudentConfig()
     boosted_trees: BoostedTreesConfig = BoostedTreesConfig()
     training: TrainingConfig = TrainingConfig()
-    student_training: TrainingConfig = TrainingConfig()
+    student_training: TrainingConfig = TrainingConfig(epochs=16, learning_rate=2e-3, patience=6)
     distillation: DistillationConfig = DistillationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     serving: ServingConfig = ServingConfig()

@@ -9,8 +9,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
+import xxhash
 
 from riskdistill.data.currencies import CODE_BY_NAME
 from riskdistill.data.schema import NORMAL, TIMESTAMP, UNLISTED
@@ -43,6 +46,12 @@ def repeated(value: str, count: int) -> Column:
 def row_ids(source: str, numbers: Column) -> Column:
     """`<source>-<row number>`: the ids of transactions whose source gives none."""
     return pc.binary_join_element_wise(pa.scalar(source), pa.array(numbers).cast(pa.string()), pa.scalar("-"))
+
+
+def hash64(column: Column) -> npt.NDArray[np.uint64]:
+    """uint64[n]: the XXH3 of each text's UTF-8 bytes; the same on every machine and in every run."""
+    spelled = column.cast(pa.binary()).to_pylist()
+    return np.array([xxhash.xxh3_64_intdigest(one) for one in spelled], dtype=np.uint64)
 
 
 def number(column: Column) -> Column:

@@ -14,9 +14,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import xxhash
 
-from riskdistill.data.columns import Column, pc
+from riskdistill.data.columns import Column, hash64, pc
 from riskdistill.data.currencies import CURRENCY_CODES
 from riskdistill.data.schema import (
     EARLIEST,
@@ -55,16 +54,18 @@ class Batch:
         labels: schema LABELS, one for each transaction in the same order, or empty where the source has none.
         rejected: schema QUARANTINE.
         set_up: rows of the source that are no traffic (opening balances).
+        coarse: as `Draft.coarse`.
     """
 
     transactions: pa.Table
     labels: pa.Table
     rejected: pa.Table
     set_up: int = 0
+    coarse: bool = False
 
     @property
     def rows_read(self) -> int:
-        return self.transactions.num_rows + self.rejected.num_rows + self.set_up
+        return int(self.transactions.num_rows + self.rejected.num_rows + self.set_up)
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ class Draft:
             labels. Without `known_at`, a label counts as known when its transaction happened.
         origin: canonical column → the source columns that it was made from, for the reasons.
         set_up: rows that the reader left out because they are no traffic.
+        coarse: the source stamps by the day or the hour and does not say what came first within it, so that the
+            order of such rows must not be used (see `order`).
     """
 
     rows: Rows
@@ -85,6 +88,7 @@ class Draft:
     labels: Mapping[str, Column]
     origin: Mapping[str, tuple[str, ...]]
     set_up: int = 0
+    coarse: bool = False
 
 
 @dataclass
@@ -99,8 +103,7 @@ class SeenIds:
 
     def repeats(self, ids: Column) -> npt.NDArray[np.bool_]:
         """bool[n]: true for an id that came before, in `ids` or in an earlier call."""
-        spelled = ids.cast(pa.binary()).to_pylist()
-        hashes = np.array([xxhash.xxh3_64_intdigest(one) for one in spelled], dtype=np.uint64)
+        hashes = hash64(ids)
         fresh, first = np.unique(hashes, return_index=True)
         repeated = np.ones(len(hashes), dtype=np.bool_)
         repeated[first] = False
@@ -141,7 +144,7 @@ def canonicalise(draft: Draft, seen: SeenIds | None = None) -> Batch:
         kept = pa.array(broken < 0)
         transactions = transactions.filter(kept)
         labels = labels.filter(kept) if labels.num_rows else labels
-    return Batch(transactions, labels, _rejected(draft, broken, rules), draft.set_up)
+    return Batch(transactions, labels, _rejected(draft, broken, rules), draft.set_up, draft.coarse)
 
 
 def _tables(draft: Draft) -> tuple[pa.Table, pa.Table]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from sklearn.linear_model import LogisticRegression
 
 from riskdistill.errors import TrainingError
 
@@ -47,6 +46,8 @@ class Calibrator(BaseModel):
                 "calibration needs laundering and normal rows in the validation period",
                 mend="choose a longer validation period",
             )
+        from sklearn.linear_model import LogisticRegression  # only fitting needs it; scoring starts without
+
         corrected = (np.asarray(logits, np.float64) + shift)[:, None]
         fitted = LogisticRegression(C=1e6, max_iter=1_000).fit(corrected, labels)
         slope = float(fitted.coef_[0, 0])

@@ -1,27 +1,20 @@
-"""ONNX: the form in which models are served. Export checked against PyTorch, and the scorer that runs it."""
+"""The scorer that serves a model as ONNX. It needs ONNX Runtime and NumPy only: no training library is loaded."""
 
 from __future__ import annotations
 
-import logging
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import onnxruntime as ort
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from riskdistill.errors import BundleDamagedError, TrainingError
+from riskdistill.errors import BundleDamagedError
 from riskdistill.features import Encoded
 from riskdistill.models.calibration import Calibrator
-from riskdistill.models.event_transformer import EventTransformer
-from riskdistill.models.training import score_logits
 
-TOLERANCE: Final = 1e-4  # largest difference of a logit from PyTorch's that an export may have
-CHECKED_BATCHES: Final = (0, 1, 5, 64)
+ROWS_AT_A_TIME: Final = 2_048  # of `score_all`
 
 
 @dataclass(frozen=True)
@@ -73,58 +66,15 @@ class OnnxScorer:
         logit = np.asarray(logit, np.float64)
         return Scored(self.calibrator(logit), logit, _softmax(typology))
 
-
-class _Served(nn.Module):
-    """What a served model returns: the logit and the typology logits, as a plain tuple."""
-
-    def __init__(self, model: EventTransformer) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, context: Tensor, events: Tensor) -> tuple[Tensor, Tensor]:
-        output = self.model(context, events)
-        return output.logit, output.typology_logits
-
-
-def export_onnx(model: EventTransformer, path: Path, sample: Encoded) -> float:
-    """Write `model` as ONNX and compare it with PyTorch on rows of `sample`, in batches of 0, 1, 5 and 64.
-
-    Returns:
-        The largest absolute difference of a logit.
-
-    Raises:
-        TrainingError: the difference is above `TOLERANCE`.
-    """
-    model.train(False)
-    example = sample.take(np.arange(7) % max(1, len(sample)))
-    rows = torch.export.Dim("rows")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own deprecations, nothing that we can mend
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        torch.onnx.export(
-            _Served(model),
-            (torch.from_numpy(example.context), torch.from_numpy(example.events)),
-            str(path),
-            input_names=["context", "events"],
-            output_names=["logit", "typology_logits"],
-            dynamic_shapes={"context": {0: rows}, "events": {0: rows}},
-            dynamo=True,
-            external_data=False,
-            verbose=False,
+    def score_all(self, encoded: Encoded) -> Scored:
+        """Score many rows in batches, in bounded memory."""
+        starts = range(0, max(1, len(encoded)), ROWS_AT_A_TIME)
+        parts = [self.score(encoded.take(slice(start, start + ROWS_AT_A_TIME))) for start in starts]
+        return Scored(
+            np.concatenate([part.score for part in parts]),
+            np.concatenate([part.logit for part in parts]),
+            np.concatenate([part.typology for part in parts]),
         )
-    scorer = OnnxScorer(path, Calibrator())
-    largest = 0.0
-    for size in CHECKED_BATCHES:
-        batch = sample.take(np.arange(size) % max(1, len(sample)))
-        expected, _ = score_logits(model, batch)
-        difference = np.abs(scorer.score(batch).logit - expected)
-        largest = max(largest, float(difference.max(initial=0.0)))
-    if largest > TOLERANCE:
-        raise TrainingError(
-            f"the exported model differs from PyTorch by {largest:.2e}, more than {TOLERANCE:.0e}",
-            where=str(path),
-        )
-    return largest
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -21,7 +21,8 @@ from riskdistill.data.transaction import Transaction, to_table
 from riskdistill.features import FeatureEngine
 from riskdistill.models.calibration import Calibrator
 from riskdistill.models.event_transformer import EventTransformer, EventTransformerConfig
-from riskdistill.models.onnx_model import OnnxScorer, export_onnx
+from riskdistill.models.onnx_export import export_onnx
+from riskdistill.models.onnx_model import OnnxScorer
 
 pytestmark = pytest.mark.anyio
 TYPOLOGIES = ("normal", "fan_in", "unlisted")

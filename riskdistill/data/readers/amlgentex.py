@@ -1,6 +1,10 @@
 """AMLGentex: `tx_log_full.parquet` as the generator writes it.
 
-`step` is a day, here counted from 2017-01-01; within a day the file's order is the order of events.
+`step` is a day, here counted from 2017-01-01, and nothing says what came first within it. The file writes each
+day's laundering last: a row's place within its day tells its label with a ROC-AUC of 0.998 on 5,000 accounts over
+180 days. So the clock is declared coarse, and ingest orders the rows of a day by what they say. Lost with it: the
+order within a day of the steps of one scheme.
+
 INITALBALANCE rows (the generator's spelling) set up the accounts and are no traffic: they are counted and
 left out. Account -1 at the bank `sink` is the outside world as receiver, -2 at `source` as sender.
 `patternID` is the scheme and `typology` the shape of what is laundering; both are answers and never inputs.
@@ -70,4 +74,4 @@ def _draft(rows: Rows, set_up: int) -> Draft:
         "typology": columns.typology(laundering, shape),
         "scheme_id": columns.only_where(laundering, columns.text(raw["patternID"])),
     }
-    return Draft(rows, made, labels, ORIGIN, set_up)
+    return Draft(rows, made, labels, ORIGIN, set_up, coarse=True)

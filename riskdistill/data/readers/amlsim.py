@@ -6,6 +6,10 @@ each account) beside it. Log: one table with `step` (a day from 2017-01-01, the 
 currency is ISO's XTS; an account without a bank is at the bank `bank`; the alert is the scheme. Laundering is
 taken as known when it happens.
 
+Both forms stamp by the day and do not say what came first within it: the clock is declared coarse, and ingest
+orders the rows of a day by what they say. (A row's place within its day told nothing of its label on 10,000
+accounts over two years: ROC-AUC 0.499. That is no promise for other runs of the simulator.)
+
 Suzumura and Kanezashi, "Anti-Money Laundering Datasets", https://github.com/IBM/AMLSim, 2021.
 """
 
@@ -69,7 +73,7 @@ def _read_published(file: Path) -> Iterator[Batch]:
         made["sender_bank"] = _found(made["sender_account"], banks, BANK)
         made["receiver_bank"] = _found(made["receiver_account"], banks, BANK)
         labels = _labels(raw["is_sar"], alert, columns.words(_found(alert, shapes, "")))
-        yield canonicalise(Draft(rows, made, labels, PUBLISHED), seen)
+        yield canonicalise(Draft(rows, made, labels, PUBLISHED, coarse=True), seen)
 
 
 def _read_log(file: Path) -> Iterator[Batch]:
@@ -84,7 +88,7 @@ def _read_log(file: Path) -> Iterator[Batch]:
             made[field] = columns.text(raw[name]) if name in raw.column_names else made[field]
         shape = columns.words(raw["typology"]) if "typology" in raw.column_names else pa.nulls(count, pa.string())
         labels = _labels(raw["isSAR"], columns.text(raw["alertID"]), shape)
-        yield canonicalise(Draft(rows, made, labels, LOG))
+        yield canonicalise(Draft(rows, made, labels, LOG, coarse=True))
 
 
 def _money(rows: Rows, sender: Column, receiver: Column, amount: Column) -> dict[str, Column]:

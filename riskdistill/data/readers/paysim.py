@@ -1,6 +1,7 @@
 """PaySim: mobile money, one CSV.
 
-`step` is an hour, here counted from 2017-01-01. A CASH_IN moves money from the merchant (`nameDest`) to the
+`step` is an hour, here counted from 2017-01-01, and nothing says what came first within it: the clock is declared
+coarse, and ingest orders the rows of an hour by what they say, as fraud's place in the file is no fact. A CASH_IN moves money from the merchant (`nameDest`) to the
 customer (`nameOrig`), as the balances show: there, and only there, the two are exchanged. Its fraud is marked
 and not described, so it is UNLISTED, without a scheme, and taken as known when it happens. `isFlaggedFraud`
 is the output of a rule and no label. Money is simulated (ISO's XTS), at the bank `bank`.
@@ -67,4 +68,4 @@ def _draft(rows: Rows) -> Draft:
         "typology": columns.typology(laundering, none),
         "scheme_id": none,
     }
-    return Draft(rows, made, labels, ORIGIN)
+    return Draft(rows, made, labels, ORIGIN, coarse=True)

@@ -1,0 +1,429 @@
+"""The main job: from labelled transactions to a checked bundle and a report. Reads top to bottom.
+
+    ingest → dataset → boosted trees → teacher → student without teacher → student → evaluate → report → bundle
+
+A job that is stopped resumes where it was when it is started again with the same `--out`: each network has a
+checkpoint whose name says which data and settings it belongs to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from transformers.utils import logging as transformers_logging
+
+from monitoring.profile import build_profile, draw_sample
+from pipelines.progress import Steps
+from riskdistill import __version__
+from riskdistill.bundle import Bundle, BundleParts, Thresholds, write_bundle
+from riskdistill.config import ExperimentConfig, ModelConfig, ServingConfig, TrainingConfig
+from riskdistill.data.ingest import ingest, load_canonical
+from riskdistill.dataset import Dataset, Period, build_dataset
+from riskdistill.distillation.objective import DistillationObjective
+from riskdistill.distillation.teacher_cache import ask_teacher, weights_fingerprint
+from riskdistill.evaluation.metrics import (
+    SCRATCH,
+    STUDENT,
+    TEACHER,
+    TREES,
+    DatasetFacts,
+    MetricsReport,
+    ModelFacts,
+    PeriodFacts,
+    ScoredPeriod,
+    evaluate,
+)
+from riskdistill.evaluation.report import write_report
+from riskdistill.features import Encoded
+from riskdistill.models.boosted_trees import BoostedTrees, fit_trees
+from riskdistill.models.calibration import Calibrator, prior_shift
+from riskdistill.models.event_transformer import EventTransformer, EventTransformerConfig
+from riskdistill.models.onnx_export import export_onnx
+from riskdistill.models.onnx_model import OnnxScorer
+from riskdistill.models.training import LabelObjective, Objective, Trainer, Training, score_logits
+
+STOPPING_ROWS = 40_000  # validation rows that early stopping looks at: all laundering, and normal rows up to this
+NETWORKS = (TEACHER, SCRATCH, STUDENT)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run made, and where."""
+
+    report: MetricsReport
+    page: Path
+    metrics: Path
+    bundle: Bundle
+
+
+def run(config: ExperimentConfig, source: Path, out: Path, steps: Steps) -> RunResult:
+    """Do the whole job.
+
+    Args:
+        config: the experiment.
+        source: what the configured reader reads; without a format, a folder of canonical tables.
+        out: folder of everything that is made.
+        steps: where progress is shown.
+
+    Raises:
+        RiskDistillError: see the parts; what was finished before stays and is used by the next attempt.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    transformers_logging.disable_progress_bar()
+    transactions, labels = _read(config, source, out, steps)
+    step = steps.step("dataset", transactions.num_rows)
+    dataset = build_dataset(transactions, labels, config, progress=step.advance)
+    step.done(f"{len(dataset.train.draw):,} rows to learn from, {len(dataset.test):,} to be judged on")
+
+    trees = _trees(dataset, config, out, steps)
+    networks = _networks(dataset, config, out, steps)
+
+    step = steps.step("evaluate and export")
+    calibrators = _calibrators(dataset, trees, networks)
+    scorers = _export(dataset, networks, calibrators, out)
+    validation, test = (
+        _scored(name, period, trees, scorers, calibrators)
+        for name, period in (("validation", dataset.validation), ("test", dataset.test))
+    )
+    facts = _facts(dataset, config, trees, networks, scorers, out)
+    report = evaluate(validation, test, facts, _dataset_facts(dataset, config), config.evaluation, seed=config.seed)
+    provenance = {
+        "dataset": dataset.fingerprint,
+        "features": dataset.spec.fingerprint,
+        "teacher": weights_fingerprint(networks[TEACHER].model),
+        "student": weights_fingerprint(networks[STUDENT].model),
+        "riskdistill": __version__,
+    }
+    page = write_report(out, report, test, config, provenance)
+    bundle = _bundle(dataset, config, calibrators, validation, report, out)
+    step.done(f"bundle {bundle.version}")
+    return RunResult(report, page, out / "report" / "metrics.json", bundle)
+
+
+def _read(config: ExperimentConfig, source: Path, out: Path, steps: Steps) -> tuple[pa.Table, pa.Table]:
+    if config.source.format is None:
+        return load_canonical(source)
+    step = steps.step("ingest")
+    summary = ingest(
+        source,
+        out / "canonical",
+        format=config.source.format,
+        mapping=config.source.mapping,
+        until=config.source.until,
+        progress=step.at,
+    )
+    step.at(summary.rows_read, summary.rows_read)
+    step.done(f"{summary.accepted:,} accepted, {summary.quarantined:,} in quarantine")
+    return load_canonical(out / "canonical")
+
+
+def _trees(dataset: Dataset, config: ExperimentConfig, out: Path, steps: Steps) -> BoostedTrees:
+    step = steps.step("boosted trees")
+    trees = fit_trees(
+        (dataset.train_context, dataset.train_label),
+        (dataset.validation.encoded.context, dataset.validation.label),
+        config.boosted_trees,
+        seed=config.seed,
+        progress=step.at,
+    )
+    (out / "models").mkdir(exist_ok=True)
+    trees.save(out / "models" / "boosted_trees.txt")
+    step.done(f"validation PR-AUC {trees.validation_pr_auc:.3f}")
+    return trees
+
+
+def _networks(dataset: Dataset, config: ExperimentConfig, out: Path, steps: Steps) -> dict[str, Training]:
+    """Train the teacher, the student without a teacher, and the student."""
+    smoothing = config.student_training.label_smoothing
+    teacher_labels = LabelObjective(dataset.train, label_smoothing=config.training.label_smoothing)
+    student_labels = LabelObjective(dataset.train, label_smoothing=smoothing)
+    trained = {
+        TEACHER: _train(TEACHER, config.teacher, config.training, teacher_labels, dataset, out, steps),
+        SCRATCH: _train(SCRATCH, config.student, config.student_training, student_labels, dataset, out, steps),
+    }
+    step = steps.step("teacher's answers")
+    cache = ask_teacher(
+        trained[TEACHER].model,
+        dataset.train.encoded,
+        relation_heads=config.distillation.relation_heads,
+        student_events=config.student.events_per_party,
+        progress=step.at,
+    )
+    step.done()
+    objective = DistillationObjective(
+        dataset.train,
+        cache,
+        config.distillation,
+        epochs=config.student_training.epochs,
+        label_smoothing=smoothing,
+    )
+    key = f"{cache.teacher}{config.distillation.model_dump_json()}"
+    trained[STUDENT] = _train(STUDENT, config.student, config.student_training, objective, dataset, out, steps, key)
+    return trained
+
+
+def _train(
+    name: str,
+    size: ModelConfig,
+    training: TrainingConfig,
+    objective: Objective,
+    dataset: Dataset,
+    out: Path,
+    steps: Steps,
+    key: str = "",
+) -> Training:
+    """Train one network, or take it from its checkpoint; `key` is what its objective depends on besides."""
+    torch.manual_seed(training.seed)
+    model = EventTransformer(
+        EventTransformerConfig(
+            features=len(dataset.spec.context),
+            typologies=dataset.typologies,
+            feature_fingerprint=dataset.spec.fingerprint,
+            **size.model_dump(),
+        )
+    )
+    model.percentiles.fit(torch.from_numpy(dataset.train.encoded.context))
+    identity = f"{dataset.fingerprint}{size.model_dump_json()}{training.model_dump_json()}{key}{__version__}"
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
+    (out / "checkpoints").mkdir(exist_ok=True)
+    step = steps.step(name.replace("_", " "))
+
+    def show(stage: str, done: int, total: int, best: float) -> None:
+        step.at(done, total, f"best validation PR-AUC {best:.3f}" if best >= 0 else "first epoch")
+
+    trained = Trainer(
+        name,
+        model,
+        dataset.train,
+        _stopping_rows(dataset.validation, training.seed),
+        training,
+        checkpoint=out / "checkpoints" / f"{name}-{digest}.pt",
+        progress=show,
+    ).run(objective)
+    step.done(f"validation PR-AUC {trained.best_pr_auc:.3f} in epoch {trained.best_epoch + 1}")
+    folder = out / "models" / name
+    trained.model.save_pretrained(folder)
+    log = [vars(epoch) for epoch in trained.epochs]
+    (folder / "training.json").write_text(json.dumps(log, indent=1))
+    return trained
+
+
+def _stopping_rows(validation: Period, seed: int) -> tuple[Encoded, NDArray[np.bool_]]:
+    """Validation rows for early stopping: every laundering row, and normal rows up to `STOPPING_ROWS`."""
+    normal = np.flatnonzero(~validation.label)
+    count = min(len(normal), STOPPING_ROWS)
+    kept = validation.label.copy()
+    kept[np.random.default_rng(seed).choice(normal, count, replace=False)] = True
+    return validation.encoded.take(kept), validation.label[kept]
+
+
+def _calibrators(dataset: Dataset, trees: BoostedTrees, networks: Mapping[str, Training]) -> dict[str, Calibrator]:
+    """Every model calibrated on the validation period, which none of them was fitted on."""
+    period = dataset.validation
+    shift = prior_shift(dataset.prevalence, dataset.mixed_prevalence)
+    fitted = {
+        name: Calibrator.fit(score_logits(trained.model, period.encoded)[0], period.label, shift=shift)
+        for name, trained in networks.items()
+    }
+    fitted[TREES] = Calibrator.fit(trees.score_logits(period.encoded.context), period.label)
+    return fitted
+
+
+def _export(
+    dataset: Dataset, networks: Mapping[str, Training], calibrators: Mapping[str, Calibrator], out: Path
+) -> dict[str, OnnxScorer]:
+    """All networks as ONNX, each checked against PyTorch on real rows."""
+    sample = dataset.test.encoded.take(slice(0, 64))
+    (out / "onnx").mkdir(exist_ok=True)
+    scorers = {}
+    for name, trained in networks.items():
+        path = out / "onnx" / f"{name}.onnx"
+        export_onnx(trained.model, path, sample)
+        scorers[name] = OnnxScorer(path, calibrators[name])
+    return scorers
+
+
+def _scored(
+    name: str,
+    period: Period,
+    trees: BoostedTrees,
+    scorers: Mapping[str, OnnxScorer],
+    calibrators: Mapping[str, Calibrator],
+) -> ScoredPeriod:
+    scores = {model: scorer.score_all(period.encoded).score for model, scorer in scorers.items()}
+    scores[TREES] = calibrators[TREES](trees.score_logits(period.encoded.context))
+    return ScoredPeriod(name, period.label, period.typology, scores)
+
+
+def _facts(
+    dataset: Dataset,
+    config: ExperimentConfig,
+    trees: BoostedTrees,
+    networks: Mapping[str, Training],
+    scorers: Mapping[str, OnnxScorer],
+    out: Path,
+) -> dict[str, ModelFacts]:
+    """Size and speed: the same rows in the same batches, one after another, on one thread."""
+    rows = dataset.test.encoded.take(slice(0, config.evaluation.timing_rows))
+    size = config.evaluation.batch_size
+    batches = [rows.take(slice(start, start + size)) for start in range(0, len(rows), size)]
+    facts = {
+        name: ModelFacts(
+            parameters=networks[name].model.parameter_count(),
+            bytes=scorer.bytes,
+            rows_per_second=_rows_per_second(batches, scorer.score),
+        )
+        for name, scorer in scorers.items()
+    }
+    facts[TREES] = ModelFacts(
+        parameters=trees.parameters,
+        bytes=(out / "models" / "boosted_trees.txt").stat().st_size,
+        rows_per_second=_rows_per_second(batches, lambda batch: trees.score_logits(batch.context)),
+    )
+    return facts
+
+
+def _rows_per_second(batches: list[Encoded], score: Callable[[Encoded], object]) -> float:
+    """The median over three passes, after one batch to warm up."""
+    score(batches[0])
+    speeds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        for batch in batches:
+            score(batch)
+        speeds.append(sum(map(len, batches)) / (time.perf_counter() - started))
+    return float(np.median(speeds))
+
+
+def _dataset_facts(dataset: Dataset, config: ExperimentConfig) -> DatasetFacts:
+    def period(part: Period) -> PeriodFacts:
+        return PeriodFacts(rows=len(part), laundering=int(part.label.sum()), start=part.start, end=part.end)
+
+    start, end = dataset.train_span
+    train = PeriodFacts(
+        rows=len(dataset.train_label), laundering=int(dataset.train_label.sum()), start=start, end=end
+    )
+    return DatasetFacts(
+        name=config.name,
+        fingerprint=dataset.fingerprint,
+        train=train,
+        validation=period(dataset.validation),
+        test=period(dataset.test),
+    )
+
+
+def choose_thresholds(scores: NDArray[np.float64], serving: ServingConfig) -> Thresholds:
+    """Thresholds from the student's scores on the validation period, as shares of its traffic."""
+
+    def exceeded_by(share: float) -> float:
+        return float(np.quantile(scores, 1 - min(1.0, share)))
+
+    half = serving.uncertain_width / 2
+    high_risk = exceeded_by(serving.high_risk_budget)
+    low = exceeded_by(serving.review_budget + half)
+    return Thresholds(
+        review=exceeded_by(serving.review_budget),
+        hold=exceeded_by(serving.hold_budget),
+        uncertain_low=low,
+        uncertain_high=max(low, min(high_risk, exceeded_by(max(0.0, serving.review_budget - half)))),
+        high_risk=high_risk,
+    )
+
+
+def _bundle(
+    dataset: Dataset,
+    config: ExperimentConfig,
+    calibrators: Mapping[str, Calibrator],
+    validation: ScoredPeriod,
+    report: MetricsReport,
+    out: Path,
+) -> Bundle:
+    """The bundle of student and teacher; its reference is the validation period."""
+    context = dataset.validation.encoded.context
+    score = validation.scores[STUDENT]
+    thresholds = choose_thresholds(score, config.serving)
+    bypassed = [thresholds.bypass(value) is not None for value in score]
+    span = dataset.validation.end - dataset.validation.start
+    profile = build_profile(
+        context,
+        dataset.spec.names,
+        score,
+        alert_rate=float((score >= thresholds.review).mean()),
+        bypass_rate=float(np.mean(bypassed)),
+        hours=max(span.total_seconds() / 3_600, 1 / 60),
+    )
+    reference = out / "reference.parquet"
+    draw_sample(context, dataset.spec.names, score, seed=config.seed).to_parquet(reference)
+    quartiles = np.nanquantile(_without_empty_columns(dataset.train_context), (0.25, 0.5, 0.75), axis=0)
+    created_at = datetime.now(UTC).replace(microsecond=0)
+    parts = BundleParts(
+        name=config.name,
+        created_at=created_at,
+        dataset_fingerprint=dataset.fingerprint,
+        spec=dataset.spec,
+        typologies=dataset.typologies,
+        thresholds=thresholds,
+        calibrators={role: calibrators[role] for role in (STUDENT, TEACHER)},
+        typical=quartiles[1].astype(np.float32),
+        spread=(quartiles[2] - quartiles[0]).astype(np.float32),
+        profile=profile.model_dump(mode="json"),
+        reference=reference,
+        model_card=_model_card(config, dataset, report, thresholds, created_at),
+    )
+    models = {role: out / "onnx" / f"{role}.onnx" for role in (STUDENT, TEACHER)}
+    bundle = write_bundle(out / "bundle", parts, models)
+    shutil.rmtree(out / "onnx")
+    reference.unlink()
+    return bundle
+
+
+def _without_empty_columns(context: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Columns that are NaN in every row become 0: what a source never has is never surprising."""
+    return np.where(np.isnan(context).all(axis=0), np.float32(0), context)
+
+
+def _model_card(
+    config: ExperimentConfig,
+    dataset: Dataset,
+    report: MetricsReport,
+    thresholds: Thresholds,
+    created_at: datetime,
+) -> str:
+    student, teacher = report.models[STUDENT], report.models[TEACHER]
+    interval = student.pr_auc_interval
+    return f"""# Model card: {config.name}
+
+Made {created_at:%Y-%m-%d %H:%M} UTC by riskdistill {__version__} from dataset `{dataset.fingerprint}`.
+
+**Purpose.** Ranks single payments by the risk that they are money laundering, for review by people. It decides
+nothing about a customer by itself.
+
+**Data.** Learned from {len(dataset.train_label):,} transactions until {dataset.train_span[1]:%Y-%m-%d}
+({int(dataset.train_label.sum()):,} known laundering); thresholds and calibration from
+{len(dataset.validation):,} later ones; judged on {len(dataset.test):,} later still.
+
+| on the test period | student | teacher |
+|---|---|---|
+| PR-AUC | {student.pr_auc:.3f} (95 % interval {interval[0]:.3f} to {interval[1]:.3f}) | {teacher.pr_auc:.3f} |
+| ROC-AUC | {student.roc_auc:.3f} | {teacher.roc_auc:.3f} |
+| calibration error | {student.ece:.4f} | {teacher.ece:.4f} |
+| parameters | {student.parameters:,} | {teacher.parameters:,} |
+
+**Thresholds.** Review from {thresholds.review:.4g}, hold from {thresholds.hold:.4g}; the teacher is asked between
+{thresholds.uncertain_low:.4g} and {thresholds.uncertain_high:.4g} and from {thresholds.high_risk:.4g}.
+
+**Limits.** Scores hold for traffic like that of the reference profile; drift is watched against it. Labels mark
+what was found: laundering that nobody found counts as normal. Typologies seen in training:
+{", ".join(dataset.typologies[1:])}.
+"""
