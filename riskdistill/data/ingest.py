@@ -1,13 +1,19 @@
 """Ingest: a source of any known format into a folder of canonical tables.
 
-    transactions.parquet   sorted by time, ties in the source's order
+    transactions.parquet   in order of time
     labels.parquet         row for row beside the transactions; no rows where the source has no labels
     quarantine.parquet     what did not parse: row number, reason, the row itself
     ingest.json            the count of every row that was read
 
-accepted + quarantined + set-up + beyond `until` = read, always. A source larger than memory streams through
-as long as it is in order; one that is not is sorted in memory at the end. The files appear together when all
-is well: a failure leaves what was there before.
+accepted + quarantined + set-up + beyond `until` = read, always. The files appear together when all is well: a
+failure leaves what was there before.
+
+Rows of one timestamp keep the source's order, unless its reader declares the clock coarse: then their order in the
+file is no fact and can give the label away, and their content orders them (see `order`). Labels go with their rows.
+Only ids that count the source's rows still tell its order; ids are never inputs.
+
+A source larger than memory streams through as long as it is in order and its clock is fine; the others are sorted
+in memory at the end.
 """
 
 from __future__ import annotations
@@ -20,7 +26,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +34,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from riskdistill.data.columns import pc
+from riskdistill.data.order import time_order
 from riskdistill.data.readers import reader
 from riskdistill.data.schema import LABELS, QUARANTINE, TIMESTAMP, TRANSACTIONS
 from riskdistill.data.validate import Batch
@@ -60,6 +67,7 @@ class IngestSummary(BaseModel):
     first: datetime
     last: datetime
     sorted_here: bool  # the source was not in order of time
+    ties: Literal["source order", "content"]  # what orders the rows of one timestamp
 
 
 @dataclass
@@ -74,12 +82,14 @@ class _Tally:
     first: datetime | None = None
     last: datetime | None = None
     in_order: bool = True
+    coarse: bool = False
 
     def add(self, batch: Batch, transactions: pa.Table, labels: pa.Table) -> None:
         """Counts `batch`, of which `transactions` and `labels` are kept."""
         self.rows_read += batch.rows_read
         self.accepted += transactions.num_rows
         self.set_up += batch.set_up
+        self.coarse |= batch.coarse
         self.beyond_until += batch.transactions.num_rows - transactions.num_rows
         self.reasons.update(str(reason).split(": ")[0] for reason in batch.rejected["reason"].to_pylist())
         self.positives += pc.sum(labels["is_laundering"]).as_py() or 0
@@ -121,6 +131,7 @@ class _Tally:
             first=self.first,
             last=self.last,
             sorted_here=not self.in_order,
+            ties="content" if self.coarse else "source order",
         )
 
 
@@ -171,8 +182,8 @@ def ingest(
                 if progress is not None:
                     progress(tally.rows_read)
         summary = tally.summary(source, format)
-        if summary.sorted_here:
-            _sort(folder)
+        if summary.sorted_here or tally.coarse:
+            _sort(folder, tally.coarse)
         (folder / SUMMARY_FILE).write_text(summary.model_dump_json(indent=2) + "\n", encoding="utf-8")
         _publish(folder, out)
     return summary
@@ -211,10 +222,10 @@ def _before(batch: Batch, until: datetime | None) -> tuple[pa.Table, pa.Table]:
     return batch.transactions.filter(early), labels
 
 
-def _sort(folder: Path) -> None:
+def _sort(folder: Path, coarse: bool) -> None:
     """Puts the written tables in order of time, in memory; the labels follow the transactions."""
     transactions, labels = pq.read_table(folder / TRANSACTIONS_FILE), pq.read_table(folder / LABELS_FILE)
-    order = np.argsort(transactions["timestamp"].cast(pa.int64()).to_numpy(), kind="stable")
+    order = time_order(transactions, coarse=coarse)
     pq.write_table(transactions.take(order), folder / TRANSACTIONS_FILE, compression="zstd")
     if labels.num_rows:
         pq.write_table(labels.take(order), folder / LABELS_FILE, compression="zstd")

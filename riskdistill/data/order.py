@@ -31,7 +31,9 @@ def time_order(transactions: pa.Table, *, coarse: bool) -> npt.NDArray[np.int64]
     if not coarse:
         return np.argsort(times, kind="stable")
     said = [
-        pc.fill_null(transactions[name].cast(pa.int64() if name == "timestamp" else pa.string()).cast(pa.string()), "")
+        pc.fill_null(
+            transactions[name].cast(pa.int64() if name == "timestamp" else pa.string()).cast(pa.string()), ""
+        )
         for name in transactions.column_names
         if name != "tx_id"
     ]

@@ -6,8 +6,8 @@ leading zeros (some publications lost them in the transactions only), times are 
 row can stand in a file twice: each listing is spent once. Laundering without a pattern is UNLISTED. Times are
 UTC. There is no date at which laundering became known: the transaction's own time stands for it.
 
-Stamped by the minute; rows of one minute keep the published order. It tells next to nothing of the label: on
-HI-Small's hard sample the ROC-AUC of a row's place within its minute is 0.501 (0.513 among the pairs of one minute).
+Stamped by the minute; rows of one minute keep the published order. It tells next to nothing of the label: the
+ROC-AUC of a row's place within its minute is 0.501 on 36,595 rows of HI-Small (0.513 among the pairs of a minute).
 
 Altman et al., "Realistic Synthetic Financial Transactions for Anti-Money Laundering Models", NeurIPS 2023.
 """

@@ -14,14 +14,17 @@
     timestamp:                    # how times are written; without this, ISO 8601 with an offset
       format: "%d.%m.%Y %H:%M"
       timezone: Europe/Berlin     # of times that carry no offset
+      coarse: true                # stamped by the day or the hour: the file's order within one is not used
     delimiter: ";"                # of a CSV file; a comma if not given
 
 Without `tx_id`, ids are `mapping-<row number>`; without `amount_received` and `currency_received`, what was
-received is what was paid; without `known_at`, a label is taken as known when its transaction happened.
+received is what was paid; without `known_at`, a label is taken as known when its transaction happened. Times that
+can only say the day or the hour (dates, a format without minutes, a unit of hours or days) are coarse anyway.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -70,6 +73,7 @@ _NEEDED: Final = (
     "payment_format",
 )
 _AS_PAID: Final = {"amount_received": "amount_paid", "currency_received": "currency_paid"}
+_SAYS_MINUTES: Final = re.compile("%[MRTrXcs]")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -82,6 +86,7 @@ class TimeSpelling(BaseModel):
     unit: Literal["microseconds", "milliseconds", "seconds", "minutes", "hours", "days"] | None = None
     start: AwareDatetime = _EPOCH
     timezone: str | None = None
+    coarse: bool = False
 
     @field_validator("timezone")
     @classmethod
@@ -100,6 +105,15 @@ class TimeSpelling(BaseModel):
         if self.format and "%z" in self.format.lower():
             raise ValueError("times with an offset are read as ISO 8601; leave the format out")
         return self
+
+    def is_coarse(self, column: Column) -> bool:
+        """Whether the times of `column` say no more than the hour."""
+        return (
+            self.coarse
+            or self.unit in ("hours", "days")
+            or (self.format is not None and not _SAYS_MINUTES.search(self.format))
+            or pa.types.is_date(column.type)
+        )
 
 
 class ColumnMapping(BaseModel):
@@ -174,7 +188,8 @@ def _draft(rows: Rows, mapping: ColumnMapping) -> Draft:
         labels["scheme_id"] = columns.only_where(laundering, labels.get("scheme_id", none))
     origin: dict[str, tuple[str, ...]] = {name: (source,) for name, source in mapping.columns.items()}
     origin |= {name: origin[paid] for name, paid in _AS_PAID.items() if name not in origin and paid in origin}
-    return Draft(rows, made, labels, origin)
+    coarse = mapping.timestamp.is_coarse(rows.table[mapping.columns["timestamp"]])
+    return Draft(rows, made, labels, origin, coarse=coarse)
 
 
 def _canonical(name: str, column: Column, spelling: TimeSpelling) -> Column:
@@ -205,7 +220,10 @@ def _time(column: Column, spelling: TimeSpelling) -> Column:
         naive = pc.strptime(columns.text(column), format=spelling.format, unit="us", error_is_null=True)
         return _in_zone(naive, spelling.timezone)
     written = columns.offset_time(column)
-    return pc.coalesce(written, _in_zone(columns.naive_time(column), spelling.timezone))
+    if spelling.timezone is None:
+        return written
+    naive = columns.naive_time(columns.only_where(pc.is_null(written), columns.text(column)))
+    return pc.coalesce(written, _in_zone(naive, spelling.timezone))
 
 
 def _in_zone(naive: Column, timezone: str | None) -> Any:

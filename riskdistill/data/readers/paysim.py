@@ -1,10 +1,10 @@
 """PaySim: mobile money, one CSV.
 
 `step` is an hour, here counted from 2017-01-01, and nothing says what came first within it: the clock is declared
-coarse, and ingest orders the rows of an hour by what they say, as fraud's place in the file is no fact. A CASH_IN moves money from the merchant (`nameDest`) to the
-customer (`nameOrig`), as the balances show: there, and only there, the two are exchanged. Its fraud is marked
-and not described, so it is UNLISTED, without a scheme, and taken as known when it happens. `isFlaggedFraud`
-is the output of a rule and no label. Money is simulated (ISO's XTS), at the bank `bank`.
+coarse, and ingest orders the rows of an hour by what they say. A CASH_IN moves money from the merchant
+(`nameDest`) to the customer (`nameOrig`), as the balances show: there, and only there, the two are exchanged. Its
+fraud is marked and not described, so it is UNLISTED, without a scheme, and taken as known when it happens.
+`isFlaggedFraud` is the output of a rule and no label. Money is simulated (ISO's XTS), at the bank `bank`.
 
 Lopez-Rojas et al., "PaySim: a financial mobile money simulator for fraud detection", EMSS 2016.
 """

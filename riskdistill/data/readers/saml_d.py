@@ -1,9 +1,10 @@
 """SAML-D: one CSV of transactions with a `Laundering_type`, of which only the laundering ones are shapes.
 
-Times are taken as UTC, by the second; rows of one second keep the file's order. The set names the countries of the banks and not the banks, so every account is at
-the bank `bank`. `Amount` is one figure in the currency of the payment; what was received is that amount at
-the fixed rates of `currencies`, so that an exchange is not mistaken for a loss. Schemes are not told apart
-and no date says when laundering became known: the transaction's own time stands for it.
+Times are taken as UTC, by the second; rows of one second keep the file's order. The set names the countries of
+the banks and not the banks, so every account is at the bank `bank`. `Amount` is one figure in the currency of the
+payment; what was received is that amount at the fixed rates of `currencies`, so that an exchange is not mistaken
+for a loss. Schemes are not told apart and no date says when laundering became known: the transaction's own time
+stands for it.
 
 Oztas et al., "Enhancing Anti-Money Laundering: Development of a Synthetic Transaction Monitoring Dataset",
 IEEE ICEBE 2023.

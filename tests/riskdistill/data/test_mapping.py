@@ -65,9 +65,7 @@ def test_a_naive_time_is_rejected_unless_a_zone_is_declared(tmp_path: Path) -> N
         ({"unit": "hours", "start": "2026-01-01T00:04:00Z"}, "27"),
     ],
 )
-def test_times_are_read_as_the_mapping_spells_them(
-    tmp_path: Path, spelling: dict[str, Any], written: str
-) -> None:
+def test_times_are_read_as_the_mapping_spells_them(tmp_path: Path, spelling: dict[str, Any], written: str) -> None:
     rows, _, rejected = read(
         tmp_path, BASIC | {"timestamp": spelling}, f"when,from,to,sum\n{written},a,b,5\nlater,a,b,5\n"
     )
@@ -88,6 +86,27 @@ def test_typed_parquet_times_need_no_spelling(tmp_path: Path, when: pa.Array) ->
     rows, _, _ = read(tmp_path, BASIC | {"timestamp": {"timezone": "UTC"}}, table)
     assert rows[0]["timestamp"] == datetime(2026, 1, 2, tzinfo=UTC)
     assert (rows[0]["sender_account"], rows[0]["amount_paid"]) == ("1", 7.5)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "written", "coarse"),
+    [
+        ({}, "2026-01-02T00:00:00Z", False),
+        ({"coarse": True}, "2026-01-02T00:00:00Z", True),
+        ({"unit": "days"}, "20455", True),
+        ({"unit": "minutes"}, "29455200", False),
+        ({"format": "%d.%m.%Y", "timezone": "UTC"}, "02.01.2026", True),
+        ({"format": "%d.%m.%Y %H:%M", "timezone": "UTC"}, "02.01.2026 00:00", False),
+        ({"timezone": "UTC"}, date(2026, 1, 2), True),
+    ],
+)
+def test_times_that_say_no_more_than_the_hour_are_coarse(
+    tmp_path: Path, spelling: dict[str, Any], written: str | date, coarse: bool
+) -> None:
+    pq.write_table(pa.table({"when": [written], "from": ["a"], "to": ["b"], "sum": [5]}), tmp_path / "x.parquet")
+    (tmp_path / "map.yaml").write_text(yaml.safe_dump(BASIC | {"timestamp": spelling}))
+    (batch,) = reader("mapping", tmp_path / "map.yaml")(tmp_path)
+    assert (batch.transactions["timestamp"][0].as_py().day, batch.coarse) == (2, coarse)
 
 
 def test_labels_ids_and_other_delimiters(tmp_path: Path) -> None:

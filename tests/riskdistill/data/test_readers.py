@@ -87,9 +87,7 @@ def test_amlworld_matches_each_listing_once_and_says_why_rows_fail(tmp_path: Pat
     (tmp_path / "HI_Patterns.txt").write_text(AMLWORLD_PATTERNS)
     rows, labels, reasons = whole(reader("amlworld")(tmp_path))
     assert [row["tx_id"] for row in rows] == ["amlworld-1", "amlworld-2", "amlworld-3", "amlworld-4"]
-    assert [(row["sender_bank"], row["receiver_bank"]) for row in rows] == [("21174", "12")] * 3 + [
-        ("0", "0")
-    ]
+    assert [(row["sender_bank"], row["receiver_bank"]) for row in rows] == [("21174", "12")] * 3 + [("0", "0")]
     assert rows[3]["currency_received"] == "XBT"
     assert (rows[3]["amount_received"], rows[3]["amount_paid"]) == (7.0, 8.0)
     assert rows[0]["timestamp"] == datetime(2022, 9, 1, 0, 6, tzinfo=UTC)

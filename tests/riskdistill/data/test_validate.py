@@ -50,9 +50,7 @@ def validated(payloads: list[dict[str, Any]], seen: SeenIds | None = None) -> Ba
 
 
 values = {
-    "tx_id": st.sampled_from(
-        ["t", "", "  ", "x" * MAX_ID_LENGTH, "x" * (MAX_ID_LENGTH + 1), "a\x07b", " é "]
-    ),
+    "tx_id": st.sampled_from(["t", "", "  ", "x" * MAX_ID_LENGTH, "x" * (MAX_ID_LENGTH + 1), "a\x07b", " é "]),
     "sender_account": st.sampled_from(["a", "", "é" * MAX_ID_LENGTH, "é" * (MAX_ID_LENGTH + 1)]),
     "timestamp": st.sampled_from(
         [
@@ -65,9 +63,7 @@ values = {
             "2099-12-31T23:59:59Z",
         ]
     ),
-    "amount_paid": st.sampled_from(
-        [0.0, -0.01, 1.0, MAX_AMOUNT, MAX_AMOUNT * 1.01, float("nan"), float("inf")]
-    ),
+    "amount_paid": st.sampled_from([0.0, -0.01, 1.0, MAX_AMOUNT, MAX_AMOUNT * 1.01, float("nan"), float("inf")]),
     "currency_paid": st.sampled_from(["EUR", "eur", "EURO", "", "XTS"]),
     "payment_format": st.sampled_from(["Wire", "", "x" * MAX_FORMAT_LENGTH, "x" * (MAX_FORMAT_LENGTH + 1)]),
     "receiver_country": st.sampled_from([None, "GB", "gb", "GBR"]),
