@@ -35,13 +35,12 @@ from pydantic import BaseModel, ConfigDict
 
 from riskdistill.data.columns import pc
 from riskdistill.data.order import time_order
-from riskdistill.data.readers import reader
+from riskdistill.data.readers import canonical, reader
+from riskdistill.data.readers.canonical import LABELS_FILE, TRANSACTIONS_FILE
 from riskdistill.data.schema import LABELS, QUARANTINE, TIMESTAMP, TRANSACTIONS
 from riskdistill.data.validate import Batch
 from riskdistill.errors import ConfigError, EmptyInputError, UnreadableFileError
 
-TRANSACTIONS_FILE: Final = "transactions.parquet"
-LABELS_FILE: Final = "labels.parquet"
 QUARANTINE_FILE: Final = "quarantine.parquet"
 SUMMARY_FILE: Final = "ingest.json"
 _SCHEMAS: Final = {TRANSACTIONS_FILE: TRANSACTIONS, LABELS_FILE: LABELS, QUARANTINE_FILE: QUARANTINE}
@@ -197,9 +196,27 @@ def load_canonical(folder: Path) -> tuple[pa.Table, pa.Table]:
     """
     if not (folder / SUMMARY_FILE).is_file():
         raise UnreadableFileError(
-            f"not a folder of canonical tables: no {SUMMARY_FILE}", where=str(folder), mend="run ingest first"
+            f"not a folder of canonical tables: no {SUMMARY_FILE}",
+            where=str(folder),
+            mend="run ingest first; what `simulate` wrote has the format 'canonical'",
         )
     return _load(folder / TRANSACTIONS_FILE), _load(folder / LABELS_FILE)
+
+
+def read_transactions(path: Path) -> tuple[pa.Table, pa.Table]:
+    """The transactions of a canonical file, or of a folder that holds one, without their labels.
+
+    Returns:
+        transactions: schema TRANSACTIONS, in order of time, rows of one timestamp in the file's order.
+        rejected: schema QUARANTINE, the rows that are not valid, in the file's order.
+
+    Raises:
+        DataError: the file cannot be used as a whole.
+    """
+    batches = list(canonical.read(path, labelled=False))
+    transactions = pa.concat_tables(batch.transactions for batch in batches)
+    rejected = pa.concat_tables(batch.rejected for batch in batches)
+    return transactions.take(time_order(transactions, coarse=False)), rejected
 
 
 def _load(path: Path) -> pa.Table:

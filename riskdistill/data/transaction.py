@@ -29,7 +29,7 @@ from riskdistill.data.schema import (
 )
 from riskdistill.errors import TransactionError
 
-_OFFSET_EXAMPLE: Final = "add a UTC offset, e.g. 2026-01-01T00:00:00Z"
+OFFSET_EXAMPLE: Final = "add a UTC offset, e.g. 2026-01-01T00:00:00Z"
 _STARTS_WITH_DATE: Final = re.compile(r"\s*\d{4}-\d{2}-\d{2}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _COUNTRY: Final = re.compile(r"[A-Z]{2}")
@@ -72,7 +72,7 @@ def _is_written_out(value: object) -> object:
 
 def _utc(value: datetime) -> datetime:
     if value.tzinfo is None or value.utcoffset() is None:
-        raise ValueError(f"timestamp {value.isoformat()} has no time zone; {_OFFSET_EXAMPLE}")
+        raise ValueError(f"timestamp {value.isoformat()} has no time zone; {OFFSET_EXAMPLE}")
     if not EARLIEST <= value < LATEST:
         raise ValueError(f"timestamp {value.isoformat()} is not between {MIN_YEAR} and {MAX_YEAR}")
     return value.astimezone(UTC)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 import numpy as np
@@ -31,7 +33,7 @@ from riskdistill.data.schema import (
     TRANSACTIONS,
 )
 from riskdistill.data.source import Rows
-from riskdistill.data.transaction import nearest_currencies
+from riskdistill.data.transaction import OFFSET_EXAMPLE, nearest_currencies
 
 _TEXT_LIMITS: Final = {
     "tx_id": MAX_ID_LENGTH,
@@ -169,13 +171,7 @@ def _broken_rules(draft: Draft) -> Iterator[tuple[str, str, Column]]:
         yield name, f"is longer than {limit} characters", _holds(pc.greater(length, limit))
         control = pc.match_substring_regex(fields[name], r"[\x00-\x1f\x7f]")
         yield name, "holds control characters", _holds(control)
-    times = [("timestamp", fields["timestamp"])]
-    times += [("known_at", draft.labels["known_at"])] if "known_at" in draft.labels else []
-    for name, column in times:
-        yield name, "cannot be read as a time in UTC", pc.is_null(column)
-        early = pc.less(column, pa.scalar(EARLIEST, TIMESTAMP))
-        late = pc.greater_equal(column, pa.scalar(LATEST, TIMESTAMP))
-        yield name, f"is not between {MIN_YEAR} and {MAX_YEAR}", _holds(pc.or_(early, late))
+    yield from _time_rules("timestamp", fields["timestamp"])
     for name in ("amount_paid", "amount_received"):
         yield name, "is not a number", pc.is_null(fields[name])
         yield name, "is not finite", pc.invert(pc.fill_null(pc.is_finite(fields[name]), True))
@@ -189,6 +185,15 @@ def _broken_rules(draft: Draft) -> Iterator[tuple[str, str, Column]]:
             yield name, "is not an ISO 3166 code of two capitals", pc.invert(pc.fill_null(two_capitals, True))
     if draft.labels:
         yield "is_laundering", "is neither yes nor no", pc.is_null(draft.labels["is_laundering"])
+    if "known_at" in draft.labels:
+        yield from _time_rules("known_at", draft.labels["known_at"])
+
+
+def _time_rules(name: str, column: Column) -> Iterator[tuple[str, str, Column]]:
+    yield name, "cannot be read as a time in UTC", pc.is_null(column)
+    early = pc.less(column, pa.scalar(EARLIEST, TIMESTAMP))
+    late = pc.greater_equal(column, pa.scalar(LATEST, TIMESTAMP))
+    yield name, f"is not between {MIN_YEAR} and {MAX_YEAR}", _holds(pc.or_(early, late))
 
 
 def _holds(mask: Column) -> Column:
@@ -202,11 +207,10 @@ def _rejected(draft: Draft, broken: npt.NDArray[np.int16], rules: list[tuple[str
         name, problem = rules[broken[position]]
         value = _spelling(draft, name, position, raw)
         reason = f"{name} {problem}: {value[:_SHOWN]!r}"
-        near = nearest_currencies(value) if name.startswith("currency_") else []
         entries.append(
             {
                 "source_row": int(draft.rows.numbers[position]),
-                "reason": f"{reason}; did you mean {' or '.join(near)}?" if near else reason,
+                "reason": reason + _mend(name, value),
                 "raw": json.dumps(raw, default=str, ensure_ascii=False),
             }
         )
@@ -215,6 +219,17 @@ def _rejected(draft: Draft, broken: npt.NDArray[np.int16], rules: list[tuple[str
         reason = f"{row.problem}: {row.text[:_SHOWN]!r}"
         entries.append({"source_row": row.number, "reason": reason, "raw": raw_line})
     return pa.Table.from_pylist(entries, schema=QUARANTINE).sort_by("source_row")
+
+
+def _mend(name: str, value: str) -> str:
+    """What may have been meant, to go behind a reason; empty where nothing is near."""
+    if name.startswith("currency_"):
+        near = nearest_currencies(value)
+        return f"; did you mean {' or '.join(near)}?" if near else ""
+    if name in ("timestamp", "known_at"):
+        with suppress(ValueError):
+            return f"; {OFFSET_EXAMPLE}" if datetime.fromisoformat(value).tzinfo is None else ""
+    return ""
 
 
 def _spelling(draft: Draft, name: str, position: int, raw: Mapping[str, Any]) -> str:

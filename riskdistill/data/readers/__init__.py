@@ -1,4 +1,4 @@
-"""One reader per published format, and `mapping` for everything else.
+"""One reader per published format, `canonical` for our own, and `mapping` for everything else.
 
 A reader takes a file or the folder that holds it and yields `Batch`es: canonical transactions, their labels
 and the rejected rows, in source order. To add a format, write its module and name it in `READERS`.
@@ -12,13 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from riskdistill.data.readers import amlgentex, amlsim, amlworld, mapping, paysim, saml_d
+from riskdistill.data.readers import amlgentex, amlsim, amlworld, canonical, mapping, paysim, saml_d
 from riskdistill.data.validate import Batch
 from riskdistill.errors import ConfigError, UnknownFormatError
 
 Reader = Callable[[Path], Iterator[Batch]]
 
 READERS: Final[dict[str, Reader]] = {
+    "canonical": canonical.read,
     "amlworld": amlworld.read,
     "saml-d": saml_d.read,
     "amlsim": amlsim.read,

@@ -166,10 +166,11 @@ def read(path: Path, mapping: ColumnMapping) -> Iterator[Batch]:
     file = locate(path, "*.csv", "*.csv.gz", "*.parquet")
     seen = SeenIds() if "tx_id" in mapping.columns else None
     for rows in read_rows(file, mapping.columns.values(), mapping.delimiter):
-        yield canonicalise(_draft(rows, mapping), seen)
+        yield canonicalise(draft(rows, mapping), seen)
 
 
-def _draft(rows: Rows, mapping: ColumnMapping) -> Draft:
+def draft(rows: Rows, mapping: ColumnMapping) -> Draft:
+    """What `mapping` makes of `rows`, which have all the columns that it names."""
     made: dict[str, Column] = {
         name: columns.repeated(value, len(rows.numbers)) for name, value in mapping.constants.items()
     }

@@ -168,7 +168,8 @@ def test_amlsim_published_form_takes_shapes_and_banks_from_its_other_tables(tmp_
     ]
     assert reasons == [
         "tx_id is a duplicate of an earlier row's: '2'",
-        "timestamp cannot be read as a time in UTC: '2017-01-03T00:00:00'",
+        "timestamp cannot be read as a time in UTC: '2017-01-03T00:00:00'; "
+        "add a UTC offset, e.g. 2026-01-01T00:00:00Z",
     ]
 
 

@@ -1,0 +1,88 @@
+"""Files whose columns are the canonical ones: what `riskdistill simulate` writes and `riskdistill score` takes.
+
+CSV, gzipped CSV or Parquet with the columns of `schema.TRANSACTIONS`; the two countries may be absent, other
+columns are left alone. Times in CSV carry a UTC offset. What is known may stand in the same file (`is_laundering`,
+and `typology`, `scheme_id`, `known_at` where there are such) or in a `labels.parquet` beside
+`transactions.parquet`, matched by `tx_id`; a transaction that has no label there goes to quarantine. Rows of one
+timestamp arrived in the file's order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from riskdistill.data import columns
+from riskdistill.data.columns import pc
+from riskdistill.data.readers import mapping
+from riskdistill.data.schema import LABELS, TRANSACTIONS
+from riskdistill.data.source import column_names, locate, read_rows
+from riskdistill.data.validate import Batch, SeenIds, canonicalise
+from riskdistill.errors import DataError, EmptyInputError
+
+TRANSACTIONS_FILE: Final = "transactions.parquet"
+LABELS_FILE: Final = "labels.parquet"
+_NEEDED: Final = tuple(entry.name for entry in TRANSACTIONS if not entry.nullable)
+_LABELS: Final = tuple(name for name in LABELS.names if name != "tx_id")
+
+
+def read(path: Path, *, labelled: bool = True) -> Iterator[Batch]:
+    """Reads such a file, or the folder that holds it as `transactions.parquet` or `transactions.csv[.gz]`.
+
+    Args:
+        labelled: whether to read labels; without, none are looked for, and no row fails for its label.
+    """
+    file = locate(path, TRANSACTIONS_FILE, "transactions.csv*")
+    present = column_names(file)
+    own = [name for name in _LABELS if name in present] if labelled else []
+    needed = (*_NEEDED, "is_laundering") if own else _NEEDED
+    beside = _labels_beside(file) if labelled and not own else None
+    optional = [name for name in TRANSACTIONS.names if name in present] + (own if beside is None else [*_LABELS])
+    spelled = mapping.ColumnMapping(columns={name: name for name in (*needed, *optional)})
+    seen = SeenIds()
+    for rows in read_rows(file, needed):
+        known = rows if beside is None else replace(rows, table=beside.added_to(rows.table))
+        yield canonicalise(mapping.draft(known, spelled), seen)
+
+
+class _KnownLabels:
+    """A table of labels, found by transaction id without the order of the two files mattering."""
+
+    def __init__(self, labels: pa.Table, file: Path) -> None:
+        hashes = columns.hash64(columns.text(pc.fill_null(labels["tx_id"].cast(pa.string()), "")))
+        self._row = np.argsort(hashes, kind="stable")
+        self._hashes = hashes[self._row]
+        self._labels = labels
+        if (self._hashes[1:] == self._hashes[:-1]).any():
+            raise DataError("a transaction has several labels", where=str(file), mend="keep one for each tx_id")
+
+    def added_to(self, transactions: pa.Table) -> pa.Table:
+        """`transactions` with the label columns, which it has not; null where there is no label."""
+        ids = columns.text(pc.fill_null(transactions["tx_id"].cast(pa.string()), ""))
+        place = np.searchsorted(self._hashes, columns.hash64(ids)).clip(max=len(self._hashes) - 1)
+        found = self._labels.take(self._row[place])
+        same = pc.equal(columns.text(found["tx_id"]), ids)
+        for name in _LABELS:
+            transactions = transactions.append_column(name, columns.only_where(same, found[name]))
+        return transactions
+
+
+def _labels_beside(transactions: Path) -> _KnownLabels | None:
+    """The labels beside `transactions.parquet`; None where there are none, or the file holds no row.
+
+    Raises:
+        DataError: absent columns, damaged, or several labels for one transaction.
+    """
+    file = transactions.with_name(LABELS_FILE)
+    if transactions.name != TRANSACTIONS_FILE or not file.is_file():
+        return None
+    try:
+        labels = pa.concat_tables(rows.table.select(LABELS.names) for rows in read_rows(file, LABELS.names))
+    except EmptyInputError:
+        return None
+    return _KnownLabels(labels, file)
