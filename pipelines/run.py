@@ -27,7 +27,7 @@ from monitoring.profile import build_profile, draw_sample
 from pipelines.progress import Steps
 from riskdistill import __version__
 from riskdistill.bundle import Bundle, BundleParts, Thresholds, write_bundle
-from riskdistill.config import ExperimentConfig, ModelConfig, ServingConfig, TrainingConfig
+from riskdistill.config import EvaluationConfig, ExperimentConfig, ModelConfig, ServingConfig, TrainingConfig
 from riskdistill.data.ingest import ingest, load_canonical
 from riskdistill.dataset import Dataset, Period, build_dataset
 from riskdistill.distillation.objective import DistillationObjective
@@ -275,34 +275,35 @@ def _facts(
     out: Path,
 ) -> dict[str, ModelFacts]:
     """Size and speed: the same rows in the same batches, one after another, on one thread."""
-    rows = dataset.test.encoded.take(slice(0, config.evaluation.timing_rows))
-    size = config.evaluation.batch_size
-    batches = [rows.take(slice(start, start + size)) for start in range(0, len(rows), size)]
+    rows = dataset.test.encoded
     facts = {
         name: ModelFacts(
             parameters=networks[name].model.parameter_count(),
             bytes=scorer.bytes,
-            rows_per_second=_rows_per_second(batches, scorer.score),
+            rows_per_second=measure_speed(rows, config.evaluation, scorer.score),
         )
         for name, scorer in scorers.items()
     }
     facts[TREES] = ModelFacts(
         parameters=trees.parameters,
         bytes=(out / "models" / "boosted_trees.txt").stat().st_size,
-        rows_per_second=_rows_per_second(batches, lambda batch: trees.score_logits(batch.context)),
+        rows_per_second=measure_speed(rows, config.evaluation, lambda batch: trees.score_logits(batch.context)),
     )
     return facts
 
 
-def _rows_per_second(batches: list[Encoded], score: Callable[[Encoded], object]) -> float:
-    """The median over three passes, after one batch to warm up."""
+def measure_speed(rows: Encoded, config: EvaluationConfig, score: Callable[[Encoded], object]) -> float:
+    """Rows per second of one model, batch after batch: the median over three passes, after one to warm up."""
+    rows = rows.take(slice(0, config.timing_rows))
+    starts = range(0, len(rows), config.batch_size)
+    batches = [rows.take(slice(start, start + config.batch_size)) for start in starts]
     score(batches[0])
     speeds = []
     for _ in range(3):
         started = time.perf_counter()
         for batch in batches:
             score(batch)
-        speeds.append(sum(map(len, batches)) / (time.perf_counter() - started))
+        speeds.append(len(rows) / (time.perf_counter() - started))
     return float(np.median(speeds))
 
 
@@ -373,6 +374,7 @@ def _bundle(
         dataset_fingerprint=dataset.fingerprint,
         spec=dataset.spec,
         typologies=dataset.typologies,
+        parameters={role: report.models[role].parameters for role in (STUDENT, TEACHER)},
         thresholds=thresholds,
         calibrators={role: calibrators[role] for role in (STUDENT, TEACHER)},
         typical=quartiles[1].astype(np.float32),

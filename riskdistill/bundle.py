@@ -72,7 +72,7 @@ class Thresholds(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What the bundle is; `files` maps each other file to its SHA-256."""
+    """What the bundle is; `parameters` counts them by model, `files` maps each other file to its SHA-256."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -82,6 +82,7 @@ class Manifest(BaseModel):
     feature_fingerprint: str
     dataset_fingerprint: str
     typologies: tuple[str, ...]
+    parameters: dict[str, int]
     files: dict[str, str]
 
     @property
@@ -107,6 +108,7 @@ class BundleParts:
     dataset_fingerprint: str
     spec: FeatureSpec
     typologies: tuple[str, ...]
+    parameters: Mapping[str, int]
     thresholds: Thresholds
     calibrators: Mapping[str, Calibrator]
     typical: NDArray[np.float32]
@@ -240,6 +242,7 @@ def write_bundle(path: Path, parts: BundleParts, models: Mapping[str, Path]) -> 
         feature_fingerprint=parts.spec.fingerprint,
         dataset_fingerprint=parts.dataset_fingerprint,
         typologies=parts.typologies,
+        parameters=dict(parts.parameters),
         files={file.name: _sha256(file) for file in sorted(draft.iterdir())},
     )
     _write_json(draft / MANIFEST, manifest.model_dump(mode="json"))
@@ -247,6 +250,27 @@ def write_bundle(path: Path, parts: BundleParts, models: Mapping[str, Path]) -> 
     shutil.rmtree(path, ignore_errors=True)
     os.replace(draft, path)
     return Bundle.load(path)
+
+
+def rebuild_bundle(bundle: Bundle, path: Path, *, calibrators: Mapping[str, Calibrator]) -> Bundle:
+    """Write a copy of `bundle` with other calibrators: the models, thresholds and profile stay."""
+    manifest = bundle.manifest
+    parts = BundleParts(
+        name=manifest.name,
+        created_at=manifest.created_at,
+        dataset_fingerprint=manifest.dataset_fingerprint,
+        spec=bundle.spec,
+        typologies=manifest.typologies,
+        parameters=manifest.parameters,
+        thresholds=bundle.thresholds,
+        calibrators=calibrators,
+        typical=bundle.typical,
+        spread=bundle.spread,
+        profile=bundle.profile,
+        reference=bundle.path / "reference.parquet",
+        model_card=(bundle.path / "model_card.md").read_text(),
+    )
+    return write_bundle(path, parts, {role: bundle.path / f"{role}.onnx" for role in calibrators})
 
 
 def _verified_manifest(path: Path) -> Manifest:

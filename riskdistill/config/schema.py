@@ -102,7 +102,7 @@ class PerturbationConfig(Section):
 class ModelConfig(Section):
     """Size of an event transformer; the defaults are the teacher's."""
 
-    width: Count = 96
+    width: Count = 128
     layers: Count = 3
     heads: Count = 4  # divides the width
     feedforward: Count = 4  # hidden width of the feed-forward block, as a multiple of `width`

@@ -1,0 +1,264 @@
+"""The command line: `riskdistill --help` lists the commands by whose job they are.
+
+Commands are thin: they read options, call a job, and say what was made and where. Heavy libraries are imported by
+the command that needs them, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pipelines.monitor_commands import audit_app, monitor_app, release_app
+from pipelines.progress import Steps
+from riskdistill import __version__
+from riskdistill.errors import ConfigError, DataError, RiskDistillError
+
+START, ENGINEER = "Start here", "Score transactions (engineer)"
+SCIENTIST, REVIEWER = "Train on case data (data scientist)", "Review models in service (model-risk reviewer)"
+
+app = typer.Typer(
+    name="riskdistill",
+    help="Distil a large financial-crime model into one that scores every payment, with evidence.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+app.add_typer(monitor_app, name="monitor", rich_help_panel=REVIEWER)
+app.add_typer(release_app, name="release", rich_help_panel=REVIEWER)
+app.add_typer(audit_app, name="audit", rich_help_panel=REVIEWER)
+
+console = Console()
+BundleOption = Annotated[Path, typer.Option("--bundle", help="Directory of a bundle.", show_default=False)]
+OutFolder = Annotated[Path, typer.Option("--out", help="Folder for what is made.", show_default=False)]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    if version:
+        console.print(f"riskdistill {__version__}")
+        raise typer.Exit
+
+
+@app.command(rich_help_panel=START)
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for what is made; emptied first.")] = Path("demo-out"),
+    keep_serving: Annotated[bool, typer.Option(help="Leave the API up and print a curl line.")] = False,
+    port: Annotated[int, typer.Option(help="Port of the API on loopback; 0 takes a free one.")] = 0,
+) -> None:
+    """The whole story on simulated traffic: train, serve, drift, a bad release, its rollback."""
+    from pipelines.demo import run_demo
+
+    run_demo(out, console=console, keep_serving=keep_serving, port=port)
+
+
+@app.command(rich_help_panel=SCIENTIST)
+def simulate(
+    out: OutFolder,
+    preset: Annotated[str, typer.Option(help="tiny or demo.")] = "demo",
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Change one value, e.g. seed=3; may be repeated.")
+    ] = None,
+) -> None:
+    """Make traffic with known laundering: transactions.parquet and labels.parquet."""
+    from pipelines.jobs import simulation_config
+    from riskdistill.simulator import simulate as simulate_traffic
+    from riskdistill.simulator import write
+
+    config = simulation_config(preset, overrides or [])
+    with Steps() as steps:
+        step = steps.step("simulate", 1.0)
+        simulated = simulate_traffic(config, progress=step.at)
+        paths = write(simulated, out)
+        step.done(f"{simulated.transactions.num_rows:,} transactions")
+    _made({path.stem: path for path in paths})
+
+
+@app.command(rich_help_panel=SCIENTIST)
+def ingest(
+    source: Annotated[Path, typer.Argument(help="A file, or the folder that holds it.")],
+    out: OutFolder,
+    format: Annotated[str, typer.Option(help="Name of the reader, e.g. amlworld; a wrong name lists them.")],
+    mapping: Annotated[Path | None, typer.Option(help="YAML that names the columns (format mapping).")] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Leave out what comes at or after, e.g. 2022-09-10T00:00:00Z.")
+    ] = None,
+) -> None:
+    """Read a source into canonical tables; rows that do not parse go to quarantine, with a reason."""
+    from riskdistill.data.ingest import ingest as ingest_source
+
+    with Steps() as steps:
+        step = steps.step("ingest")
+        summary = ingest_source(
+            source, out, format=format, mapping=mapping, until=_instant(until), progress=step.at
+        )
+        step.at(summary.rows_read, summary.rows_read)
+        step.done(f"{summary.accepted:,} accepted")
+    table = Table("rows", "count", title=f"{source} as {format}")
+    for name in ("rows_read", "accepted", "quarantined", "set_up", "beyond_until", "positives"):
+        table.add_row(name.replace("_", " "), f"{getattr(summary, name):,}")
+    for reason, count in summary.quarantined_by_reason.items():
+        table.add_row(f"  quarantined: {reason}", f"{count:,}")
+    console.print(table)
+    _made({"transactions": out / "transactions.parquet", "quarantine": out / "quarantine.parquet"})
+
+
+@app.command(rich_help_panel=SCIENTIST)
+def run(
+    config: Annotated[Path, typer.Argument(help="An experiment, e.g. configs/amlgentex.yaml.")],
+    input: Annotated[Path, typer.Option("--input", help="What the configured reader reads.", show_default=False)],
+    out: OutFolder,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Change one value, e.g. training.epochs=3; repeatable.")
+    ] = None,
+) -> None:
+    """Train teacher and student, judge them on later data, write report and bundle. Resumes if stopped."""
+    from pipelines.run import run as run_job
+    from riskdistill.config import load_config
+
+    settings = load_config(config, overrides or [])
+    with Steps() as steps:
+        result = run_job(settings, input, out, steps)
+    console.print(report_table(result.report))
+    _made({"report": result.page, "metrics": result.metrics, "bundle": result.bundle.path})
+
+
+@app.command(rich_help_panel=SCIENTIST)
+def evaluate(
+    bundle: BundleOption,
+    input: Annotated[Path, typer.Option("--input", help="Folder of canonical tables with labels (see ingest).")],
+    out: OutFolder,
+) -> None:
+    """Judge a bundle's student and teacher on labelled data that it has not seen."""
+    from pipelines.jobs import evaluate_bundle
+
+    with Steps() as steps:
+        report, path = evaluate_bundle(bundle, input, out, steps)
+    console.print(report_table(report))
+    _made({"metrics": path})
+
+
+@app.command(rich_help_panel=ENGINEER)
+def score(
+    file: Annotated[Path, typer.Argument(help="Canonical transactions, CSV or Parquet.")],
+    bundle: BundleOption,
+    out: Annotated[Path, typer.Option("--out", help="Where to write scores: .csv or .parquet.")] = Path(
+        "scores.csv"
+    ),
+    history: Annotated[
+        Path | None, typer.Option(help="Canonical transactions that came before, for account state.")
+    ] = None,
+) -> None:
+    """Score a file offline, exactly as the service would."""
+    from pipelines.jobs import score_file
+
+    with Steps() as steps:
+        scores, rejected = score_file(file, bundle, history, out, steps)
+    table = Table("action", "transactions", title=f"{len(scores):,} scored, {rejected:,} in quarantine")
+    for action, count in scores["action"].value_counts().items():
+        table.add_row(str(action), f"{count:,}")
+    console.print(table)
+    _made({"scores": out, **({"quarantine": out.with_suffix(".quarantine.parquet")} if rejected else {})})
+
+
+@app.command(rich_help_panel=ENGINEER)
+def serve(
+    bundle: Annotated[Path | None, typer.Option(help="Serve this bundle, always.")] = None,
+    releases: Annotated[
+        str | None, typer.Option(help="Follow the champion of the release log at this URL.")
+    ] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option(help="Folder of the decision log and the pseudonym key.")
+    ] = None,
+    history: Annotated[Path | None, typer.Option(help="Canonical transactions that came before.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; loopback by default.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 8000 by default.")] = None,
+    api_keys_file: Annotated[
+        Path | None, typer.Option(help="Accepted API keys, one a line, mode 0600; or RISKDISTILL_API_KEYS.")
+    ] = None,
+) -> None:
+    """Run the scoring API until it is told to stop. Every option is also a RISKDISTILL_ variable."""
+    from api.server import serve as serve_api
+    from api.settings import load_settings
+
+    serve_api(
+        load_settings(
+            bundle=bundle,
+            releases=releases,
+            state_dir=state_dir,
+            history=history,
+            host=host,
+            port=port,
+            api_keys_file=api_keys_file,
+        )
+    )
+
+
+def report_table(report: Any) -> Table:
+    """The models of a `MetricsReport` side by side."""
+    columns = ("model", "PR-AUC", "95 %", "ROC-AUC", "F1", "recall at 0.5 %", "ECE", "parameters", "rows/s")
+    table = Table(*columns, title=f"{report.dataset.name}, test period")
+    for name, m in report.models.items():
+        low, high = m.pr_auc_interval
+        recall = m.recall_at_budget.get("0.005")
+        table.add_row(
+            name.replace("_", " "),
+            f"{m.pr_auc:.3f}",
+            f"{low:.3f}-{high:.3f}",
+            f"{m.roc_auc:.3f}",
+            f"{m.f1:.3f}",
+            "" if recall is None else f"{recall:.3f}",
+            f"{m.ece:.4f}",
+            f"{m.parameters:,}",
+            f"{m.rows_per_second:,.0f}",
+        )
+    table.caption = (
+        f"student / teacher: PR-AUC {report.retention:.1%}, {report.compression:.1f} x smaller, "
+        f"{report.speedup:.1f} x faster"
+    )
+    return table
+
+
+def _made(paths: dict[str, Path]) -> None:
+    for name, path in paths.items():
+        console.print(f"{name:<14} {path}", soft_wrap=True, highlight=False)
+
+
+def _instant(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(str(error), where="--until", mend="write it as 2022-09-10T00:00:00Z") from error
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, 1 for an error, 2 for wrong usage, 130 when stopped."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        outcome = app(arguments, prog_name="riskdistill", standalone_mode=False)
+        return outcome if isinstance(outcome, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        print("stopped; the same command goes on where it was", file=sys.stderr)
+        return 130
+    except (RiskDistillError, OSError) as error:
+        if "--debug" in arguments:
+            raise
+        kind = "data" if isinstance(error, DataError) else "error"
+        print(f"{kind}: {error}", file=sys.stderr)
+        return 1

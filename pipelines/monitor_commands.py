@@ -1,0 +1,161 @@
+"""Commands of the model-risk reviewer: `monitor`, `release`, `audit`."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from riskdistill.bundle import Bundle
+from riskdistill.errors import AuditError, DataError, NotFoundError
+from riskdistill.storage.decisions import DecisionLog
+from riskdistill.storage.releases import Release, ReleaseLog
+
+monitor_app = typer.Typer(no_args_is_help=True, help="Compare live traffic with the profile; watch and roll back.")
+release_app = typer.Typer(no_args_is_help=True, help="Register, promote, roll back; see what serves and why.")
+audit_app = typer.Typer(no_args_is_help=True, help="Verify the decision and release logs; write the audit record.")
+
+console = Console()
+Releases = Annotated[
+    str, typer.Option("--releases", help="URL of the release log, e.g. sqlite:///state/releases.db.")
+]
+Decisions = Annotated[str, typer.Option("--decisions", help="URL of the decision log.")]
+Actor = Annotated[str, typer.Option("--actor", help="Who does this; kept in the log.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the log.")]
+OutFolder = Annotated[Path, typer.Option("--out", help="Folder for what is made.")]
+
+
+@monitor_app.command()
+def drift(
+    bundle: Annotated[Path, typer.Option("--bundle", help="Whose reference profile to compare with.")],
+    input: Annotated[Path, typer.Option("--input", help="Canonical transactions of the window to look at.")],
+    out: OutFolder,
+    history: Annotated[Path | None, typer.Option(help="Canonical transactions that came before.")] = None,
+) -> None:
+    """Write the drift report of a window of traffic: drift.html, drift.json, and Evidently's page."""
+    from pipelines.drift import drift_report
+
+    report, page = drift_report(Bundle.load(bundle, teacher=False), input, history, out)
+    console.print(f"verdict: {report.verdict}; {len(report.drifting)} of {len(report.features)} features drift")
+    console.print(report.recommendation)
+    console.print(f"report {page}", soft_wrap=True, highlight=False)
+
+
+@monitor_app.command()
+def watch(
+    releases: Releases,
+    decisions: Decisions,
+    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 5.0,
+    looks: Annotated[int | None, typer.Option(min=1, help="Stop after so many looks.")] = None,
+    dry_run: Annotated[bool, typer.Option(help="Say what would be done; do nothing.")] = False,
+    hold: Annotated[bool, typer.Option(help="A person holds all action.")] = False,
+) -> None:
+    """Watch the champion for harm and roll back by itself; Ctrl-C ends it."""
+    from monitoring.rollback import RollbackController, RollbackPolicy
+    from monitoring.rollback import watch as watch_champion
+
+    controller = RollbackController(
+        ReleaseLog(releases, create=False),
+        DecisionLog(decisions, create=False),
+        RollbackPolicy(dry_run=dry_run, hold=hold),
+        review_threshold,
+    )
+    stop = threading.Event()
+    for number, verdict in enumerate(watch_champion(controller, interval, stop), start=1):
+        console.print(f"{number:>4}  {verdict.action:<15} {verdict.reason}", highlight=False)
+        if looks is not None and number >= looks:
+            stop.set()
+
+
+def review_threshold(release: Release) -> float:
+    """The student's score at which a release's bundle alerts."""
+    return Bundle.load(Path(release.bundle_path), teacher=False).thresholds.review
+
+
+@release_app.command("list")
+def list_releases(releases: Releases) -> None:
+    """All releases and their states."""
+    table = Table("release", "state", "bundle", "path")
+    for release in ReleaseLog(releases, create=False).list():
+        table.add_row(release.release_id, release.state, release.bundle_version, release.bundle_path)
+    console.print(table)
+
+
+@release_app.command()
+def register(bundle: Annotated[Path, typer.Argument()], releases: Releases, actor: Actor, reason: Reason) -> None:
+    """Enter a verified bundle into the release log."""
+    loaded = Bundle.load(bundle)
+    release = ReleaseLog(releases).register(bundle.resolve(), loaded.version, actor=actor, reason=reason)
+    console.print(f"{release.release_id} registered: bundle {release.bundle_version}")
+
+
+@release_app.command()
+def promote(release: Annotated[str, typer.Argument()], releases: Releases, actor: Actor, reason: Reason) -> None:
+    """Make a release the champion; the one before it stays warm."""
+    log = ReleaseLog(releases, create=False)
+    Bundle.load(Path(log.get(release).bundle_path))
+    champion = log.promote(release, actor=actor, reason=reason, evidence={})
+    console.print(f"{champion.release_id} is champion: bundle {champion.bundle_version}")
+
+
+@release_app.command()
+def rollback(releases: Releases, actor: Actor, reason: Reason) -> None:
+    """Put the previous release back."""
+    champion = ReleaseLog(releases, create=False).rollback(actor=actor, reason=reason, evidence={})
+    console.print(f"{champion.release_id} is champion again: bundle {champion.bundle_version}")
+
+
+@release_app.command()
+def history(releases: Releases) -> None:
+    """Every transition: when, who, what and why."""
+    table = Table("when", "release", "from", "to", "who", "why")
+    for step in ReleaseLog(releases, create=False).history():
+        when = step.at.strftime("%Y-%m-%d %H:%M:%S")
+        table.add_row(when, step.release_id, step.before or "", step.after, step.actor, step.reason)
+    console.print(table)
+
+
+@audit_app.command()
+def verify(
+    decisions: Annotated[str | None, typer.Option("--decisions", help="URL of the decision log.")] = None,
+    releases: Annotated[str | None, typer.Option("--releases", help="URL of the release log.")] = None,
+) -> None:
+    """Check the hash chains; names the first broken link."""
+    if decisions is None and releases is None:
+        raise DataError("no log named", where="audit verify", mend="give --decisions, --releases or both")
+    logs = (("decision", decisions, DecisionLog), ("release", releases, ReleaseLog))
+    faults = []
+    for name, url, kind in logs:
+        if url is None:
+            continue
+        try:
+            result = kind(url, create=False).verify()
+            console.print(f"{name} log intact: {result.entries:,} entries, head {result.head}", highlight=False)
+        except AuditError as error:
+            faults.append(f"{name} log: {error}")
+    if faults:
+        raise AuditError("; ".join(faults))
+
+
+@audit_app.command()
+def record(decisions: Decisions, releases: Releases, out: OutFolder) -> None:
+    """Write audit.html and audit.json: both chains, all transitions with evidence, decisions by bundle."""
+    from monitoring.audit import write_audit_record
+
+    out.mkdir(parents=True, exist_ok=True)
+    logs = ReleaseLog(releases, create=False), DecisionLog(decisions, create=False)
+    console.print(f"record {write_audit_record(out, *logs)}", soft_wrap=True, highlight=False)
+
+
+@audit_app.command()
+def show(decision_id: Annotated[str, typer.Argument()], decisions: Decisions) -> None:
+    """One decision as it is stored."""
+    decision = DecisionLog(decisions, create=False).get(decision_id)
+    if decision is None:
+        raise NotFoundError(f"no decision {decision_id}", where=decisions, mend="copy the id from the answer")
+    console.print_json(json.dumps(decision.model_dump(mode="json")))
