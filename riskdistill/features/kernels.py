@@ -93,11 +93,28 @@ def _window(age: float) -> int:
 
 
 @njit(cache=True)
+def _previous(rec: Record, j: int) -> Any:
+    """Newest time among the ring's events that arrived before event j with its peer and direction, or -inf.
+
+    Each event remembers that time; only where the ring is full may the event itself have left it since.
+    """
+    previous = rec.previous[j]
+    if rec.size == RING and previous > -np.inf:
+        previous = -np.inf
+        i = j
+        while i != rec.head and previous < rec.previous[j]:
+            i = i - 1 if i > 0 else RING - 1
+            if rec.peer[i] == rec.peer[j] and rec.flow[i] == rec.flow[j]:
+                previous = max(previous, rec.time[i])
+    return previous
+
+
+@njit(cache=True)
 def _windows(rec: Record, now: float, out: Floats) -> None:
     """Counts, sums and distinct peers by window and direction, `out[0:WINDOWED]`.
 
     An event brings a new peer to exactly those windows that hold it and do not hold the event before it with
-    the same peer and direction, which is why each event remembers the time of that one.
+    the same peer and direction.
     """
     out[:WINDOWED] = 0.0
     for j in range(rec.size):
@@ -108,7 +125,7 @@ def _windows(rec: Record, now: float, out: Floats) -> None:
         out[6 * w + flow] += 1.0
         out[6 * w + 2 + flow] += rec.usd[j]
         out[6 * w + 4 + flow] += 1.0
-        before = _window(now - rec.previous[j])
+        before = max(w, _window(now - _previous(rec, j)))  # of a late arrival, `previous` may be the newer
         if before < N_WINDOWS:
             out[6 * before + 4 + flow] -= 1.0
     for k in range(6, WINDOWED):
@@ -154,6 +171,7 @@ def _history(rec: Record, now: float, out: Floats) -> None:
 def _habits(rec: Record, tx: Record, role: int, usd: float, out: Floats) -> None:
     """Amount against habits, flow matching and neighbours, `out[0:17]`; `role` is the party's direction."""
     log_usd = np.log1p(usd)
+    as_kept = np.float32(usd)  # equal amounts must compare as equal, and the ring keeps single precision
     same = smaller = repeats = formats = 0.0
     largest = moved = 0.0
     seen = np.zeros(2)
@@ -176,13 +194,13 @@ def _habits(rec: Record, tx: Record, role: int, usd: float, out: Floats) -> None
             formats += 1.0
         if flow == role:
             same += 1.0
-            smaller += 1.0 if event < usd else 0.0
+            smaller += 1.0 if event < as_kept else 0.0
             largest = max(largest, event)
             repeats += 1.0 if abs(event - usd) <= 0.01 * usd else 0.0
         else:
             moved += event if age <= WEEK else 0.0
             distance = abs(np.log1p(event) - log_usd)
-            if distance < match:
+            if distance < match or (distance == match and age < match_gap):
                 match, match_gap = distance, age
     events = seen[IN] + seen[OUT]
     out[0] = _z(rec, role, log_usd)
@@ -220,7 +238,8 @@ def _pair(sender: Record, tx: Record, out: Floats) -> None:
     for k in range(0, 6, 3):
         flow = OUT if k == 0 else IN
         newest, count, usd = -np.inf, 0.0, 0.0
-        for j in range(sender.size):
+        for i in range(sender.size):
+            j = (sender.head - sender.size + i) % RING  # in order of arrival: of simultaneous ones the last counts
             if sender.flow[j] == flow and sender.peer[j] == tx.receiver_key:
                 count += 1.0
                 if sender.time[j] >= newest:
@@ -238,12 +257,12 @@ def _shared(sender: Record, receiver: Record, tx: Record, out: Floats) -> None:
         peer = sender.peer[i]
         if tx.time - sender.time[i] > HORIZON or peer == tx.receiver_key or peer == tx.sender_key:
             continue
-        fresh = tx.time - sender.previous[i] > HORIZON
         for j in range(receiver.size):
             if receiver.peer[j] != peer or tx.time - receiver.time[j] > HORIZON:
                 continue
             if sender.flow[i] == receiver.flow[j]:
-                if fresh and tx.time - receiver.previous[j] > HORIZON:
+                # once for each account: by the first of its events on either side
+                if tx.time - max(_previous(sender, i), _previous(receiver, j)) > HORIZON:
                     out[0 if sender.flow[i] == IN else 1] += 1.0
             elif sender.flow[i] == OUT:
                 out[2] += 1.0 if receiver.time[j] >= sender.time[i] else 0.0
@@ -267,7 +286,7 @@ def _upstream(sender: Record, receiver: Record, tx: Record, out: Floats) -> None
             hops, age, usd = sender.up_hops[i], max(0.0, tx.time - sender.up_time[i]), sender.up_usd[i]
         for j in range(UPSTREAM):
             if receiver.up_hops[j] > 0 and receiver.up_key[j] == sender.up_key[i]:
-                common += 1.0
+                common += 1.0 if tx.time - receiver.up_time[j] <= UPSTREAM_SECONDS else 0.0
     out[0] = hops + 1 if hops > 0 else np.nan
     out[1] = age
     out[2] = np.log1p(tx.usd_paid) - np.log1p(usd)

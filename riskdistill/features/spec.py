@@ -105,14 +105,14 @@ SHAPE_FEATURES: Final = (
     Feature(
         name="relays",
         group="shape",
-        unit="accounts",
-        meaning="accounts paid by the sender that then paid the receiver",
+        unit="payment pairs",
+        meaning="payments by the sender to accounts, each with a later one from there to the receiver",
     ),
     Feature(
         name="returns",
         group="shape",
-        unit="accounts",
-        meaning="accounts paid by the receiver that then paid the sender",
+        unit="payment pairs",
+        meaning="payments by the receiver to accounts, each with a later one from there to the sender",
     ),
     Feature(
         name="cycle_hops",
