@@ -1,0 +1,122 @@
+"""A whole run in seconds: the smallest networks that are still trained, distilled, exported and calibrated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from monitoring.profile import build_profile, draw_sample
+from riskdistill.bundle import Bundle, BundleParts, Thresholds, write_bundle
+from riskdistill.config import ExperimentConfig, ModelConfig
+from riskdistill.dataset import Dataset
+from riskdistill.distillation.objective import DistillationObjective
+from riskdistill.distillation.teacher_cache import TeacherCache, ask_teacher
+from riskdistill.features import Encoded
+from riskdistill.models.calibration import Calibrator, prior_shift
+from riskdistill.models.event_transformer import EventTransformer, EventTransformerConfig
+from riskdistill.models.onnx_export import export_onnx
+from riskdistill.models.onnx_model import OnnxScorer
+from riskdistill.models.training import LabelObjective, Trainer, score_logits
+
+# Heads, width, depth and tokens differ between the two, as they do in earnest.
+CONFIG = ExperimentConfig.model_validate(
+    {
+        "name": "tiny",
+        "features": {"events_per_party": 8},
+        "mix": {"max_rows": 1_000},
+        "teacher": {"width": 32, "layers": 2, "heads": 4, "events_per_party": 8, "bins": 8, "context_width": 32},
+        "student": {"width": 16, "layers": 1, "heads": 2, "events_per_party": 4, "bins": 4, "context_width": 16},
+        "training": {"epochs": 2, "batch_size": 128},
+        "student_training": {"epochs": 2, "batch_size": 128},
+        "distillation": {"relation_heads": 4},
+    }
+)
+
+
+@dataclass(frozen=True)
+class TinyRun:
+    teacher: EventTransformer
+    student: EventTransformer
+    cache: TeacherCache
+    onnx: dict[str, Path]
+    bundle: Bundle
+
+
+def network(dataset: Dataset, size: ModelConfig, seed: int = 7) -> EventTransformer:
+    """An untrained network that knows the percentiles of the training rows."""
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    config = EventTransformerConfig(
+        features=len(dataset.spec.context),
+        typologies=dataset.typologies,
+        feature_fingerprint=dataset.spec.fingerprint,
+        **size.model_dump(),
+    )
+    model = EventTransformer(config)
+    model.percentiles.fit(torch.from_numpy(dataset.train.encoded.context))
+    return model
+
+
+def train(dataset: Dataset, folder: Path) -> TinyRun:
+    """Teacher, student and bundle, below `folder`."""
+    validation = dataset.validation.encoded, dataset.validation.label
+    teacher = network(dataset, CONFIG.teacher)
+    labels = LabelObjective(dataset.train, label_smoothing=0.05)
+    Trainer("teacher", teacher, dataset.train, validation, CONFIG.training).run(labels)
+    cache = ask_teacher(
+        teacher,
+        dataset.train.encoded,
+        relation_heads=CONFIG.distillation.relation_heads,
+        student_events=CONFIG.student.events_per_party,
+    )
+    student = network(dataset, CONFIG.student)
+    terms = DistillationObjective(dataset.train, cache, CONFIG.distillation, epochs=2, label_smoothing=0.05)
+    Trainer("student", student, dataset.train, validation, CONFIG.student_training).run(terms)
+    models = {"student": student, "teacher": teacher}
+    onnx = {role: folder / f"{role}.onnx" for role in models}
+    for role, model in models.items():
+        export_onnx(model, onnx[role], dataset.test.encoded)
+    shift = prior_shift(dataset.prevalence, dataset.mixed_prevalence)
+    calibrators = {
+        role: Calibrator.fit(score_logits(model, validation[0])[0], validation[1], shift=shift)
+        for role, model in models.items()
+    }
+    bundle = write_bundle(folder / "bundle", _parts(dataset, calibrators, onnx["student"], folder), onnx)
+    return TinyRun(teacher, student, cache, onnx, bundle)
+
+
+def _parts(dataset: Dataset, calibrators: dict[str, Calibrator], student: Path, folder: Path) -> BundleParts:
+    rows: Encoded = dataset.validation.encoded
+    score = OnnxScorer(student, calibrators["student"]).score_all(rows).score
+    low, review, high, hold = np.quantile(score, (0.85, 0.9, 0.95, 0.98)).tolist()
+    thresholds = Thresholds(review=review, hold=hold, uncertain_low=low, uncertain_high=high, high_risk=hold)
+    profile = build_profile(
+        rows.context,
+        dataset.spec.names,
+        score,
+        alert_rate=float((score >= review).mean()),
+        bypass_rate=float(np.mean([thresholds.bypass(value) is not None for value in score])),
+        hours=(dataset.validation.end - dataset.validation.start).total_seconds() / 3_600,
+    )
+    draw_sample(rows.context, dataset.spec.names, score).to_parquet(folder / "reference.parquet")
+    known = np.where(np.isnan(dataset.train_context).all(axis=0), np.float32(0), dataset.train_context)
+    lower, typical, upper = np.nanquantile(known, (0.25, 0.5, 0.75), axis=0).astype(np.float32)
+    return BundleParts(
+        name="tiny",
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        dataset_fingerprint=dataset.fingerprint,
+        spec=dataset.spec,
+        typologies=dataset.typologies,
+        parameters={"student": 1, "teacher": 2},
+        thresholds=thresholds,
+        calibrators=calibrators,
+        typical=typical,
+        spread=upper - lower,
+        profile=profile.model_dump(mode="json"),
+        reference=folder / "reference.parquet",
+        model_card="# tiny",
+    )
