@@ -133,7 +133,8 @@ class FeatureEngine:
             StateError: the file is absent, damaged, or of another record version; the engine keeps its state.
         """
         try:
-            with np.load(path, allow_pickle=False) as saved:
+            # opened here, as NumPy leaves a file open that it cannot read
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
                 version, keys, records = int(saved["version"]), saved["keys"], saved["records"]
         except Exception as error:
             raise StateError(
