@@ -197,7 +197,7 @@ class Trainer:
         loss = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(loss):
             raise TrainingError(
-                f"the loss of the {self.name} is {float(loss)} in epoch {epoch}",
+                f"the loss of the {self.name} is {float(loss.detach())} in epoch {epoch}",
                 mend="lower its learning_rate",
             )
         self.optimizer.zero_grad(set_to_none=True)
