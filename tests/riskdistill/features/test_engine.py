@@ -236,7 +236,7 @@ def test_an_empty_table_has_no_rows() -> None:
 
 
 @settings(max_examples=25)
-@given(histories(late=0.2), histories(most=5))
+@given(rows=histories(late=0.2), future=histories(most=5))
 def test_a_restored_engine_goes_on_as_if_never_stopped(
     rows: list[Payment], future: list[Payment], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

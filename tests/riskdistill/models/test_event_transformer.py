@@ -1,0 +1,182 @@
+"""The event transformer: what it reads, what it must not see, and that it can be stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from riskdistill.config import ModelConfig
+from riskdistill.dataset import Dataset
+from riskdistill.features import Encoded
+from riskdistill.features.spec import FORMAT_BUCKETS, TOKEN_CHANNELS
+from riskdistill.models.event_transformer import EventTransformer, EventTransformerOutput, PercentileEncoding
+from riskdistill.models.training import score_logits
+
+FLOW, FORMAT, CURRENCY = (TOKEN_CHANNELS.index(name) for name in ("flow", "format", "currency"))
+
+
+@pytest.fixture(scope="module", params=["teacher", "student"])
+def model(request: pytest.FixtureRequest, tiny_dataset: Dataset) -> EventTransformer:
+    size: ModelConfig = getattr(tiny.CONFIG, request.param)
+    network = tiny.network(tiny_dataset, size)
+    network.train(False)
+    return network
+
+
+@pytest.fixture(scope="module")
+def rows(tiny_dataset: Dataset) -> Encoded:
+    return tiny_dataset.train.encoded.take(slice(0, 100))  # early rows: many events are absent
+
+
+@torch.inference_mode()
+def answers(model: EventTransformer, rows: Encoded) -> Tensor:
+    output: EventTransformerOutput = model(torch.from_numpy(rows.context), torch.from_numpy(rows.events))
+    return torch.cat([output.logit[:, None], output.typology_logits], dim=1)
+
+
+def test_a_stored_model_answers_as_before(model: EventTransformer, rows: Encoded, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / "model.safetensors").is_file()
+    loaded = EventTransformer.from_pretrained(tmp_path)
+    loaded.train(False)
+    assert loaded.config.typologies == model.config.typologies
+    assert loaded.config.feature_fingerprint == model.config.feature_fingerprint
+    assert torch.equal(answers(loaded, rows), answers(model, rows))
+
+
+def test_missing_features_are_read_as_missing_not_as_zero(model: EventTransformer, rows: Encoded) -> None:
+    empty = np.full_like(rows.context, np.nan)
+    gone, zero = (answers(model, Encoded(context, rows.events)) for context in (empty, np.zeros_like(empty)))
+    assert torch.isfinite(gone).all()
+    assert (gone - zero).abs().max() > 1e-3
+
+
+def test_extreme_features_give_finite_answers(model: EventTransformer, rows: Encoded) -> None:
+    for value in (1e13, -1e13, 3e38):
+        assert torch.isfinite(answers(model, Encoded(np.full_like(rows.context, value), rows.events))).all()
+
+
+def test_padding_is_not_read(model: EventTransformer, rows: Encoded) -> None:
+    junk = rows.events.copy()
+    absent = junk[:, :, FLOW] == 0
+    assert absent.any()
+    assert not absent.all()
+    junk[absent, 1:] = 5.0
+    junk[absent, FORMAT] = FORMAT_BUCKETS - 1
+    changed = answers(model, Encoded(rows.context, junk))
+    torch.testing.assert_close(changed, answers(model, rows), atol=1e-6, rtol=0)
+
+
+def test_events_are_read(model: EventTransformer, rows: Encoded) -> None:
+    without = answers(model, Encoded(rows.context, np.zeros_like(rows.events)))
+    assert (without - answers(model, rows)).abs().max() > 1e-3
+
+
+def test_the_two_parties_are_told_apart(tiny_dataset: Dataset, rows: Encoded) -> None:
+    model = tiny.network(tiny_dataset, tiny.CONFIG.teacher)
+    model.train(False)
+    half = rows.events.shape[1] // 2
+    swapped = Encoded(rows.context, np.concatenate([rows.events[:, half:], rows.events[:, :half]], axis=1))
+    torch.testing.assert_close(answers(model, swapped), answers(model, rows), atol=1e-5, rtol=0)  # so at birth
+    with torch.no_grad():
+        model.sides[0] += torch.linspace(-1, 1, model.config.width)
+    assert (answers(model, swapped) - answers(model, rows)).abs().max() > 1e-3
+
+
+def test_rows_alone_score_as_in_a_batch(model: EventTransformer, rows: Encoded) -> None:
+    together = answers(model, rows)
+    alone = torch.cat([answers(model, rows.take(slice(row, row + 1))) for row in range(20)])
+    torch.testing.assert_close(alone, together[:20], atol=1e-5, rtol=0)
+    logits, _ = score_logits(model, rows)
+    np.testing.assert_allclose(logits, together[:, 0].numpy(), atol=1e-5)
+
+
+def test_no_rows_have_no_scores(model: EventTransformer, rows: Encoded) -> None:
+    logits, typologies = score_logits(model, rows.take(slice(0, 0)))
+    assert logits.shape == (0,)
+    assert typologies.shape == (0, len(model.config.typologies))
+
+
+def test_a_student_reads_only_the_newest_events_of_each_party(tiny_dataset: Dataset, rows: Encoded) -> None:
+    student = tiny.network(tiny_dataset, tiny.CONFIG.student)
+    student.train(False)
+    kept, half = tiny.CONFIG.student.events_per_party, tiny_dataset.spec.events_per_party
+    events = rows.events.copy()
+    for side in (0, half):
+        events[:, side + kept : side + half] = 1.0
+    changed = answers(student, Encoded(rows.context, events))
+    assert torch.equal(changed, answers(student, rows))
+    events[:, kept - 1] = 1.0
+    assert not torch.equal(answers(student, Encoded(rows.context, events)), answers(student, rows))
+
+
+def test_projections_come_only_on_request(model: EventTransformer, rows: Encoded) -> None:
+    inputs = torch.from_numpy(rows.context), torch.from_numpy(rows.events)
+    assert model(*inputs).projections is None
+    asked = model(*inputs, output_projections=True)
+    tokens = 1 + 2 * model.config.events_per_party
+    assert [part.shape for part in asked.projections] == 3 * [(len(rows), tokens, model.config.width)]
+    assert asked.mask.shape == (len(rows), tokens)
+    assert asked.mask[:, 0].all()
+
+
+def test_a_student_is_smaller_by_the_count_of_trained_numbers(tiny_dataset: Dataset) -> None:
+    teacher, student = (tiny.network(tiny_dataset, size) for size in (tiny.CONFIG.teacher, tiny.CONFIG.student))
+    assert student.parameter_count() < teacher.parameter_count()
+    assert student.parameter_count() == sum(p.numel() for p in student.parameters() if p.requires_grad)
+
+
+# ---- percentile encoding
+
+columns = st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=40)
+
+
+def encoding(values: list[float], bins: int = 5) -> PercentileEncoding:
+    fitted = PercentileEncoding(1, bins)
+    fitted.fit(torch.tensor(values)[:, None])
+    return fitted
+
+
+@given(columns, columns)
+@settings(max_examples=60)
+def test_encoding_rises_with_the_value_and_stays_in_bounds(training: list[float], asked: list[float]) -> None:
+    encoded = encoding(training)(torch.tensor(sorted(asked))[:, None])
+    assert encoded.shape == (len(asked), 6)
+    assert ((encoded >= 0) & (encoded <= 1)).all()
+    assert (encoded[:, -1] == 0).all()
+    assert (encoded.diff(dim=0) >= 0).all()
+
+
+@given(columns)
+def test_encoding_reaches_from_nothing_at_the_least_to_all_at_the_most(training: list[float]) -> None:
+    fitted = encoding(training)
+    least, most = torch.tensor([[min(training) - 1.0], [max(training) + 1.0]])
+    assert (fitted(least[None])[:, :-1] == 0).all()
+    assert (fitted(most[None])[:, :-1] == 1).all()
+
+
+def test_nan_has_a_mark_of_its_own_and_is_ignored_in_fitting() -> None:
+    fitted = encoding([1.0, float("nan"), 2.0, 3.0])
+    assert torch.equal(fitted.lower, encoding([1.0, 2.0, 3.0]).lower)
+    assert fitted(torch.tensor([[float("nan")]])).tolist() == [[0, 0, 0, 0, 0, 1]]
+
+
+@pytest.mark.parametrize("training", [[4.0] * 7, [float("nan")] * 3])
+def test_a_constant_or_empty_column_encodes_to_finite_numbers(training: list[float]) -> None:
+    encoded = encoding(training)(torch.tensor([[-9.0], [4.0], [1e9], [float("nan")]]))
+    assert torch.isfinite(encoded).all()
+    assert encoded[0].sum() == 0
+    assert (encoded[2, :-1] == 1).all()
+
+
+def test_repeated_percentiles_keep_the_rest_in_order() -> None:
+    fitted = encoding([0.0] * 90 + [float(n) for n in range(1, 11)], bins=10)
+    encoded = fitted(torch.tensor([[0.0], [5.0], [10.0]])).sum(-1)
+    assert encoded[0] < encoded[1] < encoded[2]

@@ -1,0 +1,146 @@
+"""The training loop: nothing is lost by an interruption, and what cannot go on says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from riskdistill.config import TrainingConfig
+from riskdistill.dataset import Dataset
+from riskdistill.errors import TrainingError
+from riskdistill.models.event_transformer import EventTransformer
+from riskdistill.models.training import LabelObjective, Trainer, Training, TrainingRows
+
+CONFIG = TrainingConfig(epochs=4, batch_size=128, patience=4)
+Change = Callable[[dict[str, Tensor], int], dict[str, Tensor]]
+
+
+class KilledError(Exception):
+    """Stands for the end of the process."""
+
+
+class Watched(LabelObjective):
+    """The label objective, with a hook that may change the terms, or raise, by epoch."""
+
+    def __init__(self, rows: TrainingRows, change: Change = lambda terms, epoch: terms) -> None:
+        super().__init__(rows, label_smoothing=0.05)
+        self.change, self.epochs = change, list[int]()
+
+    def loss(self, model: EventTransformer, rows: NDArray[np.int64], epoch: int) -> dict[str, Tensor]:
+        self.epochs.append(epoch)
+        return self.change(super().loss(model, rows, epoch), epoch)
+
+
+@pytest.fixture(scope="module")
+def rows(tiny_dataset: Dataset) -> TrainingRows:
+    train = tiny_dataset.train
+    return TrainingRows(train.encoded, train.label, train.typology, train.draw[:: len(train.draw) // 400])
+
+
+def trainer(
+    dataset: Dataset, rows: TrainingRows, config: TrainingConfig, checkpoint: Path | None = None
+) -> Trainer:
+    size = tiny.CONFIG.student.model_copy(update={"dropout": 0.2})  # so that the random state matters
+    model = tiny.network(dataset, size)
+    validation = dataset.validation.encoded, dataset.validation.label
+    return Trainer("student", model, rows, validation, config, checkpoint=checkpoint)
+
+
+def summary(training: Training) -> tuple[object, ...]:
+    epochs = [
+        (entry.epoch, entry.terms, entry.gradient_share, entry.validation_pr_auc) for entry in training.epochs
+    ]
+    return training.best_epoch, training.best_pr_auc, epochs
+
+
+def test_a_run_killed_in_an_epoch_goes_on_to_the_same_result(
+    tiny_dataset: Dataset, rows: TrainingRows, tmp_path: Path
+) -> None:
+    whole = trainer(tiny_dataset, rows, CONFIG).run(Watched(rows))
+
+    def killed(terms: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
+        if epoch == 2:
+            raise KilledError
+        return terms
+
+    checkpoint = tmp_path / "student.pt"
+    with pytest.raises(KilledError):
+        trainer(tiny_dataset, rows, CONFIG, checkpoint).run(Watched(rows, killed))
+    torch.manual_seed(12345)  # another process, another random state
+    objective = Watched(rows)
+    resumed = trainer(tiny_dataset, rows, CONFIG, checkpoint).run(objective)
+    assert min(objective.epochs) == 2
+    assert summary(resumed) == summary(whole)
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+    assert list(tmp_path.iterdir()) == [checkpoint]
+
+
+def test_a_finished_run_is_taken_from_its_checkpoint(
+    tiny_dataset: Dataset, rows: TrainingRows, tmp_path: Path
+) -> None:
+    config = CONFIG.model_copy(update={"epochs": 1})
+    first = trainer(tiny_dataset, rows, config, tmp_path / "x.pt").run(Watched(rows))
+    again = Watched(rows)
+    second = trainer(tiny_dataset, rows, config, tmp_path / "x.pt").run(again)
+    assert again.epochs == []
+    assert summary(first) == summary(second)
+
+
+def test_training_stops_when_validation_no_longer_improves_and_keeps_the_best(
+    tiny_dataset: Dataset, rows: TrainingRows
+) -> None:
+    config = TrainingConfig(epochs=30, batch_size=128, patience=2, learning_rate=1e-9)
+    training = trainer(tiny_dataset, rows, config).run(Watched(rows))
+    assert len(training.epochs) == training.best_epoch + 1 + config.patience < config.epochs
+    assert training.best_pr_auc == max(entry.validation_pr_auc for entry in training.epochs)
+    assert not training.model.training
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_ends_the_training(
+    tiny_dataset: Dataset, rows: TrainingRows, value: float, tmp_path: Path
+) -> None:
+    def broken(terms: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
+        return terms | {"labels": terms["labels"] * (value if epoch == 1 else 1.0)}
+
+    checkpoint = tmp_path / "x.pt"
+    with pytest.raises(TrainingError, match=r"loss of the student is (nan|inf) in epoch 1"):
+        trainer(tiny_dataset, rows, CONFIG, checkpoint).run(Watched(rows, broken))
+    stored = torch.load(checkpoint, weights_only=True)
+    assert all(torch.isfinite(tensor).all() for tensor in stored["model"].values())
+
+
+def test_gradient_shares_are_of_the_terms_and_sum_to_one(tiny_dataset: Dataset, rows: TrainingRows) -> None:
+    def lopsided(terms: dict[str, Tensor], epoch: int) -> dict[str, Tensor]:
+        return terms | {"labels": 100.0 * terms["labels"], "idle": 0.0 * terms["labels"]}
+
+    config = CONFIG.model_copy(update={"epochs": 2})
+    for entry in trainer(tiny_dataset, rows, config).run(Watched(rows, lopsided)).epochs:
+        assert set(entry.gradient_share) == {"labels", "typology", "idle"}
+        assert sum(entry.gradient_share.values()) == pytest.approx(1.0)
+        assert entry.gradient_share["labels"] > 0.9
+        assert entry.gradient_share["idle"] == 0
+
+
+def test_progress_counts_every_step_once(tiny_dataset: Dataset, rows: TrainingRows) -> None:
+    heard: list[tuple[int, int]] = []
+    one = trainer(tiny_dataset, rows, CONFIG.model_copy(update={"epochs": 2}))
+    one.progress = lambda name, done, total, best: heard.append((done, total))
+    one.run(Watched(rows))
+    total = 2 * one.steps_per_epoch
+    assert heard == [(step, total) for step in range(1, total + 1)]
+
+
+def test_training_learns_what_the_labels_say(tiny_dataset: Dataset, rows: TrainingRows) -> None:
+    config = TrainingConfig(epochs=6, batch_size=64, patience=6, learning_rate=1e-2)
+    training = trainer(tiny_dataset, rows, config).run(Watched(rows))
+    assert training.epochs[-1].terms["labels"] < 0.8 * training.epochs[0].terms["labels"]
+    assert training.best_pr_auc > 1.5 * tiny_dataset.validation.label.mean()
