@@ -86,7 +86,16 @@ def ask_teacher(
     student_events: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> TeacherCache:
-    """Run the teacher over all rows, in evaluation mode; `progress` hears rows done and rows in all."""
+    """Run the teacher over all rows, in evaluation mode; `progress` hears rows done and rows in all.
+
+    Raises:
+        TrainingError: the student reads events that the teacher does not.
+    """
+    if student_events > teacher.config.events_per_party:
+        raise TrainingError(
+            f"the student reads {student_events} events of each party, its teacher {teacher.config.events_per_party}",
+            mend="lower student.events_per_party or raise the teacher's",
+        )
     teacher.train(False)
     tokens = torch.from_numpy(shared_tokens(teacher.config.events_per_party, student_events))
     total = len(encoded)

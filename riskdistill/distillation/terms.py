@@ -1,6 +1,6 @@
 """The terms of the distillation loss, each a function of student and teacher tensors.
 
-All return one number, the mean over the batch, on a scale that does not depend on the batch's size.
+All return one number, the mean over the batch, on a scale that does not depend on the batch's size; 0 for no rows.
 """
 
 from __future__ import annotations
@@ -20,24 +20,26 @@ def bernoulli_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor
     network", 2015).
     """
     target = torch.sigmoid(teacher / temperature)
-    cross = F.binary_cross_entropy_with_logits(student / temperature, target)
-    entropy = F.binary_cross_entropy_with_logits(teacher / temperature, target)
-    return temperature**2 * (cross - entropy)
+    cross = F.binary_cross_entropy_with_logits(student / temperature, target, reduction="sum")
+    entropy = F.binary_cross_entropy_with_logits(teacher / temperature, target, reduction="sum")
+    return temperature**2 * (cross - entropy) / max(1, len(student))
 
 
 def typology_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """T² · KL(teacher ‖ student) between typology distributions, from logits [n, typologies]."""
-    return temperature**2 * F.kl_div(
+    divergence = F.kl_div(
         F.log_softmax(student / temperature, -1),
         F.log_softmax(teacher / temperature, -1),
-        reduction="batchmean",
+        reduction="sum",
         log_target=True,
     )
+    return temperature**2 * divergence / max(1, len(student))
 
 
 def smoothed_labels(student: Tensor, label: Tensor, smoothing: float) -> Tensor:
     """Binary cross-entropy of logits [n] on labels [n] moved towards a half by `smoothing`."""
-    return F.binary_cross_entropy_with_logits(student, label * (1 - smoothing) + 0.5 * smoothing)
+    target = label * (1 - smoothing) + 0.5 * smoothing
+    return F.binary_cross_entropy_with_logits(student, target, reduction="sum") / max(1, len(student))
 
 
 def relations(projection: Tensor, heads: int, mask: Tensor) -> Tensor:
