@@ -44,7 +44,7 @@ class Section(BaseModel):
 class SourceConfig(Section):
     """Which reader opens `--input`, and how much of it is used."""
 
-    format: str | None = None  # a reader's name; None: a canonical folder that `ingest` or `simulate` made
+    format: str | None = None  # a reader's name; None: a folder that `ingest` made
     until: AwareDatetime | None = None  # rows at or after this instant are left out
     mapping: Path | None = None  # names the columns, for format `mapping`
 
@@ -81,7 +81,7 @@ class MixConfig(Section):
     normal: OpenShare = 0.85
     laundering: OpenShare = 0.10
     synthetic: Share = 0.05  # perturbed copies and grafted schemes
-    max_rows: Count = 40_000
+    max_rows: Count = 30_000
 
     @field_validator("synthetic")
     @classmethod
@@ -105,7 +105,7 @@ class ModelConfig(Section):
     width: Count = 128
     layers: Count = 3
     heads: Count = 4  # divides the width
-    feedforward: Count = 4  # hidden width of the feed-forward block, as a multiple of `width`
+    feedforward: Count = 2  # hidden width of the feed-forward block, as a multiple of `width`
     dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.1
     events_per_party: Count = 16  # latest events that it reads, at most what the features keep
     bins: Count = 16  # percentile bins of each context feature
@@ -125,7 +125,6 @@ class StudentConfig(ModelConfig):
     width: Count = 32
     layers: Count = 2
     heads: Count = 4
-    feedforward: Count = 2
     dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
     events_per_party: Count = 8
     bins: Count = 8
@@ -163,13 +162,13 @@ class BoostedTreesConfig(Section):
 class TrainingConfig(Section):
     """How one network is trained."""
 
-    epochs: Count = 8
+    epochs: Count = 5
     batch_size: Count = 256
     learning_rate: Positive = 1e-3  # the peak, after the warm-up
     weight_decay: NonNegative = 0.01
     warmup: Share = 0.05  # share of all steps
     clip: Positive = 1.0  # largest gradient norm
-    patience: Count = 4  # epochs without a better validation PR-AUC before it stops
+    patience: Count = 2  # epochs without a better validation PR-AUC before it stops
     label_smoothing: Annotated[float, Field(strict=True, ge=0, lt=0.5)] = 0.05
     seed: Seed = 7  # where the file is silent: the experiment's
 
