@@ -61,6 +61,8 @@ NETWORKS = (TEACHER, SCRATCH, STUDENT)
 class RunResult:
     """What a run made, and where."""
 
+    config: ExperimentConfig
+    dataset: Dataset
     report: MetricsReport
     page: Path
     metrics: Path
@@ -108,7 +110,7 @@ def run(config: ExperimentConfig, source: Path, out: Path, steps: Steps) -> RunR
     page = write_report(out, report, test, config, provenance)
     bundle = _bundle(dataset, config, calibrators, validation, report, out)
     step.done(f"bundle {bundle.version}")
-    return RunResult(report, page, out / "report" / "metrics.json", bundle)
+    return RunResult(config, dataset, report, page, out / "report" / "metrics.json", bundle)
 
 
 def _read(config: ExperimentConfig, source: Path, out: Path, steps: Steps) -> tuple[pa.Table, pa.Table]:
