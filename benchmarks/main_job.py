@@ -3,10 +3,10 @@
     python benchmarks/main_job.py --data ../shared/data --json main_job.json
     python benchmarks/main_job.py --quick          # one data set, fewer rows: minutes, not the README's figures
 
-Each data set goes through `riskdistill run` with its file in configs/: split 60/20/20 by time, features from what came
-strictly before, thresholds and calibration from the validation fifth, figures from the last fifth with bootstrap
-95 % intervals. Beside our models, in the same run: LightGBM on the transaction's own columns, which is what a model
-sees without a feature engine.
+Each data set goes through `riskdistill run` with its file in configs/: split 60/20/20 by time, features from what
+came strictly before, thresholds and calibration from the validation fifth, figures from the last fifth with
+bootstrap 95 % intervals. Beside our models, in the same run: LightGBM on the transaction's own columns, which is
+what a model sees without a feature engine.
 """
 
 from __future__ import annotations

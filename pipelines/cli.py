@@ -11,7 +11,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -19,7 +18,7 @@ from rich.table import Table
 from pipelines.monitor_commands import audit_app, monitor_app, release_app
 from pipelines.progress import Steps
 from riskdistill import __version__
-from riskdistill.errors import ConfigError, DataError, RiskDistillError
+from riskdistill.errors import ConfigError, RiskDistillError
 
 START, ENGINEER = "Start here", "Score transactions (engineer)"
 SCIENTIST, REVIEWER = "Train on case data (data scientist)", "Review models in service (model-risk reviewer)"
@@ -37,6 +36,7 @@ app.add_typer(release_app, name="release", rich_help_panel=REVIEWER)
 app.add_typer(audit_app, name="audit", rich_help_panel=REVIEWER)
 
 console = Console()
+STOPPED = 130  # exit code after Ctrl-C
 BundleOption = Annotated[Path, typer.Option("--bundle", help="Directory of a bundle.", show_default=False)]
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder for what is made.", show_default=False)]
 
@@ -248,17 +248,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 1 for an error, 2 for wrong usage, 130 when stopped."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        outcome = app(arguments, prog_name="riskdistill", standalone_mode=False)
-        return outcome if isinstance(outcome, int) else 0
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        print("stopped; the same command goes on where it was", file=sys.stderr)
-        return 130
+        app(arguments, prog_name="riskdistill")
+    except SystemExit as outcome:
+        if outcome.code == STOPPED:
+            print("stopped; the same command goes on where it was", file=sys.stderr)
+        return outcome.code if isinstance(outcome.code, int) else int(outcome.code is not None)
     except (RiskDistillError, OSError) as error:
         if "--debug" in arguments:
             raise
-        kind = "data" if isinstance(error, DataError) else "error"
-        print(f"{kind}: {error}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 1
+    return 0
