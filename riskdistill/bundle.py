@@ -84,6 +84,12 @@ class Manifest(BaseModel):
     typologies: tuple[str, ...]
     parameters: dict[str, int]
     files: dict[str, str]
+    checksum: str = ""
+
+    def sealed(self) -> Self:
+        """The same manifest with the SHA-256 of all that it says as its `checksum`."""
+        told = self.model_dump_json(exclude={"checksum"})
+        return self.model_copy(update={"checksum": hashlib.sha256(told.encode()).hexdigest()})
 
     @property
     def version(self) -> str:
@@ -163,7 +169,14 @@ class Bundle:
     @classmethod
     def _load(cls, path: Path, manifest: Manifest, teacher: bool, threads: int) -> Bundle:
         features = _read_json(path / "features.json")
-        spec = FeatureSpec.model_validate(features["spec"])
+        try:
+            spec = FeatureSpec.model_validate(features["spec"])
+        except ValidationError as error:
+            raise BundleIncompatibleError(
+                f"its feature specification is none of this version ({error.errors()[0]['msg']})",
+                where=str(path),
+                mend="serve it with the version that made it",
+            ) from error
         current = FeatureSpec(events_per_party=spec.events_per_party).fingerprint
         if not manifest.feature_fingerprint == spec.fingerprint == current:
             raise BundleIncompatibleError(
@@ -213,7 +226,7 @@ class Bundle:
 
 
 def write_bundle(path: Path, parts: BundleParts, models: Mapping[str, Path]) -> Bundle:
-    """Write a bundle beside its final place, verify it, and move it there in one step.
+    """Write a bundle beside its final place, verify it, and move it there; no half-written one is ever seen.
 
     Args:
         path: where it goes; an older bundle there is replaced.
@@ -244,11 +257,15 @@ def write_bundle(path: Path, parts: BundleParts, models: Mapping[str, Path]) -> 
         typologies=parts.typologies,
         parameters=dict(parts.parameters),
         files={file.name: _sha256(file) for file in sorted(draft.iterdir())},
-    )
+    ).sealed()
     _write_json(draft / MANIFEST, manifest.model_dump(mode="json"))
     Bundle.load(draft)
-    shutil.rmtree(path, ignore_errors=True)
+    older = path.with_name(f".{path.name}.older")
+    shutil.rmtree(older, ignore_errors=True)
+    if path.exists():
+        os.replace(path, older)  # a directory that holds files cannot be replaced in one step
     os.replace(draft, path)
+    shutil.rmtree(older, ignore_errors=True)
     return Bundle.load(path)
 
 
@@ -288,7 +305,15 @@ def _verified_manifest(path: Path) -> Manifest:
     try:
         manifest = Manifest.model_validate(raw)
     except ValidationError as error:
-        raise BundleDamagedError(f"manifest is not valid ({error})", where=str(path), mend=mend) from error
+        told = error.errors()[0]
+        place = ".".join(map(str, told["loc"]))
+        raise BundleDamagedError(
+            f"{MANIFEST} is not valid ({place}: {told['msg']})", where=str(path), mend=mend
+        ) from error
+    if manifest.sealed().checksum != manifest.checksum:
+        raise BundleDamagedError(
+            f"{MANIFEST} is not what was written: a byte was changed", where=str(path), mend=mend
+        )
     for name, digest in manifest.files.items():
         file = path / name
         if Path(name).name != name:
