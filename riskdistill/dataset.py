@@ -122,13 +122,15 @@ def build_dataset(
         progress: see `Progress`; there are `len(transactions)` rows and then those of the second replay.
 
     Raises:
-        DataError: labels are missing, or a period holds no laundering.
+        DataError: labels are missing or in another order, or a period holds no laundering.
     """
     if labels.num_rows != transactions.num_rows:
         raise DataError(
             f"{labels.num_rows} labels for {transactions.num_rows} transactions",
             mend="training needs a source with labels",
         )
+    if not labels["tx_id"].equals(transactions["tx_id"]):
+        raise DataError("labels are not in the order of the transactions", mend="ingest the source again")
     times = transactions["timestamp"].cast(pa.int64()).to_numpy()
     first, second = split_points(times, config.split)
     built_at = _moment(times[second])
