@@ -85,11 +85,12 @@ def train(dataset: Dataset, folder: Path) -> TinyRun:
         role: Calibrator.fit(score_logits(model, validation[0])[0], validation[1], shift=shift)
         for role, model in models.items()
     }
-    bundle = write_bundle(folder / "bundle", _parts(dataset, calibrators, onnx["student"], folder), onnx)
+    bundle = write_bundle(folder / "bundle", bundle_parts(dataset, calibrators, onnx["student"], folder), onnx)
     return TinyRun(teacher, student, cache, onnx, bundle)
 
 
-def _parts(dataset: Dataset, calibrators: dict[str, Calibrator], student: Path, folder: Path) -> BundleParts:
+def bundle_parts(dataset: Dataset, calibrators: dict[str, Calibrator], student: Path, folder: Path) -> BundleParts:
+    """All of a bundle but the models; thresholds at quantiles of the student's own scores."""
     rows: Encoded = dataset.validation.encoded
     score = OnnxScorer(student, calibrators["student"]).score_all(rows).score
     low, review, high, hold = np.quantile(score, (0.85, 0.9, 0.95, 0.98)).tolist()

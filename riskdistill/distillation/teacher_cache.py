@@ -91,9 +91,10 @@ def ask_teacher(
     Raises:
         TrainingError: the student reads events that the teacher does not.
     """
-    if student_events > teacher.config.events_per_party:
+    most = teacher.config.events_per_party
+    if student_events > most:
         raise TrainingError(
-            f"the student reads {student_events} events of each party, its teacher {teacher.config.events_per_party}",
+            f"the student reads {student_events} events of each party, its teacher only {most}",
             mend="lower student.events_per_party or raise the teacher's",
         )
     teacher.train(False)

@@ -1,4 +1,4 @@
-"""The student's objective: answers for the right rows, terms that carry a signal, and a student that comes nearer."""
+"""The student's objective: answers for the right rows, terms that carry a signal, a student that comes nearer."""
 
 from __future__ import annotations
 
