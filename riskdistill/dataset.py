@@ -100,8 +100,9 @@ def split_points(times: Ints, split: SplitConfig) -> tuple[int, int]:
         DataError: a part would be empty.
     """
     rows = len(times)
-    first = int(np.searchsorted(times, times[min(rows - 1, round(rows * split.train))]))
-    second = int(np.searchsorted(times, times[min(rows - 1, round(rows * (split.train + split.validation)))]))
+    shares = split.train, split.train + split.validation
+    cuts = [min(rows - 1, round(rows * share)) for share in shares]
+    first, second = (int(np.searchsorted(times, times[cut])) if rows else 0 for cut in cuts)
     if not 0 < first < second < rows:
         raise DataError(
             f"{rows} rows do not split into three periods by time (cuts at rows {first} and {second})",
@@ -143,8 +144,10 @@ def build_dataset(
     wanted = np.concatenate([chosen, np.ones(len(times) - first, np.bool_)])
     spec = FeatureSpec(events_per_party=config.features.events_per_party)
     encoded = FeatureEngine(spec).replay(transactions, tokens=wanted, progress=progress)
+    normal = int((chosen & ~label[:first]).sum())
+    count = round(normal / config.mix.normal * config.mix.synthetic)
     synthetic = _synthetic(
-        transactions.slice(0, first), known.slice(0, first), config, _moment(times[first]), rng, progress
+        transactions.slice(0, first), known.slice(0, first), config, count, _moment(times[first]), rng, progress
     )
 
     typology = known["typology"].to_numpy(zero_copy_only=False)
@@ -215,12 +218,15 @@ def _synthetic(
     transactions: pa.Table,
     labels: pa.Table,
     config: ExperimentConfig,
+    count: int,
     until: datetime,
     rng: np.random.Generator,
     progress: Progress | None,
 ) -> _Labelled:
-    """Perturbed and grafted rows with the features that they would have had among the real ones."""
-    count = round(config.mix.synthetic * config.mix.max_rows)
+    """`count` perturbed and grafted rows, as they would have been encoded among the real ones.
+
+    There are fewer where there is too little to perturb, and more where the last grafted scheme is larger.
+    """
     spec = FeatureSpec(events_per_party=config.features.events_per_party)
     if count == 0:
         empty = FeatureEngine(spec).replay(transactions.slice(0, 0))
@@ -229,7 +235,7 @@ def _synthetic(
     perturbed = perturb(transactions, labels, options, rng, until)
     # grafts make up half of the synthetic share; perturbed copies the rest
     grafted = synthetic_anomalies(transactions, labels, max(1, count // 2), rng, until)
-    pool = min(perturbed[0].num_rows, count)
+    pool = min(perturbed[0].num_rows, max(0, count - grafted[0].num_rows))
     picked = np.sort(rng.choice(perturbed[0].num_rows, pool, replace=False))
     extra = pa.concat_tables([perturbed[0].take(picked), grafted[0]])
     extra_labels = pa.concat_tables([perturbed[1].take(picked), grafted[1]])
