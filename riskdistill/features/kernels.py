@@ -4,8 +4,8 @@
 them. Both touch a constant number of bytes: one pass over each ring, one comparison of the two rings, one of the
 two upstream sketches. There is no dependence on how many payments or counterparties an account has had.
 
-A transaction that is stamped earlier than an event already in a record is treated as simultaneous with it (gaps
-are never negative): a late arrival is scored on all that has *arrived*, and its own stamp is kept in the ring.
+A transaction that is stamped earlier than an event already in a record counts, in that record, as happening at the
+time of that event: a late arrival is scored on all that has *arrived*, and no gap is ever negative.
 """
 
 from __future__ import annotations
@@ -94,19 +94,14 @@ def _window(age: float) -> int:
 
 @njit(cache=True)
 def _previous(rec: Record, j: int) -> Any:
-    """Newest time among the ring's events that arrived before event j with its peer and direction, or -inf.
-
-    Each event remembers that time; only where the ring is full may the event itself have left it since.
-    """
-    previous = rec.previous[j]
-    if rec.size == RING and previous > -np.inf:
-        previous = -np.inf
-        i = j
-        while i != rec.head and previous < rec.previous[j]:
-            i = i - 1 if i > 0 else RING - 1
-            if rec.peer[i] == rec.peer[j] and rec.flow[i] == rec.flow[j]:
-                previous = max(previous, rec.time[i])
-    return previous
+    """Time of the last event before event j with its peer and direction, or -inf where the ring holds none."""
+    back = rec.back[j]
+    place = rec.head - 1 - j  # 0 for the newest event
+    if place < 0:
+        place += RING
+    if back == 0 or place + back >= rec.size:
+        return -np.inf
+    return rec.time[j - back if j >= back else j - back + RING]
 
 
 @njit(cache=True)
@@ -125,7 +120,7 @@ def _windows(rec: Record, now: float, out: Floats) -> None:
         out[6 * w + flow] += 1.0
         out[6 * w + 2 + flow] += rec.usd[j]
         out[6 * w + 4 + flow] += 1.0
-        before = max(w, _window(now - _previous(rec, j)))  # of a late arrival, `previous` may be the newer
+        before = _window(now - _previous(rec, j))
         if before < N_WINDOWS:
             out[6 * before + 4 + flow] -= 1.0
     for k in range(6, WINDOWED):
@@ -188,7 +183,7 @@ def _habits(rec: Record, tx: Record, role: int, usd: float, out: Floats) -> None
         seen[flow] += 1.0
         senders[flow] += rec.peer_senders[j]
         receivers[flow] += rec.peer_receivers[j]
-        if tx.time - rec.previous[j] > HORIZON:
+        if rec.back[j] == 0:
             first[flow] += 1.0
         if rec.format[j] == tx.format:
             formats += 1.0
@@ -257,12 +252,12 @@ def _shared(sender: Record, receiver: Record, tx: Record, out: Floats) -> None:
         peer = sender.peer[i]
         if tx.time - sender.time[i] > HORIZON or peer == tx.receiver_key or peer == tx.sender_key:
             continue
+        fresh = tx.time - _previous(sender, i) > HORIZON  # once for each account: by the first of its events
         for j in range(receiver.size):
             if receiver.peer[j] != peer or tx.time - receiver.time[j] > HORIZON:
                 continue
             if sender.flow[i] == receiver.flow[j]:
-                # once for each account: by the first of its events on either side
-                if tx.time - max(_previous(sender, i), _previous(receiver, j)) > HORIZON:
+                if fresh and tx.time - _previous(receiver, j) > HORIZON:
                     out[0 if sender.flow[i] == IN else 1] += 1.0
             elif sender.flow[i] == OUT:
                 out[2] += 1.0 if receiver.time[j] >= sender.time[i] else 0.0
@@ -328,7 +323,7 @@ def encode_events(rec: Record, other: Record, other_key: int, tx: Record, out: F
         out[k, 4] = np.log1p(max(0.0, rec.time[j] - rec.time[older])) if k + 1 < rec.size else 0.0
         out[k, 5] = 1.0 if rec.peer[j] == other_key else 0.0
         out[k, 6] = shared
-        out[k, 7] = 1.0 if rec.previous[j] == -np.inf else 0.0
+        out[k, 7] = 1.0 if rec.back[j] == 0 else 0.0
         out[k, 8] = np.log1p(rec.peer_senders[j])
         out[k, 9] = np.log1p(rec.peer_receivers[j])
         out[k, 10] = rec.format[j]
@@ -346,14 +341,18 @@ def seen(sender: Record, tx: Record) -> bool:
 
 @njit(cache=True)
 def _push(rec: Record, tx: Record, flow: int, usd: float, peer: int, degrees: Floats) -> None:
-    """Append one event to a record and update its running statistics."""
+    """Append one event to a record's ring and to its running statistics."""
     j = rec.head
-    previous = -np.inf
-    for i in range(rec.size):
-        if rec.flow[i] == flow and rec.peer[i] == peer and rec.time[i] > previous:
-            previous = rec.time[i]
-    rec.time[j] = tx.time
-    rec.previous[j] = previous
+    # the newest event is at j - 1, at the ring's seam too: negative indices wrap
+    time = max(tx.time, rec.time[j - 1]) if rec.size > 0 else tx.time
+    back = 0
+    for k in range(1, rec.size + 1):
+        i = j - k if j >= k else j - k + RING
+        if rec.peer[i] == peer and rec.flow[i] == flow:
+            back = k
+            break
+    rec.time[j] = time
+    rec.back[j] = back
     rec.peer[j] = peer
     rec.tx[j] = tx.tx
     rec.usd[j] = usd
@@ -362,27 +361,32 @@ def _push(rec: Record, tx: Record, flow: int, usd: float, peer: int, degrees: Fl
     rec.currency[j] = tx.currency_paid
     rec.peer_senders[j] = np.uint8(min(255.0, degrees[0]))
     rec.peer_receivers[j] = np.uint8(min(255.0, degrees[1]))
-    rec.head = (j + 1) % RING
     if rec.size == 0:
-        rec.first = tx.time
-        rec.decayed_at = tx.time
+        rec.first = time
+        rec.decayed_at = time
+    rec.head = (j + 1) % RING
     rec.size = min(RING, rec.size + 1)
-    rec.last[flow] = max(rec.last[flow], tx.time) if rec.count[flow] > 0.0 else tx.time
+    _accumulate(rec, flow, usd, time)
+
+
+@njit(cache=True)
+def _accumulate(rec: Record, flow: int, usd: float, time: float) -> None:
+    """Update the running statistics of a record; `time` never falls."""
+    rec.last[flow] = time
     rec.count[flow] += 1.0
     rec.total[flow] += usd
     log_usd = np.log1p(usd)
     delta = log_usd - rec.log_mean[flow]
     rec.log_mean[flow] += delta / rec.count[flow]
     rec.log_m2[flow] += delta * (log_usd - rec.log_mean[flow])
-    elapsed = max(0.0, tx.time - rec.decayed_at)
     for h in range(N_DECAYS):
-        factor = 0.5 ** (elapsed / HALF_LIVES[h])
+        factor = 0.5 ** ((time - rec.decayed_at) / HALF_LIVES[h])
         for side in range(2):
             rec.decayed_count[side, h] *= factor
             rec.decayed_total[side, h] *= factor
         rec.decayed_count[flow, h] += 1.0
         rec.decayed_total[flow, h] += usd
-    rec.decayed_at = max(rec.decayed_at, tx.time)
+    rec.decayed_at = time
 
 
 @njit(cache=True)

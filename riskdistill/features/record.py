@@ -29,12 +29,12 @@ OUT: Final = 1
 ACCOUNT: Final = np.dtype(
     [
         # ring of recent events; slot `head` is the next to be overwritten
-        ("time", np.float64, (RING,)),  # seconds since the epoch
-        ("previous", np.float64, (RING,)),  # time of the event before it with the same peer and direction
+        ("time", np.float64, (RING,)),  # seconds since the epoch, never falling from event to event
         ("peer", np.uint64, (RING,)),  # key of the counterparty
         ("tx", np.uint64, (RING,)),  # key of the transaction id
         ("usd", np.float32, (RING,)),
         ("flow", np.int8, (RING,)),  # IN or OUT
+        ("back", np.uint8, (RING,)),  # events back to the last one with its peer and flow; 0 where none was
         ("format", np.uint8, (RING,)),
         ("currency", np.uint8, (RING,)),
         ("peer_senders", np.uint8, (RING,)),  # distinct senders to the peer in 28 days, when it happened

@@ -23,8 +23,7 @@ Values = dict[str, float]
 
 @dataclass(frozen=True)
 class Event:
-    time: float
-    arrived_at: float  # the newest time that the account had seen when this event arrived
+    time: float  # a late arrival counts as happening at the time of the newest event before it
     flow: str  # "in" or "out"
     peer: Key
     usd: float
@@ -91,7 +90,7 @@ class Reference:
         for account, flow, peer, amount, other in sides:
             seen = max([now, *(event.time for event in account.events)])
             degrees = values[f"{other}_in_peers_28d"], values[f"{other}_out_peers_28d"]
-            account.events.append(Event(now, seen, flow, peer, amount, row["payment_format"], *degrees))
+            account.events.append(Event(seen, flow, peer, amount, row["payment_format"], *degrees))
 
 
 def _transaction(row: dict[str, Any], paid: float, received: float, to_itself: bool) -> Values:
@@ -124,7 +123,7 @@ def _activity(account: Account, now: float) -> Values:
             values[f"{flow}_peers_{name}"] = len({event.peer for event in events})
         for name, half_life in HALF_LIVES.items():
             newest = max((event.time for event in account.events), default=now)
-            decays = [0.5 ** ((max(now, newest) - event.arrived_at) / half_life) for event in account.of(flow)]
+            decays = [0.5 ** ((max(now, newest) - event.time) / half_life) for event in account.of(flow)]
             values[f"{flow}_rate_{name}"] = sum(decays)
             values[f"{flow}_flow_{name}"] = sum(
                 event.usd * decay for event, decay in zip(account.of(flow), decays, strict=True)
@@ -174,19 +173,17 @@ def _habits(account: Account, now: float, flow: str, usd: float, payment_format:
         "through_7d": min(week.values()) / max(week.values()) if max(week.values()) else NAN,
     }
     for side, events in recent.items():
-        values[f"{side}_first_share"] = _share(_is_first(account, event, now) for event in events)
+        values[f"{side}_first_share"] = _share(_is_first(account, event) for event in events)
         values[f"{side}_peer_senders"] = _mean([event.peer_senders for event in events])
         values[f"{side}_peer_receivers"] = _mean([event.peer_receivers for event in events])
     return values
 
 
-def _is_first(account: Account, event: Event, now: float) -> bool:
-    """Whether nothing within the horizon came before it from or to that counterparty."""
+def _is_first(account: Account, event: Event) -> bool:
+    """Whether none of the events that the ring held when it came was from or to that counterparty."""
     place = next(index for index, one in enumerate(account.events) if one is event)
     earlier = account.events[max(0, place - RING) : place]
-    return not any(
-        one.peer == event.peer and one.flow == event.flow and now - one.time <= HORIZON for one in earlier
-    )
+    return not any(one.peer == event.peer and one.flow == event.flow for one in earlier)
 
 
 def _pair(sender: Account, receiver: Key, now: float, usd: float) -> Values:
