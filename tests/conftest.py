@@ -36,6 +36,9 @@ SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 # the repository on it, the folders `tests/riskdistill`, `tests/api` and so on would pass for the packages.
 sys.path.append(str(REPOSITORY))
 
+# `--doctest-modules` would import each conftest once more, and all of them by one name
+collect_ignore_glob = ["conftest.py", "*/conftest.py"]
+
 NOTHING_MAY_SKIP = os.environ.get("RISKDISTILL_REQUIRE_SERVICES") == "1"
 
 settings.register_profile("riskdistill", deadline=None)
