@@ -36,6 +36,10 @@ SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 # the repository on it, the folders `tests/riskdistill`, `tests/api` and so on would pass for the packages.
 sys.path.append(str(REPOSITORY))
 
+# One thread for PyTorch and LightGBM, set before they load: on a busy machine several wait for one another by
+# spinning, and a fit of 0.1 s takes 10.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 # `--doctest-modules` would import each conftest once more, and all of them by one name
 collect_ignore_glob = ["conftest.py", "*/conftest.py"]
 

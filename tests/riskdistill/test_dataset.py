@@ -13,6 +13,7 @@ import pytest
 import tiny
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from riskdistill import dataset as dataset_module
 from riskdistill.config import ExperimentConfig, SplitConfig
@@ -28,8 +29,8 @@ def configured(**sections: Any) -> ExperimentConfig:
     return ExperimentConfig.model_validate({**tiny.CONFIG.model_dump(), **sections})
 
 
-def microseconds(table: pa.Table, name: str = "timestamp") -> np.ndarray:
-    return table[name].cast(pa.int64()).to_numpy()
+def microseconds(table: pa.Table, name: str = "timestamp") -> NDArray[np.int64]:
+    return np.asarray(table[name].cast(pa.int64()).to_numpy())
 
 
 @pytest.fixture(scope="module")

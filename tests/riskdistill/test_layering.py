@@ -25,8 +25,7 @@ def imported(source: str) -> Iterator[tuple[int, str]]:
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             yield node.lineno, node.module.partition(".")[0]
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in {"import_module", "importlib.import_module"}:
-            name = node.args[0]
-            yield node.lineno, name.value.partition(".")[0] if isinstance(name, ast.Constant) else "?"
+            yield node.lineno, ast.unparse(node.args[0]).strip("'").partition(".")[0]
 
 
 @pytest.mark.parametrize("package", list(FORBIDDEN))

@@ -146,7 +146,7 @@ def _past(account: Account, now: float) -> Values:
 
 def _deviations(account: Account, flow: str, usd: float) -> float:
     logs = [math.log1p(event.usd) for event in account.of(flow)]
-    return NAN if len(logs) < 3 else (math.log1p(usd) - np.mean(logs)) / (np.std(logs, ddof=1) + 0.05)
+    return NAN if len(logs) < 3 else float((math.log1p(usd) - np.mean(logs)) / (np.std(logs, ddof=1) + 0.05))
 
 
 def _habits(account: Account, now: float, flow: str, usd: float, payment_format: str) -> Values:

@@ -71,7 +71,8 @@ def test_one_replay_equals_replays_in_pieces_and_single_steps(rows: list[Payment
 
 def test_the_chunks_of_a_table_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = busy(60)
-    whole, heard = replayed(rows), []
+    whole = replayed(rows)
+    heard: list[int] = []
     monkeypatch.setattr("riskdistill.features.engine.CHUNK", 7)
     chunked = pa.concat_tables([table(rows[:13]), table(rows[13:])])
     assert same(whole, FeatureEngine(SMALL).replay(chunked, progress=heard.append))
@@ -102,9 +103,9 @@ def test_peek_tells_what_observe_would_and_changes_nothing(rows: list[Payment], 
     assert len(engine) == known
     untouched = FeatureEngine(SMALL)
     untouched.replay(table(rows))
-    asked = transaction(others[-1] | {"tx_id": "asked"})
-    assert same(engine.peek(asked), untouched.observe(asked))
-    assert same(engine.observe(asked), engine_after(rows).observe(asked))
+    last = transaction(others[-1] | {"tx_id": "asked"})
+    assert same(engine.peek(last), untouched.observe(last))
+    assert same(engine.observe(last), engine_after(rows).observe(last))
 
 
 def engine_after(rows: list[Payment]) -> FeatureEngine:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from riskdistill.errors import TrainingError
@@ -15,8 +16,8 @@ shares = st.floats(1e-4, 1 - 1e-4)
 logits = st.lists(st.floats(-30, 30), min_size=2, max_size=50)
 
 
-def sigmoid(values: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-values))
+def sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(1 / (1 + np.exp(-values)))
 
 
 @given(shares, shares, st.floats(-8, 8))
