@@ -6,6 +6,7 @@ the command that needs them, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import os
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,10 @@ from pipelines.monitor_commands import audit_app, monitor_app, release_app
 from pipelines.progress import Steps
 from riskdistill import __version__
 from riskdistill.errors import ConfigError, RiskDistillError
+
+# Threads that spin while they wait starve each other as soon as anything else runs on the machine. Read by OpenMP
+# when PyTorch and LightGBM are loaded, so it must be set before.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 START, ENGINEER = "Start here", "Score transactions (engineer)"
 SCIENTIST, REVIEWER = "Train on case data (data scientist)", "Review models in service (model-risk reviewer)"

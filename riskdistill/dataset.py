@@ -125,43 +125,30 @@ def build_dataset(
     Raises:
         DataError: labels are missing or in another order, or a period holds no laundering.
     """
-    if labels.num_rows != transactions.num_rows:
-        raise DataError(
-            f"{labels.num_rows} labels for {transactions.num_rows} transactions",
-            mend="training needs a source with labels",
-        )
-    if not labels["tx_id"].equals(transactions["tx_id"]):
-        raise DataError("labels are not in the order of the transactions", mend="ingest the source again")
+    _check_labels(transactions, labels)
     times = transactions["timestamp"].cast(pa.int64()).to_numpy()
     first, second = split_points(times, config.split)
-    built_at = _moment(times[second])
-    known = as_known_at(labels, built_at)
-    truth, label = (table["is_laundering"].to_numpy() for table in (labels, known))
-    _require_laundering(label[:first], label[first:second], truth[second:])
+    known = as_known_at(labels, _moment(times[second]))
+    label = known["is_laundering"].to_numpy()
+    typology = known["typology"].to_numpy(zero_copy_only=False)
+    _require_laundering(label[:first], label[first:second], labels["is_laundering"].to_numpy()[second:])
 
     rng = np.random.default_rng([config.seed, 0])
     chosen = _choose(label[:first], config, rng)
     wanted = np.concatenate([chosen, np.ones(len(times) - first, np.bool_)])
     spec = FeatureSpec(events_per_party=config.features.events_per_party)
     encoded = FeatureEngine(spec).replay(transactions, tokens=wanted, progress=progress)
-    normal = int((chosen & ~label[:first]).sum())
+    normal, kept = int((chosen & ~label[:first]).sum()), int(chosen.sum())
+    past = transactions.slice(0, first), known.slice(0, first)
     count = round(normal / config.mix.normal * config.mix.synthetic)
-    synthetic = _synthetic(
-        transactions.slice(0, first), known.slice(0, first), config, count, _moment(times[first]), rng, progress
-    )
+    synthetic = _synthetic(*past, config, count, _moment(times[first]), rng, progress)
 
-    typology = known["typology"].to_numpy(zero_copy_only=False)
     names = sorted({*typology[:first], *synthetic.typology} - {NORMAL})
     typologies = (NORMAL, *(str(name) for name in names))
-    kept = int(chosen.sum())
-    real = _Labelled(
-        Encoded(encoded.context[:first][chosen], encoded.events[:kept]),
-        label[:first][chosen],
-        typology[:first][chosen],
-    )
+    seen = Encoded(encoded.context[:first][chosen], encoded.events[:kept])
+    real = _Labelled(seen, label[:first][chosen], typology[:first][chosen])
     train = _mixed(real, synthetic, typologies, config, rng)
     after = Encoded(encoded.context[first:], encoded.events[kept:])
-    cut = second - first
     return Dataset(
         spec=spec,
         typologies=typologies,
@@ -169,23 +156,31 @@ def build_dataset(
         train_context=encoded.context[:first],
         train_label=label[:first],
         train_span=(_moment(times[0]), _moment(times[first - 1])),
-        validation=Period(
-            after.take(slice(0, cut)),
-            label[first:second],
-            typology[first:second],
-            _moment(times[first]),
-            _moment(times[second - 1]),
-        ),
-        test=Period(
-            after.take(slice(cut, None)),
-            truth[second:],
-            labels["typology"].to_numpy(zero_copy_only=False)[second:],
-            _moment(times[second]),
-            _moment(times[-1]),
-        ),
+        validation=_period(after.take(slice(0, second - first)), known, times, slice(first, second)),
+        test=_period(after.take(slice(second - first, None)), labels, times, slice(second, len(times))),
         prevalence=float(label[:first].mean()),
         mixed_prevalence=float(train.label[train.draw].mean()),
         fingerprint=_fingerprint(transactions, labels, config),
+    )
+
+
+def _check_labels(transactions: pa.Table, labels: pa.Table) -> None:
+    if labels.num_rows != transactions.num_rows:
+        raise DataError(
+            f"{labels.num_rows} labels for {transactions.num_rows} transactions",
+            mend="training needs a source with labels",
+        )
+    if not labels["tx_id"].equals(transactions["tx_id"]):
+        raise DataError("labels are not in the order of the transactions", mend="ingest the source again")
+
+
+def _period(encoded: Encoded, labels: pa.Table, times: Ints, rows: slice) -> Period:
+    return Period(
+        encoded,
+        labels["is_laundering"].to_numpy()[rows],
+        labels["typology"].to_numpy(zero_copy_only=False)[rows],
+        _moment(times[rows.start]),
+        _moment(times[rows.stop - 1]),
     )
 
 

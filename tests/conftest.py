@@ -15,7 +15,6 @@ Modules that take seconds to import (PyTorch) are imported by the fixtures that 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,16 +31,6 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
-# pytest puts this folder on the path for its fixtures, and an editable install is looked up after the path: without
-# the repository on it, the folders `tests/riskdistill`, `tests/api` and so on would pass for the packages.
-sys.path.append(str(REPOSITORY))
-
-# One thread for PyTorch and LightGBM, set before they load: on a busy machine several wait for one another by
-# spinning, and a fit of 0.1 s takes 10.
-os.environ["OMP_NUM_THREADS"] = "1"
-
-# `--doctest-modules` would import each conftest once more, and all of them by one name
-collect_ignore_glob = ["conftest.py", "*/conftest.py"]
 
 NOTHING_MAY_SKIP = os.environ.get("RISKDISTILL_REQUIRE_SERVICES") == "1"
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from riskdistill.data.currencies import CURRENCY_CODES, USD_PER_UNIT
 from riskdistill.data.transaction import Transaction
 from riskdistill.errors import StateError, TransactionError
-from riskdistill.features import kernels
+from riskdistill.features import update
 from riskdistill.features.encoded import Encoded
 from riskdistill.features.record import ACCOUNT, TRANSACTION
 from riskdistill.features.spec import FORMAT_BUCKETS, FeatureSpec
@@ -90,7 +90,7 @@ class FeatureEngine:
         events = np.empty((int(wanted.sum()), *self._events_shape), np.float32)
         for start in range(0, len(rows), CHUNK):
             part = slice(start, start + CHUNK)
-            kernels.replay(self._records, rows[part], context[part], events, slots[part])
+            update.replay(self._records, rows[part], context[part], events, slots[part])
             if progress is not None:
                 progress(len(rows[part]))
         return Encoded(context, events)
@@ -157,7 +157,7 @@ class FeatureEngine:
     def _step(self, row: NDArray[Any], records: NDArray[Any]) -> Encoded:
         context = np.empty((1, len(self.spec.context)), np.float32)
         events = np.empty((1, *self._events_shape), np.float32)
-        kernels.replay(records, row, context, events, np.zeros(1, np.int64))
+        update.replay(records, row, context, events, np.zeros(1, np.int64))
         return Encoded(context, events)
 
     def _row_of(self, key: int) -> int:

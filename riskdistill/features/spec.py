@@ -1,6 +1,6 @@
 """What the engine computes, as data: every feature with its group, unit and meaning, in the order of the vector.
 
-The order here *is* the order in which `kernels` writes; a test compares the two. A bundle carries this
+The order here *is* the order in which `encode` writes; a test compares the two. A bundle carries this
 specification, and a scorer refuses a bundle whose fingerprint is not the one that it computes.
 """
 

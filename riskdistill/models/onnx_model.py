@@ -61,9 +61,15 @@ class OnnxScorer:
         self.bytes = path.stat().st_size
 
     def score(self, encoded: Encoded) -> Scored:
-        """Score any number of rows, none included."""
+        """Score any number of rows, none included.
+
+        Raises:
+            BundleDamagedError: the model gives something other than a number.
+        """
         logit, typology = self._session.run(None, {"context": encoded.context, "events": encoded.events})
         logit = np.asarray(logit, np.float64)
+        if not np.isfinite(logit).all():  # would compare as below every threshold
+            raise BundleDamagedError("the model's score is not a number", mend="serve the previous bundle")
         return Scored(self.calibrator(logit), logit, _softmax(typology))
 
     def score_all(self, encoded: Encoded) -> Scored:

@@ -38,9 +38,7 @@ def mistakes_in(path: Path, *overrides: str) -> list[str]:
 def test_shipped_experiment_loads_and_its_header_gives_the_command(path: Path) -> None:
     config = load_config(path)
     assert config.name == path.stem
-    assert (
-        f"riskdistill run configs/{path.name} --input" in path.read_text(encoding="utf-8").split("name:")[0]
-    )
+    assert f"riskdistill run configs/{path.name} --input" in path.read_text(encoding="utf-8").split("name:")[0]
 
 
 def test_shipped_experiments_are_found() -> None:
@@ -129,7 +127,7 @@ def test_all_mistakes_are_reported_at_once_each_on_its_line(write: Callable[[str
         ("name: x\nmix: {max_rows: .inf}\n", "FILE:2: mix.max_rows: should be a valid integer"),
         ("name: x\nmix: {laundering: .nan}\n", "FILE:2: mix.laundering: should be"),
         ("name: x\nteacher: {events_per_party: 40}\n", "FILE:2: teacher: events_per_party 40 is above"),
-        ("name: x\ndistillation: {relation_heads: 5}\n", "does not divide the student's width 48"),
+        ("name: x\ndistillation: {relation_heads: 5}\n", "does not divide the teacher's width 128"),
         ("name: x\ndistillation: {terms: []}\n", "at least one term needs a weight"),
         (
             "name: x\ndistillation: {terms: [{name: labels, weight: 1}, {name: labels, weight: 1}]}\n",

@@ -29,9 +29,7 @@ DAY = PeriodFacts(
 DATASET = DatasetFacts(name="made up", fingerprint="f" * 16, train=DAY, validation=DAY, test=DAY)
 FACTS = {
     name: ModelFacts(parameters=parameters, bytes=4 * parameters, rows_per_second=speed)
-    for name, parameters, speed in zip(
-        MODELS, (2_000, 5_000, 5_000, 100_000), (9e4, 2e4, 2e4, 1e3), strict=True
-    )
+    for name, parameters, speed in zip(MODELS, (2_000, 5_000, 5_000, 100_000), (9e4, 2e4, 2e4, 1e3), strict=True)
 }
 
 

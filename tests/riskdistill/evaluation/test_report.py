@@ -161,9 +161,7 @@ def test_same_figures_give_the_same_bytes(text: str) -> None:
 
 def test_verdicts_say_whether_the_bars_are_met() -> None:
     period = scored()
-    small, large = (
-        Page(render(measured(period, size), period, CONFIG, {})).words for size in (5_000, 50_000)
-    )
+    small, large = (Page(render(measured(period, size), period, CONFIG, {})).words for size in (5_000, 50_000))
     assert small.count("bar met") == large.count("bar met") + 1
     assert large.count("below the bar") == small.count("below the bar") + 1
 
@@ -200,9 +198,7 @@ def test_scores_at_the_ends_of_the_scale_can_be_drawn() -> None:
     assert "100.0 %" in render(measured(extreme), extreme, CONFIG, {})
 
 
-def test_a_page_that_cannot_be_made_leaves_the_old_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_page_that_cannot_be_made_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     period = scored(models=("student", "teacher"))
     page = write_report(tmp_path, measured(period), period, CONFIG, {})
     before = page.read_bytes()
