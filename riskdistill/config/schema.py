@@ -168,6 +168,7 @@ class TrainingConfig(Section):
     weight_decay: NonNegative = 0.01
     warmup: Share = 0.05  # share of all steps
     clip: Positive = 1.0  # largest gradient norm
+    average_decay: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.995  # of the running average of weights
     patience: Count = 2  # epochs without a better validation PR-AUC before it stops
     label_smoothing: Annotated[float, Field(strict=True, ge=0, lt=0.5)] = 0.05
     seed: Seed = 7  # where the file is silent: the experiment's

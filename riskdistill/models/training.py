@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from riskdistill.config import TrainingConfig
 from riskdistill.errors import TrainingError
@@ -137,6 +138,9 @@ class Trainer:
             model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
+        # The average of recent weights is what is judged and kept: with few laundering rows the weights of single
+        # steps scatter (Polyak and Juditsky, 1992).
+        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.average_decay))
         self.log: list[EpochLog] = []
         self.best: dict[str, Tensor] = {}
         self.best_epoch, self.best_pr_auc = -1, -1.0
@@ -186,10 +190,11 @@ class Trainer:
                 )
                 self.progress(self.name, done, total, self.best_pr_auc)
         encoded, label = self.validation
-        value = float(average_precision_score(label, score_logits(self.model, encoded)[0]))
+        averaged = cast(EventTransformer, self.average.module)
+        value = float(average_precision_score(label, score_logits(averaged, encoded)[0]))
         if value > self.best_pr_auc:
             self.best_epoch, self.best_pr_auc = epoch, value
-            self.best = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+            self.best = {name: tensor.clone() for name, tensor in averaged.state_dict().items()}
         means = {name: total / self.steps_per_epoch for name, total in sums.items()}
         return EpochLog(epoch, means, shares, value, time.perf_counter() - started)
 
@@ -205,12 +210,14 @@ class Trainer:
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         self.optimizer.step()
         self.schedule.step()
+        self.average.update_parameters(self.model)
 
     def _save(self) -> None:
         if self.checkpoint is None:
             return
         state: dict[str, Any] = {
             "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
             "best": self.best,
             "best_epoch": self.best_epoch,
             "best_pr_auc": self.best_pr_auc,
@@ -227,6 +234,7 @@ class Trainer:
             return
         state = torch.load(self.checkpoint, weights_only=True)
         self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
         self.best, self.best_epoch = state["best"], state["best_epoch"]
         self.best_pr_auc = state["best_pr_auc"]
         self.optimizer.load_state_dict(state["optimizer"])
