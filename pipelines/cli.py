@@ -165,8 +165,9 @@ def score(
         Path | None, typer.Option(help="Canonical transactions that came before, for account state.")
     ] = None,
 ) -> None:
-    """Score a file offline, exactly as the service would."""
+    """Score a file offline, exactly as the service would; the scores are in order of time."""
     from pipelines.jobs import score_file
+    from pipelines.score import quarantine_beside
 
     with Steps() as steps:
         scores, rejected = score_file(file, bundle, history, out, steps)
@@ -174,7 +175,7 @@ def score(
     for action, count in scores["action"].value_counts().items():
         table.add_row(str(action), f"{count:,}")
     console.print(table)
-    _made({"scores": out, **({"quarantine": out.with_suffix(".quarantine.parquet")} if rejected else {})})
+    _made({"scores": out, **({"quarantine": quarantine_beside(out)} if rejected else {})})
 
 
 @app.command(rich_help_panel=ENGINEER)
@@ -261,6 +262,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (RiskDistillError, OSError) as error:
         if "--debug" in arguments:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        for line in str(error).splitlines():  # a configuration tells all its mistakes, one a line
+            print(f"error: {line}", file=sys.stderr)
         return 1
     return 0

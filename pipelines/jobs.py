@@ -6,18 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 from pydantic import ValidationError
 
+from monitoring.pages import write_whole
 from pipelines.progress import Steps
-from pipelines.run import measure_speed
-from pipelines.score import score_table, write_scores
+from pipelines.run import measure_speed, period_facts
+from pipelines.score import check_ending, quarantine_beside, score_table, write_scores
 from riskdistill.bundle import Bundle
 from riskdistill.config import EvaluationConfig, SplitConfig
 from riskdistill.data.ingest import load_canonical, read_transactions
-from riskdistill.dataset import as_known_at, split_points
-from riskdistill.errors import BundleError, ConfigError
+from riskdistill.dataset import Period, fingerprint, periods_to_judge
+from riskdistill.errors import BundleError, ConfigError, EmptyInputError
 from riskdistill.evaluation.metrics import (
     STUDENT,
     TEACHER,
@@ -46,7 +49,10 @@ def simulation_config(preset: str, overrides: list[str]) -> SimulationConfig:
             raise ConfigError(
                 "not of the form key=value", where=f"--set {override}", mend="write e.g. --set seed=3"
             )
-        values[key] = yaml.safe_load(text)
+        try:
+            values[key] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError("the value is not valid YAML", where=f"--set {override}") from error
     try:
         return SimulationConfig.model_validate(values)
     except ValidationError as error:
@@ -61,8 +67,14 @@ def score_file(
 ) -> tuple[pd.DataFrame, int]:
     """Score a file of canonical transactions after replaying a history; returns scores and rows rejected.
 
-    Rows that are not valid are written beside `out`, with reasons.
+    Scores are in order of time, rows of one timestamp in the file's order. Rows that are not valid go to
+    `quarantine_beside(out)`, with reasons.
+
+    Raises:
+        ConfigError: `out` ends in what cannot be written; nothing was scored.
+        EmptyInputError: no row is valid.
     """
+    check_ending(out)
     bundle = Bundle.load(bundle_path)
     engine = bundle.engine()
     if history is not None:
@@ -71,72 +83,77 @@ def score_file(
         engine.replay(past, tokens=False, progress=step.advance)
         step.done()
     transactions, rejected = read_transactions(file)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    quarantine = quarantine_beside(out)
+    quarantine.unlink(missing_ok=True)
+    if rejected.num_rows:
+        pq.write_table(rejected, quarantine)
+    if not transactions.num_rows:
+        raise EmptyInputError(
+            f"none of {rejected.num_rows} rows is valid; the first: {rejected['reason'][0]}",
+            where=str(file),
+            mend=f"see {quarantine} for every row's reason",
+        )
     step = steps.step("score", transactions.num_rows)
     scores = score_table(bundle, engine, transactions, step)
     step.done()
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_scores(scores, out)
-    if rejected.num_rows:
-        pq.write_table(rejected, out.with_suffix(".quarantine.parquet"))
     return scores, int(rejected.num_rows)
 
 
 def evaluate_bundle(bundle_path: Path, source: Path, out: Path, steps: Steps) -> tuple[MetricsReport, Path]:
     """Judge a bundle on the last fifth of labelled canonical tables; the fifth before it chooses F1's threshold.
 
+    Returns:
+        The report, and the path of `metrics.json` in `out`.
+
     Raises:
-        BundleError: the bundle has no teacher to compare with.
+        BundleError: the bundle has no teacher to compare with, or must not be used.
+        DataError: the tables have no labels, or too few rows of a kind in a period.
     """
     bundle = Bundle.load(bundle_path)
     if bundle.teacher is None:
         raise BundleError("it has no teacher", where=str(bundle_path), mend="evaluate a bundle with both models")
+    scorers = {STUDENT: bundle.student, TEACHER: bundle.teacher}
     transactions, labels = load_canonical(source)
-    times = transactions["timestamp"].cast("int64").to_numpy()
-    first, second = split_points(times, SplitConfig())
     step = steps.step("features", transactions.num_rows)
-    wanted = [row >= first for row in range(len(times))]
-    encoded = bundle.engine().replay(transactions, tokens=pd.Series(wanted).to_numpy(), progress=step.advance)
+    periods = periods_to_judge(transactions, labels, bundle.engine(), SplitConfig(), progress=step.advance)
     step.done()
     step = steps.step("score")
-    moments = transactions["timestamp"].to_pylist()
-    known = as_known_at(labels, moments[second])
-    scorers = {STUDENT: bundle.student, TEACHER: bundle.teacher}
-    periods, facts = {}, {}
-    for name, rows, table in (("validation", slice(first, second), known), ("test", slice(second, None), labels)):
-        part = type(encoded)(encoded.context[rows], encoded.events[_shifted(rows, first)])
-        label = table["is_laundering"].to_numpy()[rows]
-        typology = table["typology"].to_numpy(zero_copy_only=False)[rows]
-        scores = {model: scorer.score_all(part).score for model, scorer in scorers.items()}
-        periods[name] = ScoredPeriod(name, label, typology, scores)
-        facts[name] = PeriodFacts(
-            rows=len(label), laundering=int(label.sum()), start=moments[rows][0], end=moments[rows][-1]
+    validation, test = (
+        ScoredPeriod(
+            name,
+            period.label,
+            period.typology,
+            {model: scorer.score_all(period.encoded).score for model, scorer in scorers.items()},
         )
-    past = labels["is_laundering"].to_numpy()[:first]
-    dataset = DatasetFacts(
-        name=f"{bundle.manifest.name} on {source.name}",
-        fingerprint=bundle.manifest.dataset_fingerprint,
-        train=PeriodFacts(rows=first, laundering=int(past.sum()), start=moments[0], end=moments[first - 1]),
-        validation=facts["validation"],
-        test=facts["test"],
+        for name, period in zip(("validation", "test"), periods, strict=True)
     )
     settings = EvaluationConfig()
-    costs = {
-        name: ModelFacts(
-            parameters=bundle.manifest.parameters[name],
+    facts = {
+        model: ModelFacts(
+            parameters=bundle.manifest.parameters[model],
             bytes=scorer.bytes,
-            rows_per_second=measure_speed(part, settings, scorer.score),
+            rows_per_second=measure_speed(periods[1].encoded, settings, scorer.score),
         )
-        for name, scorer in scorers.items()
+        for model, scorer in scorers.items()
     }
-    report = evaluate(periods["validation"], periods["test"], costs, dataset, settings)
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "metrics.json"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(report.model_dump_json(indent=2))
-    temporary.replace(path)
+    dataset = _judged_on(f"{bundle.manifest.name} on {source.resolve().name}", transactions, labels, periods)
+    report = evaluate(validation, test, facts, dataset, settings)
     step.done()
-    return report, path
+    return report, write_whole(out / "metrics.json", report.model_dump_json(indent=2) + "\n")
 
 
-def _shifted(rows: slice, offset: int) -> slice:
-    return slice(rows.start - offset, None if rows.stop is None else rows.stop - offset)
+def _judged_on(name: str, transactions: pa.Table, labels: pa.Table, periods: tuple[Period, Period]) -> DatasetFacts:
+    """What a bundle is judged on; the history before it stands as the training period."""
+    rows = transactions.num_rows - sum(map(len, periods))
+    history = PeriodFacts(
+        rows=rows,
+        laundering=pc.sum(labels["is_laundering"].slice(0, rows)).as_py(),
+        start=transactions["timestamp"][0].as_py(),
+        end=transactions["timestamp"][rows - 1].as_py(),
+    )
+    validation, test = map(period_facts, periods)
+    return DatasetFacts(
+        name=name, fingerprint=fingerprint(transactions, labels), train=history, validation=validation, test=test
+    )

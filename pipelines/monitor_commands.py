@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from riskdistill.bundle import Bundle
-from riskdistill.errors import AuditError, DataError, NotFoundError
+from riskdistill.errors import AuditError, BundleError, DataError, NotFoundError
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.releases import Release, ReleaseLog
 
@@ -72,6 +72,11 @@ def watch(
             stop.set()
 
 
+def _table(*columns: str) -> Table:
+    """A table whose cells are wrapped and never cut short: ids and paths are copied from it."""
+    return Table(*(Column(name, overflow="fold") for name in columns))
+
+
 def review_threshold(release: Release) -> float:
     """The student's score at which a release's bundle alerts."""
     return Bundle.load(Path(release.bundle_path), teacher=False).thresholds.review
@@ -80,7 +85,7 @@ def review_threshold(release: Release) -> float:
 @release_app.command("list")
 def list_releases(releases: Releases) -> None:
     """All releases and their states."""
-    table = Table("release", "state", "bundle", "path")
+    table = _table("release", "state", "bundle", "path")
     for release in ReleaseLog(releases, create=False).list():
         table.add_row(release.release_id, release.state, release.bundle_version, release.bundle_path)
     console.print(table)
@@ -98,7 +103,14 @@ def register(bundle: Annotated[Path, typer.Argument()], releases: Releases, acto
 def promote(release: Annotated[str, typer.Argument()], releases: Releases, actor: Actor, reason: Reason) -> None:
     """Make a release the champion; the one before it stays warm."""
     log = ReleaseLog(releases, create=False)
-    Bundle.load(Path(log.get(release).bundle_path))
+    registered = log.get(release)
+    found = Bundle.load(Path(registered.bundle_path)).version
+    if found != registered.bundle_version:
+        raise BundleError(
+            f"bundle {found} is there now, {release} is bundle {registered.bundle_version}",
+            where=registered.bundle_path,
+            mend="register the bundle that is there as a new release",
+        )
     champion = log.promote(release, actor=actor, reason=reason, evidence={})
     console.print(f"{champion.release_id} is champion: bundle {champion.bundle_version}")
 
@@ -113,7 +125,7 @@ def rollback(releases: Releases, actor: Actor, reason: Reason) -> None:
 @release_app.command()
 def history(releases: Releases) -> None:
     """Every transition: when, who, what and why."""
-    table = Table("when", "release", "from", "to", "who", "why")
+    table = _table("when", "release", "from", "to", "who", "why")
     for step in ReleaseLog(releases, create=False).history():
         when = step.at.strftime("%Y-%m-%d %H:%M:%S")
         table.add_row(when, step.release_id, step.before or "", step.after, step.actor, step.reason)

@@ -309,10 +309,12 @@ def measure_speed(rows: Encoded, config: EvaluationConfig, score: Callable[[Enco
     return float(np.median(speeds))
 
 
-def _dataset_facts(dataset: Dataset, config: ExperimentConfig) -> DatasetFacts:
-    def period(part: Period) -> PeriodFacts:
-        return PeriodFacts(rows=len(part), laundering=int(part.label.sum()), start=part.start, end=part.end)
+def period_facts(period: Period) -> PeriodFacts:
+    """What a report tells of one part of the split."""
+    return PeriodFacts(rows=len(period), laundering=int(period.label.sum()), start=period.start, end=period.end)
 
+
+def _dataset_facts(dataset: Dataset, config: ExperimentConfig) -> DatasetFacts:
     start, end = dataset.train_span
     train = PeriodFacts(
         rows=len(dataset.train_label), laundering=int(dataset.train_label.sum()), start=start, end=end
@@ -321,8 +323,8 @@ def _dataset_facts(dataset: Dataset, config: ExperimentConfig) -> DatasetFacts:
         name=config.name,
         fingerprint=dataset.fingerprint,
         train=train,
-        validation=period(dataset.validation),
-        test=period(dataset.test),
+        validation=period_facts(dataset.validation),
+        test=period_facts(dataset.test),
     )
 
 

@@ -16,6 +16,7 @@ from riskdistill.features import FeatureEngine
 
 ROWS_AT_A_TIME: Final = 4_096
 COLUMNS: Final = ("tx_id", "score", "band", "action", "route", "student_score", "bundle_version")
+ENDINGS: Final = (".csv", ".parquet")
 
 
 def score_table(
@@ -47,22 +48,32 @@ def score_table(
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(COLUMNS))
 
 
+def check_ending(path: Path) -> None:
+    """Raise ConfigError if the ending of `path` names no format that scores are written in."""
+    if path.suffix not in ENDINGS:
+        raise ConfigError(
+            f"cannot write scores as {path.suffix or 'a file without an ending'}",
+            where=str(path),
+            mend=f"end the name in {' or '.join(ENDINGS)}",
+        )
+
+
+def quarantine_beside(path: Path) -> Path:
+    """Where the rows that are not valid go when scores go to `path`."""
+    return path.with_suffix(".quarantine.parquet")
+
+
 def write_scores(scores: pd.DataFrame, path: Path) -> Path:
-    """Write scores as CSV or Parquet, by the ending of `path`, atomically.
+    """Write scores as CSV or Parquet, by the ending of `path`, atomically; numbers keep all their digits.
 
     Raises:
         ConfigError: another ending.
     """
+    check_ending(path)
     temporary = path.with_name(f".{path.name}.draft")
     if path.suffix == ".csv":
         scores.to_csv(temporary, index=False)
-    elif path.suffix == ".parquet":
-        scores.to_parquet(temporary, index=False)
     else:
-        raise ConfigError(
-            f"cannot write scores as {path.suffix or 'a file without an ending'}",
-            where=str(path),
-            mend="end the name in .csv or .parquet",
-        )
+        scores.to_parquet(temporary, index=False)
     temporary.replace(path)
     return path

@@ -149,6 +149,7 @@ def build_dataset(
     real = _Labelled(seen, label[:first][chosen], typology[:first][chosen])
     train = _mixed(real, synthetic, typologies, config, rng)
     after = Encoded(encoded.context[first:], encoded.events[kept:])
+    validation, test = _periods(after, known, labels, times, second)
     return Dataset(
         spec=spec,
         typologies=typologies,
@@ -156,12 +157,43 @@ def build_dataset(
         train_context=encoded.context[:first],
         train_label=label[:first],
         train_span=(_moment(times[0]), _moment(times[first - 1])),
-        validation=_period(after.take(slice(0, second - first)), known, times, slice(first, second)),
-        test=_period(after.take(slice(second - first, None)), labels, times, slice(second, len(times))),
+        validation=validation,
+        test=test,
         prevalence=float(label[:first].mean()),
         mixed_prevalence=float(train.label[train.draw].mean()),
-        fingerprint=_fingerprint(transactions, labels, config),
+        fingerprint=fingerprint(
+            transactions,
+            labels,
+            config.model_dump_json(include={"seed", "split", "features", "mix", "perturbations"}),
+        ),
     )
+
+
+def periods_to_judge(
+    transactions: pa.Table,
+    labels: pa.Table,
+    engine: FeatureEngine,
+    split: SplitConfig,
+    *,
+    progress: Progress | None = None,
+) -> tuple[Period, Period]:
+    """Validation and test of labelled tables, for models that are finished: earlier rows only move the engine on.
+
+    Args:
+        transactions, labels: as for `build_dataset`.
+        engine: of the models' feature specification.
+        split: where the periods begin.
+        progress: see `Progress`; there are `len(transactions)` rows.
+
+    Raises:
+        DataError: labels are missing or in another order, or there are too few rows.
+    """
+    _check_labels(transactions, labels)
+    times = transactions["timestamp"].cast(pa.int64()).to_numpy()
+    first, second = split_points(times, split)
+    encoded = engine.replay(transactions, tokens=np.arange(len(times)) >= first, progress=progress)
+    after = Encoded(encoded.context[first:], encoded.events)
+    return _periods(after, as_known_at(labels, _moment(times[second])), labels, times, second)
 
 
 def _check_labels(transactions: pa.Table, labels: pa.Table) -> None:
@@ -172,6 +204,15 @@ def _check_labels(transactions: pa.Table, labels: pa.Table) -> None:
         )
     if not labels["tx_id"].equals(transactions["tx_id"]):
         raise DataError("labels are not in the order of the transactions", mend="ingest the source again")
+
+
+def _periods(after: Encoded, known: pa.Table, labels: pa.Table, times: Ints, second: int) -> tuple[Period, Period]:
+    """Validation with labels as `known` and test with all `labels`, of the rows `after` training."""
+    first = len(times) - len(after)
+    return (
+        _period(after.take(slice(0, second - first)), known, times, slice(first, second)),
+        _period(after.take(slice(second - first, None)), labels, times, slice(second, len(times))),
+    )
 
 
 def _period(encoded: Encoded, labels: pa.Table, times: Ints, rows: slice) -> Period:
@@ -281,8 +322,8 @@ def _moment(microseconds: int) -> datetime:
     return datetime.fromtimestamp(int(microseconds) / 1e6, UTC)
 
 
-def _fingerprint(transactions: pa.Table, labels: pa.Table, config: ExperimentConfig) -> str:
-    shaping = config.model_dump_json(include={"seed", "split", "features", "mix", "perturbations"})
+def fingerprint(transactions: pa.Table, labels: pa.Table, shaping: str = "") -> str:
+    """16 hex digits over canonical tables and the settings that shape rows made of them."""
     digest = hashlib.sha256(shaping.encode())
     for table, schema in ((transactions, TRANSACTIONS), (labels, LABELS)):
         sink = pa.BufferOutputStream()
