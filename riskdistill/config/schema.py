@@ -81,7 +81,7 @@ class MixConfig(Section):
     normal: OpenShare = 0.85
     laundering: OpenShare = 0.10
     synthetic: Share = 0.05  # perturbed copies and grafted schemes
-    max_rows: Count = 30_000
+    max_rows: Count = 60_000
 
     @field_validator("synthetic")
     @classmethod
@@ -107,6 +107,7 @@ class ModelConfig(Section):
     heads: Count = 4  # divides the width
     feedforward: Count = 2  # hidden width of the feed-forward block, as a multiple of `width`
     dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.1
+    feature_dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.3  # of whole context features
     events_per_party: Count = 16  # latest events that it reads, at most what the features keep
     bins: Count = 16  # percentile bins of each context feature
     context_width: Count = 256  # hidden width of the block that reads the context vector
@@ -125,7 +126,6 @@ class StudentConfig(ModelConfig):
     width: Count = 32
     layers: Count = 2
     heads: Count = 4
-    dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
     events_per_party: Count = 8
     bins: Count = 8
     context_width: Count = 32
@@ -162,7 +162,7 @@ class BoostedTreesConfig(Section):
 class TrainingConfig(Section):
     """How one network is trained."""
 
-    epochs: Count = 5
+    epochs: Count = 6
     batch_size: Count = 256
     learning_rate: Positive = 1e-3  # the peak, after the warm-up
     weight_decay: NonNegative = 0.01
@@ -274,7 +274,7 @@ class ExperimentConfig(Section):
     student: StudentConfig = StudentConfig()
     boosted_trees: BoostedTreesConfig = BoostedTreesConfig()
     training: TrainingConfig = TrainingConfig()
-    student_training: TrainingConfig = TrainingConfig(epochs=16, learning_rate=2e-3, patience=6)
+    student_training: TrainingConfig = TrainingConfig(epochs=12, learning_rate=2e-3, patience=5)
     distillation: DistillationConfig = DistillationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     serving: ServingConfig = ServingConfig()

@@ -33,6 +33,7 @@ class EventTransformerConfig(PretrainedConfig):
     Args:
         features: length of the context vector.
         events_per_party: tokens of each party that the model reads, the newest first.
+        feature_dropout: share of the context features that a training row does not see, drawn anew for each row.
         bins: percentile bins of each context feature.
         context_width: hidden width of the context's MLP.
         typologies: names of the typology classes, the first being "normal".
@@ -50,6 +51,7 @@ class EventTransformerConfig(PretrainedConfig):
         heads: int = 4,
         feedforward: int = 4,
         dropout: float = 0.1,
+        feature_dropout: float = 0.3,
         bins: int = 16,
         context_width: int = 128,
         typologies: tuple[str, ...] = ("normal", "unlisted"),
@@ -58,7 +60,8 @@ class EventTransformerConfig(PretrainedConfig):
     ) -> None:
         self.features, self.events_per_party = features, events_per_party
         self.width, self.layers, self.heads, self.feedforward = width, layers, heads, feedforward
-        self.dropout, self.bins, self.context_width = dropout, bins, context_width
+        self.dropout, self.feature_dropout = dropout, feature_dropout
+        self.bins, self.context_width = bins, context_width
         self.typologies, self.feature_fingerprint = list(typologies), feature_fingerprint
         super().__init__(**kwargs)
 
@@ -88,8 +91,10 @@ class PercentileEncoding(nn.Module):
     lower: Tensor
     inverse_width: Tensor
 
-    def __init__(self, features: int, bins: int) -> None:
+    def __init__(self, features: int, bins: int, dropout: float = 0.0) -> None:
         super().__init__()
+        # Whole features are dropped, as trees grow on a share of the columns: single bins would give each other away.
+        self.dropout = nn.Dropout1d(dropout)
         self.register_buffer("lower", torch.zeros(features, bins))
         self.register_buffer("inverse_width", torch.ones(features, bins))
 
@@ -110,7 +115,8 @@ class PercentileEncoding(nn.Module):
         filled = torch.where(missing, torch.zeros_like(values), values).unsqueeze(-1)
         steps = ((filled - self.lower) * self.inverse_width).clamp(0.0, 1.0)
         steps = steps * (~missing).unsqueeze(-1).to(steps.dtype)
-        return torch.cat([steps, missing.unsqueeze(-1).to(steps.dtype)], dim=-1).flatten(1)
+        encoded = torch.cat([steps, missing.unsqueeze(-1).to(steps.dtype)], dim=-1)
+        return torch.as_tensor(self.dropout(encoded)).flatten(1)
 
 
 class EncoderLayer(nn.Module):
@@ -149,7 +155,7 @@ class EventTransformer(PreTrainedModel):
     def __init__(self, config: EventTransformerConfig) -> None:
         super().__init__(config)
         width = config.width
-        self.percentiles = PercentileEncoding(config.features, config.bins)
+        self.percentiles = PercentileEncoding(config.features, config.bins, config.feature_dropout)
         self.context = nn.Sequential(
             nn.Linear(config.features * (config.bins + 1), config.context_width),
             nn.GELU(),
