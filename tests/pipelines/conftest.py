@@ -1,0 +1,65 @@
+"""Fixture strategy: files as the commands take them, made of the session's tiny world, and one scored decision log.
+
+`simulated` is what `riskdistill simulate` would have written. `service_folder` is what a service leaves behind that
+followed a release of the tiny bundle and decided on `SENT` transactions: it is read only, a test that wants to
+damage a log copies it first.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fastapi.testclient import TestClient
+
+from api.app import create_app
+from api.settings import load_settings
+from riskdistill.bundle import Bundle
+from riskdistill.data.transaction import transactions_from
+from riskdistill.simulator import Simulated, write
+from riskdistill.storage.releases import ReleaseLog
+
+SENT = 40
+KEY = "a-key-for-the-tests"
+
+
+@pytest.fixture(scope="session")
+def simulated(tiny_tables: tuple[pa.Table, pa.Table], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("simulated")
+    write(Simulated(*tiny_tables), folder)
+    return folder
+
+
+@pytest.fixture
+def live(tmp_path: Path, tiny_tables: tuple[pa.Table, pa.Table]) -> Path:
+    """A small file of canonical transactions."""
+    path = tmp_path / "live.parquet"
+    pq.write_table(tiny_tables[0].slice(0, 60), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def service_folder(
+    tiny_bundle: Bundle, tiny_tables: tuple[pa.Table, pa.Table], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """`releases.db` and `decisions.db` of a service that has stopped."""
+    folder = tmp_path_factory.mktemp("service")
+    releases = ReleaseLog(f"sqlite:///{folder}/releases.db")
+    release = releases.register(tiny_bundle.path, tiny_bundle.version, actor="ann", reason="trained")
+    releases.promote(release.release_id, actor="ann", reason="the first", evidence={})
+    releases.close()
+    settings = load_settings(
+        state_dir=folder,
+        releases=f"sqlite:///{folder}/releases.db",
+        api_keys=KEY,
+        teacher_deadline_ms=20_000,
+    )
+    bodies = [one.model_dump(mode="json") for one in transactions_from(tiny_tables[0].slice(0, SENT))]
+    with TestClient(create_app(settings), headers={"X-API-Key": KEY}) as client:
+        while client.get("/readyz").status_code != 200:
+            pass
+        for body in bodies:
+            assert client.post("/v1/score", json=body).status_code == 200
+    return folder

@@ -1,0 +1,228 @@
+"""The main job whole, on a tiny world: what it leaves, and that a stopped one goes on to the same result.
+
+An export to ONNX takes seconds, so it is made once for equal weights; the rest of every run here is real.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.metrics import average_precision_score
+
+from pipelines import run as job
+from pipelines.progress import Steps
+from pipelines.run import RunResult, choose_thresholds, run
+from riskdistill.bundle import Bundle
+from riskdistill.config import ExperimentConfig, ServingConfig
+from riskdistill.distillation.teacher_cache import weights_fingerprint
+from riskdistill.evaluation.metrics import MetricsReport
+from riskdistill.features import Encoded
+from riskdistill.models.event_transformer import EventTransformer
+from riskdistill.models.onnx_export import export_onnx
+from riskdistill.models.training import EpochLog, Objective, Trainer, score_logits
+
+MODELS = {"boosted_trees", "student_scratch", "student", "teacher"}
+MEASURES = {
+    "pr_auc",
+    "roc_auc",
+    "f1",
+    "precision_at_budget",
+    "recall_at_budget",
+    "recall_at_fpr",
+    "ece",
+    "recall_by_typology",
+    "parameters",
+    "bytes",
+    "rows_per_second",
+}
+SPEEDS = {"rows_per_second", "speedup"}  # the clock's, and so never twice the same
+
+
+def config_with(changes: Mapping[str, Any] | None = None) -> ExperimentConfig:
+    """The tiny experiment on canonical files; `changes` go into its sections."""
+    fields: dict[str, Any] = tiny.CONFIG.model_dump(mode="json", exclude_unset=True) | {
+        "source": {"format": "canonical"},
+        "boosted_trees": {"candidates": [{"rounds": 20}]},
+        "evaluation": {"timing_rows": 256},
+    }
+    for section, values in (changes or {}).items():
+        fields[section] = fields.get(section, {}) | values
+    return ExperimentConfig.model_validate(fields)
+
+
+def run_to(out: Path, source: Path, config: ExperimentConfig | None = None) -> RunResult:
+    with Steps() as steps:
+        return run(config or config_with(), source, out, steps)
+
+
+def figures(result: RunResult) -> Any:
+    """What `metrics.json` says, speeds aside."""
+    return json.loads(
+        result.metrics.read_text(),
+        object_hook=lambda fields: {name: value for name, value in fields.items() if name not in SPEEDS},
+    )
+
+
+class Epochs:
+    """The epochs trained, as (network, epoch); training stops as Ctrl-C would stop it before `stop_at`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.trained: list[tuple[str, int]] = []
+        self.stop_at: tuple[str, int] | None = None
+        original = Trainer._epoch
+
+        def watched(trainer: Trainer, objective: Objective, epoch: int) -> EpochLog:
+            if (trainer.name, epoch) == self.stop_at:
+                raise KeyboardInterrupt
+            self.trained.append((trainer.name, epoch))
+            return original(trainer, objective, epoch)
+
+        monkeypatch.setattr(Trainer, "_epoch", watched)
+
+
+@pytest.fixture
+def epochs(monkeypatch: pytest.MonkeyPatch) -> Epochs:
+    return Epochs(monkeypatch)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_export_of_equal_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    folder = tmp_path_factory.mktemp("exports")
+
+    def export(model: EventTransformer, path: Path, sample: Encoded) -> None:
+        made = folder / f"{weights_fingerprint(model)}.onnx"
+        if not made.exists():
+            export_onnx(model, made, sample)
+        shutil.copyfile(made, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job, "export_onnx", export)
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(simulated: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    """A run that nothing interrupted."""
+    return run_to(tmp_path_factory.mktemp("run"), simulated)
+
+
+def test_metrics_have_the_promised_keys(finished: RunResult) -> None:
+    told = json.loads(finished.metrics.read_text())
+    assert told.keys() >= {"dataset", "models", "retention", "compression", "speedup"}
+    assert told["models"].keys() == MODELS
+    for model in told["models"].values():
+        assert model.keys() == MEASURES | {"pr_auc_interval", "f1_threshold"}
+        assert model["precision_at_budget"].keys() == model["recall_at_budget"].keys() == {"0.001", "0.005", "0.01"}
+    assert MetricsReport.model_validate(told) == finished.report
+    assert finished.metrics == finished.page.parent / "metrics.json"
+
+
+def test_the_page_shows_every_model_s_figures(finished: RunResult) -> None:
+    page = finished.page.read_text()
+    for model in finished.report.models.values():
+        assert f"{model.pr_auc:.3f}" in page
+
+
+def test_the_bundle_scores_as_the_network_that_was_trained_and_judged(finished: RunResult) -> None:
+    bundle = Bundle.load(finished.bundle.path)
+    out, test = finished.bundle.path.parent, finished.dataset.test
+    assert bundle.teacher is not None
+    for role, scorer in (("student", bundle.student), ("teacher", bundle.teacher)):
+        served = scorer.score_all(test.encoded)
+        trained = EventTransformer.from_pretrained(out / "models" / role)
+        np.testing.assert_allclose(served.logit, score_logits(trained, test.encoded)[0], rtol=0, atol=1e-4)
+        judged = finished.report.models[role]
+        assert average_precision_score(test.label, served.score) == pytest.approx(judged.pr_auc, abs=1e-9)
+        assert (bundle.manifest.parameters[role], scorer.bytes) == (judged.parameters, judged.bytes)
+
+
+def test_every_row_of_the_source_is_in_one_period(finished: RunResult) -> None:
+    parts = finished.report.dataset
+    summary = json.loads((finished.bundle.path.parent / "canonical" / "ingest.json").read_text())
+    assert parts.train.rows + parts.validation.rows + parts.test.rows == summary["rows_read"]
+    assert parts.train.end < parts.validation.start <= parts.validation.end < parts.test.start
+
+
+def test_the_same_run_again_trains_nothing_and_tells_the_same(
+    finished: RunResult, simulated: Path, epochs: Epochs
+) -> None:
+    before = figures(finished)
+    again = run_to(finished.bundle.path.parent, simulated)
+    assert epochs.trained == []
+    assert figures(again) == before
+
+
+def test_an_interrupted_run_goes_on_to_the_same_result(
+    finished: RunResult, simulated: Path, tmp_path: Path, epochs: Epochs
+) -> None:
+    epochs.stop_at = "student_scratch", 1
+    with pytest.raises(KeyboardInterrupt):
+        run_to(tmp_path, simulated)
+    assert epochs.trained == [("teacher", 0), ("teacher", 1), ("student_scratch", 0)]
+    assert not (tmp_path / "bundle").exists()
+    epochs.stop_at, epochs.trained = None, []
+    resumed = run_to(tmp_path, simulated)
+    assert epochs.trained == [("student_scratch", 1), ("student", 0), ("student", 1)]
+    assert figures(resumed) == figures(finished)
+
+
+@pytest.mark.parametrize(
+    ("changes", "network"),
+    [
+        ({"mix": {"max_rows": 900}}, "teacher"),
+        ({"training": {"learning_rate": 5e-4}}, "teacher"),
+        ({"teacher": {"bins": 4}}, "teacher"),
+        ({"student_training": {"learning_rate": 5e-4}}, "student_scratch"),
+        ({"student": {"bins": 8}}, "student_scratch"),
+        ({"distillation": {"temperature": {"start": 4.0}}}, "student"),
+    ],
+    ids=["rows", "teacher-training", "teacher-size", "student-training", "student-size", "distillation"],
+)
+def test_a_checkpoint_of_other_settings_is_not_used(
+    finished: RunResult,
+    simulated: Path,
+    tmp_path: Path,
+    epochs: Epochs,
+    changes: Mapping[str, Any],
+    network: str,
+) -> None:
+    shutil.copytree(finished.bundle.path.parent / "checkpoints", tmp_path / "checkpoints")
+    epochs.stop_at = network, 0
+    with pytest.raises(KeyboardInterrupt):
+        run_to(tmp_path, simulated, config_with(changes))
+    assert epochs.trained == []  # those before it are as they were, and came from their checkpoints
+
+
+@given(
+    scores=arrays(np.float64, st.integers(1, 200), elements=st.floats(0, 1)),
+    review=st.floats(0.001, 0.2),
+    width=st.floats(0, 1),
+)
+def test_thresholds_are_in_order_and_within_their_budgets(
+    scores: np.typing.NDArray[np.float64], review: float, width: float
+) -> None:
+    serving = ServingConfig(review_budget=review, hold_budget=review / 4, uncertain_width=width)
+    thresholds = choose_thresholds(scores, serving)  # refuses a wrong order
+    assert (scores > thresholds.review).sum() <= math.ceil(review * len(scores))
+    assert (scores > thresholds.hold).sum() <= math.ceil(review / 4 * len(scores))
+    assert thresholds.uncertain_low <= thresholds.review
+
+
+def test_speed_is_of_whole_batches_in_order() -> None:
+    rows = Encoded(np.arange(10, dtype=np.float32)[:, None], np.zeros((10, 2, 1), np.float32))
+    seen: list[list[float]] = []
+    config = config_with({"evaluation": {"timing_rows": 7, "batch_size": 3}}).evaluation
+    speed = job.measure_speed(rows, config, lambda batch: seen.append(batch.context[:, 0].tolist()))
+    assert seen == [[0, 1, 2]] + 3 * [[0, 1, 2], [3, 4, 5], [6]]
+    assert speed > 0
