@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from riskdistill.data.transaction import transactions_from
 from riskdistill.errors import UnavailableError
 
 START_SECONDS: Final = 120.0  # longest wait for the service to be ready
+STOP_SECONDS: Final = 20.0  # longest wait for the requests under way when it is told to stop
 CLIENTS: Final = 4  # requests under way at once
 
 
@@ -56,16 +56,21 @@ class DemoService:
         )
 
     def __enter__(self) -> DemoService:
-        self._wait_until_ready()
+        try:
+            self._wait_until_ready()
+        except BaseException:  # Ctrl-C too: no server is left behind
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self.client.close()
-        self._process.send_signal(signal.SIGTERM)
+        self._process.terminate()
         try:
-            self._process.wait(timeout=20)
+            self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
+            self._process.wait()
 
     @property
     def decisions_url(self) -> str:
@@ -106,7 +111,6 @@ class DemoService:
             except httpx.TransportError:
                 pass
             time.sleep(0.2)
-        self.__exit__()
         last = self.log.read_text().strip().splitlines()[-1:] or ["it printed nothing"]
         raise UnavailableError(f"the service did not come up: {last[0]}", where=str(self.log), mend="see its log")
 
