@@ -46,14 +46,21 @@ BundleOption = Annotated[Path, typer.Option("--bundle", help="Directory of a bun
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder for what is made.", show_default=False)]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"riskdistill {__version__}", highlight=False)
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and stop.", callback=_print_version, is_eager=True),
+    ] = False,
 ) -> None:
-    if version:
-        console.print(f"riskdistill {__version__}")
-        raise typer.Exit
+    """Options of all commands; `main` looks for --debug itself."""
 
 
 @app.command(rich_help_panel=START)
