@@ -7,6 +7,8 @@ damage a log copies it first.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,6 +18,7 @@ from fastapi.testclient import TestClient
 
 from api.app import create_app
 from api.settings import load_settings
+from pipelines.cli import main
 from riskdistill.bundle import Bundle
 from riskdistill.data.transaction import transactions_from
 from riskdistill.simulator import Simulated, write
@@ -63,3 +66,38 @@ def service_folder(
         for body in bodies:
             assert client.post("/v1/score", json=body).status_code == 200
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command that must fail; returns its one line of error without the word `error`."""
+
+    def run(*arguments: object) -> str:
+        assert main([str(argument) for argument in arguments]) == 1
+        told = capsys.readouterr().err
+        errors = [line for line in told.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1
+        assert told.endswith(errors[0] + "\n")
+        assert "Traceback" not in told
+        return errors[0].removeprefix("error: ")
+
+    return run
+
+
+@pytest.fixture
+def done(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command that must succeed; returns what it printed, without the width of its tables."""
+
+    def run(*arguments: object) -> str:
+        status = main([str(argument) for argument in arguments])
+        told = capsys.readouterr()
+        assert status == 0, told.err
+        return " ".join(re.sub("[│┃]", " ", told.out).split())
+
+    return run

@@ -1,0 +1,181 @@
+"""The reviewer's commands: monitor, release and audit, on the logs that a real service left."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from riskdistill.bundle import Bundle, rebuild_bundle
+from riskdistill.models.calibration import Calibrator
+from riskdistill.storage.decisions import DecisionLog
+from riskdistill.storage.releases import ReleaseLog
+
+SIGNED = ("--actor", "ann", "--reason", "a test")
+
+
+# --- monitor
+
+
+def test_drift_writes_its_pages(
+    done: Callable[..., str], simulated: Path, live: Path, tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    options = ("--bundle", tiny_bundle.path, "--input", live, "--history", simulated, "--out", tmp_path / "drift")
+    told = done("monitor", "drift", *options)
+    assert re.search(r"verdict: \w+; \d+ of \d+ features drift", told)
+    assert f"report {tmp_path}/drift/drift.html" in told
+    assert {"drift.html", "drift.json"} < {path.name for path in (tmp_path / "drift").iterdir()}
+
+
+def test_watching_empty_logs_finds_no_champion(done: Callable[..., str], tmp_path: Path) -> None:
+    releases, decisions = f"sqlite:///{tmp_path}/releases.db", f"sqlite:///{tmp_path}/decisions.db"
+    ReleaseLog(releases).close()
+    DecisionLog(decisions).close()
+    told = done("monitor", "watch", "--releases", releases, "--decisions", decisions, "--looks", 1)
+    assert told == "1 none no release is champion"
+
+
+def test_watching_a_service_compares_its_champion(done: Callable[..., str], service_folder: Path) -> None:
+    logs = [f"sqlite:///{service_folder}/{name}.db" for name in ("releases", "decisions")]
+    told = done("monitor", "watch", "--releases", logs[0], "--decisions", logs[1], "--looks", 1, "--dry-run")
+    assert told == "1 none no harm is shown"
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("sqlite:///absent.db", "absent.db: no database there (mend: check the path)"),
+        ("logs.db", "the database URL cannot be used: "),
+    ],
+)
+def test_a_wrong_log(
+    refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for command in (
+        ("monitor", "watch", "--releases", url, "--decisions", url),
+        ("release", "list", "--releases", url),
+        ("audit", "verify", "--decisions", url),
+    ):
+        assert refused(*command).startswith(told)
+
+
+# --- release
+
+
+def test_the_life_of_two_releases(
+    done: Callable[..., str], refused: Callable[..., str], tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    log = ("--releases", f"sqlite:///{tmp_path}/releases.db")
+    calibrators = {role: Calibrator() for role in ("student", "teacher")}
+    second = rebuild_bundle(tiny_bundle, tmp_path / "second", calibrators=calibrators)
+    for bundle in (tiny_bundle, second):
+        assert bundle.version in done("release", "register", bundle.path, *log, *SIGNED)
+    assert "already release r1" in refused("release", "register", tiny_bundle.path, *log, *SIGNED)
+    assert "r1 is champion" in done("release", "promote", "r1", *log, *SIGNED)
+    assert "no previous champion" in refused("release", "rollback", *log, *SIGNED)
+    assert "r2 is champion" in done("release", "promote", "r2", *log, *SIGNED)
+    assert f"r1 previous {tiny_bundle.version}" in done("release", "list", *log)
+    assert "r1 is champion again" in done("release", "rollback", *log, *SIGNED)
+    assert f"r2 rolled_back {second.version} {second.path}" in done("release", "list", *log)
+    told = done("release", "history", *log)
+    assert re.findall(r"(\w+) ann a test", told) == [
+        "registered",
+        "registered",
+        "champion",
+        "previous",
+        "champion",
+        "rolled_back",
+        "champion",
+    ]
+    assert "release log intact: 7 entries" in done("audit", "verify", *log)
+    assert "no release 'r3'" in refused("release", "promote", "r3", *log, *SIGNED)
+
+
+def test_ids_and_paths_are_whole_on_a_narrow_terminal(
+    done: Callable[..., str], tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    log = ("--releases", f"sqlite:///{tmp_path}/releases.db")
+    done("release", "register", tiny_bundle.path, *log, *SIGNED)
+    assert "…" not in done("release", "list", *log) + done("release", "history", *log)
+
+
+def test_a_bundle_that_was_replaced_since_it_was_registered_is_not_promoted(
+    done: Callable[..., str], refused: Callable[..., str], tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    log = ("--releases", f"sqlite:///{tmp_path}/releases.db")
+    path = Path(shutil.copytree(tiny_bundle.path, tmp_path / "bundle"))
+    done("release", "register", path, *log, *SIGNED)
+    other = rebuild_bundle(tiny_bundle, path, calibrators={role: Calibrator() for role in ("student", "teacher")})
+    told = refused("release", "promote", "r1", *log, *SIGNED)
+    assert told.startswith(f"{path}: bundle {other.version} is there now, r1 is bundle {tiny_bundle.version}")
+
+
+# --- audit
+
+
+def logs_in(folder: Path) -> tuple[str, ...]:
+    return "--decisions", f"sqlite:///{folder}/decisions.db", "--releases", f"sqlite:///{folder}/releases.db"
+
+
+@pytest.fixture
+def copied_logs(service_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(service_folder, tmp_path / "logs"))
+
+
+def test_the_logs_of_a_service_verify(done: Callable[..., str], service_folder: Path) -> None:
+    told = done("audit", "verify", *logs_in(service_folder))
+    assert re.search(r"decision log intact: 40 entries, head [0-9a-f]{64}", told)
+    assert re.search(r"release log intact: 2 entries, head [0-9a-f]{64}", told)
+
+
+@pytest.mark.parametrize(
+    ("log", "table", "change", "named"),
+    [
+        ("decisions", "decisions", "UPDATE decisions SET score = 0 WHERE sequence = 7", "sequence 7"),
+        ("decisions", "decisions", "UPDATE decisions SET body = '{}' WHERE sequence = 7", "sequence 7"),
+        ("decisions", "decisions", "DELETE FROM decisions WHERE sequence = 7", "7 is missing"),
+        (
+            "releases",
+            "release_transitions",
+            "UPDATE release_transitions SET body = '{}' WHERE sequence = 2",
+            "entry 2",
+        ),
+    ],
+    ids=["column", "body", "deleted", "release"],
+)
+def test_a_log_that_was_tampered_with_is_named_with_its_first_broken_entry(
+    refused: Callable[..., str], copied_logs: Path, log: str, table: str, change: str, named: str
+) -> None:
+    database = sqlite3.connect(copied_logs / f"{log}.db")
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        database.execute(change)
+    for verb in ("update", "delete"):
+        database.execute(f"DROP TRIGGER {table}_no_{verb}")
+    database.execute(change)
+    database.commit()
+    database.close()
+    told = refused("audit", "verify", *logs_in(copied_logs))
+    assert told.startswith(f"{log.removesuffix('s')} log: ")
+    assert named in told
+    assert "(mend: restore" in told
+
+
+def test_the_audit_record_and_one_decision(
+    done: Callable[..., str], refused: Callable[..., str], service_folder: Path, tmp_path: Path
+) -> None:
+    told = done("audit", "record", *logs_in(service_folder), "--out", tmp_path / "audit")
+    assert told == f"record {tmp_path}/audit/audit.html"
+    decision = next(DecisionLog(f"sqlite:///{service_folder}/decisions.db", create=False).read()).decision
+    decisions = logs_in(service_folder)[:2]
+    assert f'"tx_id": "{decision.tx_id}"' in done("audit", "show", decision.decision_id, *decisions)
+    assert "no decision d-x" in refused("audit", "show", "d-x", *decisions)
+
+
+def test_nothing_to_verify_is_a_mistake(refused: Callable[..., str]) -> None:
+    assert refused("audit", "verify") == "audit verify: no log named (mend: give --decisions, --releases or both)"
