@@ -96,7 +96,7 @@ def run_demo(out: Path, *, console: Console, keep_serving: bool, port: int) -> N
             calm, drifted = _score_live(service, result.bundle, live, out, steps, story)
             sent = _bad_release(service, releases, result.bundle, drifted, out, steps, story)
             _report(service, releases, result.bundle, calm, drifted.slice(0, sent), out, steps, story)
-            steps.__exit__(None, None, None)
+            steps.stop()
             _close(console, result, story, time.perf_counter() - started)
             if keep_serving:
                 _keep_serving(console, service, live)

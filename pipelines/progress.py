@@ -62,6 +62,10 @@ class Steps:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Draw no more; what stands there stays."""
         self._progress.stop()
 
     def step(self, name: str, total: float | None = None) -> Step:

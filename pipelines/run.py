@@ -328,20 +328,29 @@ def _dataset_facts(dataset: Dataset, config: ExperimentConfig) -> DatasetFacts:
     )
 
 
-def choose_thresholds(scores: NDArray[np.float64], serving: ServingConfig) -> Thresholds:
-    """Thresholds from the student's scores on the validation period, as shares of its traffic."""
+def choose_thresholds(
+    student: NDArray[np.float64], teacher: NDArray[np.float64], serving: ServingConfig
+) -> Thresholds:
+    """Thresholds from scores on the validation period, as shares of its traffic.
 
-    def exceeded_by(share: float) -> float:
+    The student's scores say what goes on to the teacher; what is reviewed and held is chosen among the scores that
+    then decide, so that the alert budget is kept by the routed service.
+    """
+
+    def exceeded_by(share: float, scores: NDArray[np.float64]) -> float:
         return float(np.quantile(scores, 1 - min(1.0, share)))
 
     half = serving.uncertain_width / 2
-    high_risk = exceeded_by(serving.high_risk_budget)
-    low = exceeded_by(serving.review_budget + half)
+    high_risk = exceeded_by(serving.high_risk_budget, student)
+    low = exceeded_by(serving.review_budget + half, student)
+    high = max(low, min(high_risk, exceeded_by(max(0.0, serving.review_budget - half), student)))
+    asked = (student >= high_risk) | ((student >= low) & (student < high))
+    decided = np.where(asked, teacher, student)
     return Thresholds(
-        review=exceeded_by(serving.review_budget),
-        hold=exceeded_by(serving.hold_budget),
+        review=exceeded_by(serving.review_budget, decided),
+        hold=exceeded_by(serving.hold_budget, decided),
         uncertain_low=low,
-        uncertain_high=max(low, min(high_risk, exceeded_by(max(0.0, serving.review_budget - half)))),
+        uncertain_high=high,
         high_risk=high_risk,
     )
 
@@ -357,7 +366,7 @@ def _bundle(
     """The bundle of student and teacher; its reference is the validation period."""
     context = dataset.validation.encoded.context
     score = validation.scores[STUDENT]
-    thresholds = choose_thresholds(score, config.serving)
+    thresholds = choose_thresholds(score, validation.scores[TEACHER], config.serving)
     bypassed = [thresholds.bypass(value) is not None for value in score]
     span = dataset.validation.end - dataset.validation.start
     profile = build_profile(

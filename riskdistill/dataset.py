@@ -15,20 +15,26 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from riskdistill.augmentation import perturb, synthetic_anomalies
+from riskdistill.augmentation import perturb, sources, synthetic_anomalies
 from riskdistill.config import ExperimentConfig, SplitConfig
-from riskdistill.data.schema import LABELS, NORMAL, TRANSACTIONS
+from riskdistill.data.order import time_order
+from riskdistill.data.schema import LABELS, NORMAL, TIMESTAMP, TRANSACTIONS
 from riskdistill.errors import DataError
 from riskdistill.features import Encoded, FeatureEngine, FeatureSpec
 from riskdistill.models.training import TrainingRows
 
 Progress = Callable[[int], None]  # rows encoded since the last call
+MATURE: Final = 0.9  # share of the labels that have arrived after the time that validation waits for them
+SECOND: Final = 1_000_000  # microseconds
+HOUR: Final = 3_600 * SECOND
+DAY: Final = 24 * HOUR
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
@@ -164,7 +170,8 @@ def build_dataset(
         fingerprint=fingerprint(
             transactions,
             labels,
-            config.model_dump_json(include={"seed", "split", "features", "mix", "perturbations"}),
+            spec.fingerprint
+            + config.model_dump_json(include={"seed", "split", "features", "mix", "perturbations"}),
         ),
     )
 
@@ -207,12 +214,26 @@ def _check_labels(transactions: pa.Table, labels: pa.Table) -> None:
 
 
 def _periods(after: Encoded, known: pa.Table, labels: pa.Table, times: Ints, second: int) -> tuple[Period, Period]:
-    """Validation with labels as `known` and test with all `labels`, of the rows `after` training."""
+    """Validation with labels as `known` and test with all `labels`, of the rows `after` training.
+
+    The end of the validation period is left out as long as labels take to arrive: laundering that nobody could have
+    found yet would be learned from as normal.
+    """
     first = len(times) - len(after)
+    mature = _mature(known, times, first, second)
     return (
-        _period(after.take(slice(0, second - first)), known, times, slice(first, second)),
+        _period(after.take(slice(0, mature - first)), known, times, slice(first, mature)),
         _period(after.take(slice(second - first, None)), labels, times, slice(second, len(times))),
     )
+
+
+def _mature(known: pa.Table, times: Ints, first: int, second: int) -> int:
+    """The row of validation from which labels are too young; at least half of the period stays."""
+    found = known["is_laundering"].to_numpy()[:second]
+    delays = (known["known_at"].cast(pa.int64()).to_numpy()[:second] - times[:second])[found]
+    waiting = int(np.quantile(delays, MATURE)) if len(delays) else 0
+    end = int(np.searchsorted(times, times[second] - waiting))
+    return min(second, max(end, first + (second - first + 1) // 2))
 
 
 def _period(encoded: Encoded, labels: pa.Table, times: Ints, rows: slice) -> Period:
@@ -268,23 +289,46 @@ def _synthetic(
         empty = FeatureEngine(spec).replay(transactions.slice(0, 0))
         return _Labelled(empty, np.zeros(0, np.bool_), np.zeros(0, object))
     options = [{"name": p.name, "share": p.share, **p.parameters} for p in config.perturbations]
-    perturbed = perturb(transactions, labels, options, rng, until)
+    perturbed, perturbed_labels = perturb(transactions, labels, options, rng, until)
     # grafts make up half of the synthetic share; perturbed copies the rest
-    grafted = synthetic_anomalies(transactions, labels, max(1, count // 2), rng, until)
-    pool = min(perturbed[0].num_rows, max(0, count - grafted[0].num_rows))
-    picked = np.sort(rng.choice(perturbed[0].num_rows, pool, replace=False))
-    extra = pa.concat_tables([perturbed[0].take(picked), grafted[0]])
-    extra_labels = pa.concat_tables([perturbed[1].take(picked), grafted[1]])
-    merged = pa.concat_tables([transactions, extra])
-    order = np.argsort(merged["timestamp"].cast(pa.int64()).to_numpy(), kind="stable")
-    is_new = order >= transactions.num_rows
-    encoded = FeatureEngine(spec).replay(merged.take(order), tokens=is_new, progress=progress)
-    told = extra_labels.take(order[is_new] - transactions.num_rows)
+    grafted, grafted_labels = synthetic_anomalies(transactions, labels, max(1, count // 2), rng, until)
+    pool = min(perturbed.num_rows, max(0, count - grafted.num_rows))
+    learned = np.ones(perturbed.num_rows + grafted.num_rows, np.bool_)
+    learned[rng.choice(perturbed.num_rows, perturbed.num_rows - pool, replace=False)] = False
+
+    # a copy takes the place of what it was made from; all copies happen, so that no scheme is cut
+    retold = pc.is_in(transactions["tx_id"], pa.array(sources(perturbed), pa.string()))
+    kept = transactions.filter(pc.invert(retold))
+    unit = clock_unit(transactions["timestamp"].cast(pa.int64()).to_numpy())
+    made = _on_the_clock(pa.concat_tables([perturbed, grafted]), unit)
+    merged = pa.concat_tables([kept, made])
+    order = time_order(merged, coarse=unit >= HOUR)
+    place = order - kept.num_rows  # among the made rows; negative for the real ones
+    is_learned = (place >= 0) & learned[np.maximum(place, 0)]
+    encoded = FeatureEngine(spec).replay(merged.take(order), tokens=is_learned, progress=progress)
+    told = pa.concat_tables([perturbed_labels, grafted_labels]).take(place[is_learned])
     return _Labelled(
-        Encoded(encoded.context[is_new], encoded.events),
+        Encoded(encoded.context[is_learned], encoded.events),
         told["is_laundering"].to_numpy(),
         told["typology"].to_numpy(zero_copy_only=False),
     )
+
+
+def clock_unit(times: Ints) -> int:
+    """Microseconds of the coarsest unit (day, hour, minute, second) in which all times are whole; else 1.
+
+    >>> clock_unit(np.array([0, 2 * DAY]))
+    86400000000
+    """
+    return next((unit for unit in (DAY, HOUR, 60 * SECOND, SECOND) if not (times % unit).any()), 1)
+
+
+def _on_the_clock(transactions: pa.Table, unit: int) -> pa.Table:
+    """Made rows stamped as the source stamps: a finer stamp would tell them from the real ones."""
+    times = transactions["timestamp"].cast(pa.int64()).to_numpy()
+    stamps = pa.array(times - times % unit, pa.int64()).cast(TIMESTAMP)
+    column = TRANSACTIONS.get_field_index("timestamp")
+    return transactions.set_column(column, TRANSACTIONS.field(column), stamps)
 
 
 def _mixed(

@@ -28,8 +28,10 @@ CONFIG = ExperimentConfig.model_validate(
         "name": "tiny",
         "features": {"events_per_party": 8},
         "mix": {"max_rows": 1_000},
-        "teacher": {"width": 32, "layers": 2, "heads": 4, "events_per_party": 8, "bins": 8, "context_width": 32},
-        "student": {"width": 16, "layers": 1, "heads": 2, "events_per_party": 4, "bins": 4, "context_width": 16},
+        "teacher": {"width": 32, "layers": 2, "heads": 4, "events_per_party": 8, "bins": 8, "context_width": 32}
+        | {"feature_dropout": 0.0},
+        "student": {"width": 16, "layers": 1, "heads": 2, "events_per_party": 4, "bins": 4, "context_width": 16}
+        | {"feature_dropout": 0.0},
         "training": {"epochs": 2, "batch_size": 128},
         "student_training": {"epochs": 2, "batch_size": 128},
         "distillation": {"relation_heads": 4},

@@ -14,6 +14,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from riskdistill.augmentation.registry import parse
+from riskdistill.errors import ConfigError
+
 # Numbers are strict: `epochs: true` or `epochs: "3"` is a mistake, not 1 or 3.
 Count = Annotated[int, Field(strict=True, ge=1)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
@@ -95,8 +98,22 @@ class PerturbationConfig(Section):
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
 
     name: str
-    share: Annotated[float, Field(strict=True, gt=0, le=1)] = 0.1  # of the stories, told anew
-    parameters: dict[str, Number] = Field(default_factory=dict, validation_alias="with", serialization_alias="with")
+    share: Annotated[float, Field(strict=True, gt=0, le=1)] = 0.02  # of the stories, told anew
+    parameters: dict[str, Number | str] = Field(
+        default_factory=dict, validation_alias="with", serialization_alias="with"
+    )
+
+    @field_validator("parameters")
+    @classmethod
+    def _as_the_perturbation_takes_them(
+        cls, parameters: dict[str, Number | str], info: ValidationInfo
+    ) -> dict[str, Number | str]:
+        if "name" in info.data:
+            try:
+                parse([{"name": info.data["name"], **parameters}])
+            except ConfigError as error:
+                raise ValueError(str(error)) from error
+        return parameters
 
 
 class ModelConfig(Section):
@@ -244,7 +261,6 @@ class ServingConfig(Section):
     hold_budget: OpenShare = 0.001  # held
     uncertain_width: Share = 0.01  # traffic on both sides of the review threshold that takes the bypass
     high_risk_budget: OpenShare = 0.001  # traffic above it takes the bypass
-    teacher_deadline_ms: Positive = 250.0
 
     @field_validator("hold_budget")
     @classmethod

@@ -93,7 +93,7 @@ class PercentileEncoding(nn.Module):
 
     def __init__(self, features: int, bins: int, dropout: float = 0.0) -> None:
         super().__init__()
-        # Whole features are dropped, as trees grow on a share of the columns: single bins would give each other away.
+        # whole features, as trees grow on a share of the columns: single bins would give each other away
         self.dropout = nn.Dropout1d(dropout)
         self.register_buffer("lower", torch.zeros(features, bins))
         self.register_buffer("inverse_width", torch.ones(features, bins))

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -19,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from riskdistill.config import TrainingConfig
 from riskdistill.errors import TrainingError
@@ -108,6 +109,12 @@ def gradient_shares(model: EventTransformer, terms: dict[str, Tensor]) -> dict[s
     return {name: norm / total if total > 0 else 0.0 for name, norm in norms.items()}
 
 
+def _blend(decay: float, average: Tensor, current: Tensor, steps: Tensor | int) -> Tensor:
+    """One step of the running average; it follows faster at first, so that it forgets where training began."""
+    kept = min(decay, (1 + float(steps)) / (10 + float(steps)))
+    return average.lerp(current, 1 - kept)
+
+
 class Trainer:
     """Trains one event transformer towards one objective.
 
@@ -115,7 +122,7 @@ class Trainer:
         name: what is being trained, for progress and messages.
         model: the network, its percentiles fitted.
         rows: training rows.
-        validation: rows and labels (0 or 1) for early stopping, at natural prevalence.
+        validation: rows and labels (0 or 1) for early stopping.
         config: epochs, rates, patience.
         checkpoint: file for the state after each epoch; None keeps nothing.
     """
@@ -140,7 +147,7 @@ class Trainer:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         # The average of recent weights is what is judged and kept: with few laundering rows the weights of single
         # steps scatter (Polyak and Juditsky, 1992).
-        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.average_decay))
+        self.average = AveragedModel(model, avg_fn=partial(_blend, config.average_decay))
         self.log: list[EpochLog] = []
         self.best: dict[str, Tensor] = {}
         self.best_epoch, self.best_pr_auc = -1, -1.0
