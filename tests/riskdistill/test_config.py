@@ -53,10 +53,10 @@ def test_defaults_fill_what_the_file_leaves_out(write: Callable[[str], Path]) ->
 
 def test_configuration_survives_json() -> None:
     config = ExperimentConfig(
-        name="x", perturbations=(PerturbationConfig(name="amount", parameters={"size": 0.05}),)
+        name="x", perturbations=(PerturbationConfig(name="amount_jitter", parameters={"bound": 0.05}),)
     )
     text = config.model_dump_json()
-    assert '"with":{"size":0.05}' in text
+    assert '"with":{"bound":0.05}' in text
     assert ExperimentConfig.model_validate_json(text) == config
 
 
@@ -128,6 +128,8 @@ def test_all_mistakes_are_reported_at_once_each_on_its_line(write: Callable[[str
         ("name: x\nmix: {laundering: .nan}\n", "FILE:2: mix.laundering: should be"),
         ("name: x\nteacher: {events_per_party: 40}\n", "FILE:2: teacher: events_per_party 40 is above"),
         ("name: x\ndistillation: {relation_heads: 5}\n", "does not divide the teacher's width 128"),
+        ("name: x\nperturbations: [{name: amount_jiter}]\n", "unknown perturbation 'amount_jiter'"),
+        ("name: x\nperturbations: [{name: delay, with: {hour: 1}}]\n", "FILE:2: perturbations.0.with: Delay.hour"),
         ("name: x\ndistillation: {terms: []}\n", "at least one term needs a weight"),
         (
             "name: x\ndistillation: {terms: [{name: labels, weight: 1}, {name: labels, weight: 1}]}\n",
@@ -165,7 +167,7 @@ def test_overrides_reach_sections_list_items_and_defaults(write: Callable[[str],
             "seed=9",
             "boosted_trees.candidates.0.num_leaves=7",
             "distillation.terms.0.weight=0.9",
-            "perturbations.1.with.size=1e-2",
+            "perturbations.1.with.tightest=1e-1",
             "training={epochs: 2}",
             "training.patience=1",
         ],
@@ -176,7 +178,7 @@ def test_overrides_reach_sections_list_items_and_defaults(write: Callable[[str],
         7,
     )
     assert [term.weight for term in config.distillation.terms] == [0.9, 0.3, 0.5, 0.1]
-    assert config.perturbations[1].parameters == {"size": 0.01}
+    assert config.perturbations[1].parameters == {"tightest": 0.1}
     assert (config.training.epochs, config.training.patience) == (2, 1)
 
 

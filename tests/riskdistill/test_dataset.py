@@ -68,7 +68,8 @@ def test_a_history_without_three_periods_is_refused(times: list[int]) -> None:
 
 def test_periods_follow_one_another_and_hold_every_row(tiny_dataset: Dataset, tiny_tables: Tables) -> None:
     whole = tiny_tables[0].num_rows
-    assert len(tiny_dataset.train_label) + len(tiny_dataset.validation) + len(tiny_dataset.test) == whole
+    waiting = whole - len(tiny_dataset.train_label) - len(tiny_dataset.validation) - len(tiny_dataset.test)
+    assert 0 <= waiting <= len(tiny_dataset.validation)  # rows whose labels are too young
     assert tiny_dataset.train_span[0] <= tiny_dataset.train_span[1] < tiny_dataset.validation.start
     assert tiny_dataset.validation.start <= tiny_dataset.validation.end < tiny_dataset.test.start
     assert len(tiny_dataset.train_context) == len(tiny_dataset.train_label)
@@ -82,8 +83,9 @@ def test_evaluation_rows_are_those_of_a_plain_replay(
 ) -> None:
     """Every row once, with the features that it really had: no synthetic row has touched them."""
     first, second = cuts
+    mature = first + len(tiny_dataset.validation)
     plain = FeatureEngine(tiny_dataset.spec).replay(tiny_tables[0])
-    for period, rows in ((tiny_dataset.validation, slice(first, second)), (tiny_dataset.test, slice(second, None))):
+    for period, rows in ((tiny_dataset.validation, slice(first, mature)), (tiny_dataset.test, slice(second, None))):
         np.testing.assert_array_equal(period.encoded.context, plain.context[rows])
         np.testing.assert_array_equal(period.encoded.events, plain.events[rows])
     np.testing.assert_array_equal(tiny_dataset.train_context, plain.context[:first])
@@ -159,8 +161,48 @@ def test_synthetic_rows_are_made_from_and_placed_in_the_training_period_only(
     times = microseconds(merged)
     assert (np.diff(times) >= 0).all()
     assert times[-1] < microseconds(real)[first]
-    known = set(real["tx_id"].to_pylist()[:first])
-    assert known < set(merged["tx_id"].to_pylist())
+    known, happened = set(real["tx_id"].to_pylist()[:first]), merged["tx_id"].to_pylist()
+    made = [tx_id for tx_id in happened if tx_id not in known]
+    grafted = [tx_id for tx_id in made if "~graft" in tx_id]
+    retold = {tx_id.rpartition("~")[0] for tx_id in made} - {tx_id.rpartition("~")[0] for tx_id in grafted}
+    assert made
+    assert known - set(happened) == retold - set(happened)  # a copy takes the place of its source
+    assert not retold & set(happened)
+
+
+def test_validation_ends_where_labels_are_too_young(tiny_tables: Tables, cuts: tuple[int, int]) -> None:
+    transactions, labels = tiny_tables
+    at_once = labels.set_column(
+        LABELS.get_field_index("known_at"), LABELS.field("known_at"), transactions["timestamp"]
+    )
+    assert len(build_dataset(transactions, at_once, tiny.CONFIG).validation) == cuts[1] - cuts[0]
+    assert len(build_dataset(transactions, labels, tiny.CONFIG).validation) < cuts[1] - cuts[0]
+
+
+def test_synthetic_rows_are_stamped_as_coarsely_as_the_source(
+    tiny_tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transactions, labels = tiny_tables
+    times = microseconds(transactions)
+    days = pa.array(times - times % dataset_module.DAY, pa.int64()).cast(pa.timestamp("us", "UTC"))
+    daily = transactions.set_column(1, transactions.schema.field("timestamp"), days)
+    merged: list[pa.Table] = []
+
+    class Recording(FeatureEngine):
+        def replay(self, transactions: pa.Table, **options: Any) -> Any:
+            merged.append(transactions)
+            return super().replay(transactions, **options)
+
+    monkeypatch.setattr(dataset_module, "FeatureEngine", Recording)
+    build_dataset(daily, labels, tiny.CONFIG)
+    assert not (microseconds(merged[1]) % dataset_module.DAY).any()
+    place = np.array(["~" in tx_id for tx_id in merged[1]["tx_id"].to_pylist()])
+    within = np.concatenate([np.linspace(0, 1, len(day)) for day in np.split(place, _new_days(merged[1]))])
+    assert abs(within[place].mean() - 0.5) < 0.1  # not after the real rows of their day
+
+
+def _new_days(transactions: pa.Table) -> Any:
+    return np.flatnonzero(np.diff(microseconds(transactions))) + 1
 
 
 # ---- labels as known
@@ -174,7 +216,8 @@ def test_labels_are_those_known_when_the_model_is_built(
     built_at = microseconds(tiny_tables[0])[second]
     known = labels["is_laundering"].to_numpy() & (microseconds(labels, "known_at") <= built_at)
     np.testing.assert_array_equal(tiny_dataset.train_label, known[:first])
-    np.testing.assert_array_equal(tiny_dataset.validation.label, known[first:second])
+    mature = first + len(tiny_dataset.validation)
+    np.testing.assert_array_equal(tiny_dataset.validation.label, known[first:mature])
     assert known[:second].sum() < labels["is_laundering"].to_numpy()[:second].sum()  # some came too late
     assert ((tiny_dataset.validation.typology == NORMAL) == ~tiny_dataset.validation.label).all()
 
