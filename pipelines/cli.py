@@ -272,4 +272,11 @@ def main(arguments: list[str] | None = None) -> int:
         for line in str(error).splitlines():  # a configuration tells all its mistakes, one a line
             print(f"error: {line}", file=sys.stderr)
         return 1
+    except Exception as error:
+        if "--debug" in arguments:
+            raise
+        print(
+            f"error: unexpected {type(error).__name__}: {error} (mend: report what --debug shows)", file=sys.stderr
+        )
+        return 1
     return 0
