@@ -19,6 +19,7 @@ from pipelines.score import check_ending, quarantine_beside, score_table, write_
 from riskdistill.bundle import Bundle
 from riskdistill.config import EvaluationConfig, SplitConfig
 from riskdistill.data.ingest import load_canonical, read_transactions
+from riskdistill.data.schema import TIMESTAMP
 from riskdistill.dataset import Period, fingerprint, periods_to_judge
 from riskdistill.errors import BundleError, ConfigError, EmptyInputError
 from riskdistill.evaluation.metrics import (
@@ -146,7 +147,8 @@ def evaluate_bundle(bundle_path: Path, source: Path, out: Path, steps: Steps) ->
 
 def _judged_on(name: str, transactions: pa.Table, labels: pa.Table, periods: tuple[Period, Period]) -> DatasetFacts:
     """What a bundle is judged on; the history before it stands as the training period."""
-    rows = transactions.num_rows - sum(map(len, periods))
+    start = pa.scalar(periods[0].start, TIMESTAMP)
+    rows = pc.sum(pc.less(transactions["timestamp"], start)).as_py()
     history = PeriodFacts(
         rows=rows,
         laundering=pc.sum(labels["is_laundering"].slice(0, rows)).as_py(),

@@ -24,6 +24,7 @@ SIGNED = ("--actor", "ann", "--reason", "a test")
 def test_drift_writes_its_pages(
     done: Callable[..., str], simulated: Path, live: Path, tiny_bundle: Bundle, tmp_path: Path
 ) -> None:
+    """In so short a window, some features never change: nobody is warned of that."""
     options = ("--bundle", tiny_bundle.path, "--input", live, "--history", simulated, "--out", tmp_path / "drift")
     told = done("monitor", "drift", *options)
     assert re.search(r"verdict: \w+; \d+ of \d+ features drift", told)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -147,20 +147,25 @@ def test_the_bundle_scores_as_the_network_that_was_trained_and_judged(finished: 
         assert (bundle.manifest.parameters[role], scorer.bytes) == (judged.parameters, judged.bytes)
 
 
-def test_every_row_of_the_source_is_in_one_period(finished: RunResult) -> None:
+def test_periods_follow_one_another_and_split_what_was_ingested(finished: RunResult) -> None:
     parts = finished.report.dataset
-    summary = json.loads((finished.bundle.path.parent / "canonical" / "ingest.json").read_text())
-    assert parts.train.rows + parts.validation.rows + parts.test.rows == summary["rows_read"]
+    rows = json.loads((finished.bundle.path.parent / "canonical" / "ingest.json").read_text())["rows_read"]
+    assert (parts.train.rows, parts.test.rows) == pytest.approx((0.6 * rows, 0.2 * rows), rel=0.01)
     assert parts.train.end < parts.validation.start <= parts.validation.end < parts.test.start
 
 
-def test_the_same_run_again_trains_nothing_and_tells_the_same(
-    finished: RunResult, simulated: Path, epochs: Epochs
+def test_the_same_command_again_trains_nothing_and_tells_the_same(
+    finished: RunResult, simulated: Path, tmp_path: Path, epochs: Epochs, done: Callable[..., str]
 ) -> None:
-    before = figures(finished)
-    again = run_to(finished.bundle.path.parent, simulated)
+    before, out = figures(finished), finished.bundle.path.parent
+    config = tmp_path / "tiny.yaml"
+    config.write_text(config_with().model_dump_json(exclude_unset=True))  # JSON is YAML
+    told = done("run", config, "--input", simulated, "--out", out)
     assert epochs.trained == []
-    assert figures(again) == before
+    assert figures(finished) == before
+    for name, model in finished.report.models.items():
+        assert f"{name.replace('_', ' ')} {model.pr_auc:.3f}" in told
+    assert f"report {finished.page} metrics {finished.metrics} bundle {finished.bundle.path}" in told
 
 
 def test_an_interrupted_run_goes_on_to_the_same_result(
@@ -205,18 +210,20 @@ def test_a_checkpoint_of_other_settings_is_not_used(
 
 
 @given(
-    scores=arrays(np.float64, st.integers(1, 200), elements=st.floats(0, 1)),
+    scores=arrays(np.float64, st.tuples(st.just(2), st.integers(1, 200)), elements=st.floats(0, 1)),
     review=st.floats(0.001, 0.2),
     width=st.floats(0, 1),
 )
-def test_thresholds_are_in_order_and_within_their_budgets(
+def test_thresholds_keep_the_alert_budgets_of_the_routed_service(
     scores: np.typing.NDArray[np.float64], review: float, width: float
 ) -> None:
+    student, teacher = scores
     serving = ServingConfig(review_budget=review, hold_budget=review / 4, uncertain_width=width)
-    thresholds = choose_thresholds(scores, serving)  # refuses a wrong order
-    assert (scores > thresholds.review).sum() <= math.ceil(review * len(scores))
-    assert (scores > thresholds.hold).sum() <= math.ceil(review / 4 * len(scores))
-    assert thresholds.uncertain_low <= thresholds.review
+    thresholds = choose_thresholds(student, teacher, serving)  # it refuses a wrong order by itself
+    asked = [thresholds.bypass(score) is not None for score in student]
+    decided = np.where(asked, teacher, student)
+    assert (decided > thresholds.review).sum() <= math.ceil(review * len(decided))
+    assert (decided > thresholds.hold).sum() <= math.ceil(review / 4 * len(decided))
 
 
 def test_speed_is_of_whole_batches_in_order() -> None:
