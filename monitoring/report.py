@@ -128,8 +128,9 @@ def _evidently(reference: pd.DataFrame, current: pd.DataFrame, names: list[str])
     shown = [name for name in names if reference[name].notna().any() and current[name].notna().any()][:COLUMNS]
     os.environ.setdefault("DO_NOT_TRACK", "1")
     with warnings.catch_warnings():
-        # Evidently and what it imports call deprecated parts of NumPy and Litestar.
+        # Evidently and what it imports call deprecated parts of NumPy and Litestar, and correlate constant columns.
         warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", RuntimeWarning)
         from evidently import DataDefinition, Dataset, Report  # takes seconds: only where needed
         from evidently.presets import DataDriftPreset
 
