@@ -2,17 +2,19 @@
 
 While a commit is under way, later decisions gather and go together in the next. A commit that fails fails its
 requests, but its decisions are kept, in order, and written first once the log is back, because account state
-has seen their transactions: state and log never part. Until then new transactions are refused.
+has seen their transactions: state and log never part. Until then new transactions are refused. A transaction
+that the log has already, which only another writer can have put there, keeps the decision stored there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from riskdistill.errors import UnavailableError
+from riskdistill.errors import ConflictError, UnavailableError
 from riskdistill.storage.decisions import Decision, DecisionLog
 
 _logger = logging.getLogger(__name__)
@@ -24,8 +26,8 @@ class GroupCommit:
 
     def __init__(self, log: DecisionLog, retry_seconds: float = 1.0) -> None:
         self._log, self._retry_seconds = log, retry_seconds
-        self._waiting: list[tuple[Decision, asyncio.Future[None]]] = []
-        self._unstored: list[Decision] = []  # of commits that failed
+        self._waiting: list[tuple[Decision, asyncio.Future[Decision]]] = []
+        self._unstored: dict[str, Decision] = {}  # of commits that failed, by transaction
         self._wake = asyncio.Event()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
@@ -36,16 +38,24 @@ class GroupCommit:
         if self._unstored:
             raise UnavailableError("the decision log cannot be written now", mend=_MEND)
 
-    async def store(self, decision: Decision) -> None:
-        """Returns when `decision` is durable.
+    def check_none_unstored(self, tx_ids: Iterable[str]) -> None:
+        """Raises UnavailableError if one of these is decided and kept, but not durable yet.
+
+        To be called before the log is asked for them: what is durable by then, the log tells.
+        """
+        if not self._unstored.keys().isdisjoint(tx_ids):
+            raise UnavailableError("the decision is made, and cannot be stored now", mend=_MEND)
+
+    async def store(self, decision: Decision) -> Decision:
+        """Returns the durable decision on the transaction: `decision`, or the one that the log had already.
 
         Raises:
             UnavailableError: it could not be written now.
         """
-        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        stored: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
         self._waiting.append((decision, stored))
         self._wake.set()
-        await stored
+        return await stored
 
     def start(self) -> None:
         """Begins to commit what waits, and to try failed commits again."""
@@ -70,18 +80,29 @@ class GroupCommit:
     async def _commit(self) -> None:
         self._wake.clear()
         group, self._waiting = self._waiting, []
-        batch = [*self._unstored, *(decision for decision, _ in group)]
-        failed = False
+        batch = [*self._unstored.values(), *(decision for decision, _ in group)]
+        known: dict[str, Decision] = {}
         try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._log.append, batch)
-            self._unstored = []
+            known = await asyncio.get_running_loop().run_in_executor(self._thread, self._append, batch)
+            self._unstored = {}
         except Exception as error:
             _logger.error("the decision log cannot be written: %s", error)
-            failed, self._unstored = True, batch
-        for _, stored in group:
+            self._unstored = {decision.tx_id: decision for decision in batch}
+        for decision, stored in group:
             if stored.done():  # its request was cancelled
                 continue
-            if failed:
+            if self._unstored:
                 stored.set_exception(UnavailableError("the decision log could not be written", mend=_MEND))
             else:
-                stored.set_result(None)
+                stored.set_result(known.get(decision.tx_id, decision))
+
+    def _append(self, batch: Sequence[Decision]) -> dict[str, Decision]:
+        """Stores all of `batch` whose transactions the log has not; gives the decisions that it had."""
+        try:
+            self._log.append(batch)
+        except ConflictError:
+            known = self._log.by_txs([decision.tx_id for decision in batch])
+            self._log.append([decision for decision in batch if decision.tx_id not in known])
+            _logger.error("another writer had stored decisions on %s", ", ".join(sorted(known)))
+            return known
+        return {}

@@ -25,6 +25,7 @@ from riskdistill.errors import RiskDistillError
 
 MEDIA_TYPE: Final = "application/problem+json"
 INVALID: Final = "Request does not validate"
+RETRY_AFTER: Final = "2"  # seconds; longer than a failed commit waits before it is tried again
 
 
 class Fault(BaseModel):
@@ -87,7 +88,7 @@ def install(app: FastAPI) -> None:
 
 async def _on_known(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RiskDistillError)
-    headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}.get(error.status)
+    headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": RETRY_AFTER}}.get(error.status)
     return answer(problem(error, request.url.path), headers)
 
 

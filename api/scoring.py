@@ -90,6 +90,7 @@ class Scorer:
         arrived = perf_counter()
         hidden = [self._pseudonyms.transaction(transaction) for transaction in transactions]
         ids = [transaction.tx_id for transaction in hidden]
+        self._commit.check_none_unstored(ids)
         stored = asyncio.get_running_loop().run_in_executor(self._lookup, self._log.by_txs, ids)
         tasks = [self._under_way.get(tx.tx_id) or self._begin(tx, stored, arrived) for tx in hidden]
         # shielded: what was begun is stored even if the caller goes away
@@ -141,9 +142,10 @@ class Scorer:
             latency_ms=(perf_counter() - arrived) * 1e3,
             shadow=_shadow(seen),
         )
-        await self._commit.store(decision)
-        self._metrics.decided(decision)
-        return decision
+        stored_decision = await self._commit.store(decision)
+        if stored_decision is decision:
+            self._metrics.decided(decision)
+        return stored_decision
 
     def _observe(self, transaction: Transaction) -> Seen:
         """Moves account state on; must stay free of `await` (see the module's docstring)."""

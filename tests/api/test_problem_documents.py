@@ -136,7 +136,7 @@ async def test_a_service_without_a_bundle_is_alive_but_not_ready(tmp_path: Any) 
         assert (await client.get("/livez")).json() == {"status": "alive"}
         answer = await client.get("/readyz")
         check(answer, 503)
-        assert answer.headers["retry-after"] == "1"
+        assert answer.headers["retry-after"] == "2"
         check(await client.post("/v1/score", json=body()), 503, "cannot score yet")
 
 
