@@ -2,7 +2,7 @@
 
     known already?   the same id with the same body gets the stored decision; with another body, a conflict
     pseudonymise     the engine and the log see no account id
-    observe          features from what came strictly before, then the state moves on; the student's score
+    observe          features from what came strictly before, the student's score; then the state moves on
     route            the teacher decides on high or uncertain scores, if it answers in time
     band and action  by the deciding bundle's thresholds
     reasons          for what is not allowed to pass silently
@@ -148,13 +148,17 @@ class Scorer:
         return stored_decision
 
     def _observe(self, transaction: Transaction) -> Seen:
-        """Moves account state on; must stay free of `await` (see the module's docstring)."""
+        """Scores, and moves account state on if that went well, so that state holds nothing that the log lacks.
+
+        Must stay free of `await` (see the module's docstring).
+        """
         warm = self._bundles.warm
         if warm is None:
             raise UnavailableError("no bundle is warm yet", mend="wait until /readyz answers 200")
-        encoded = self._engine.observe(transaction)
+        with self._engine.observing(transaction) as encoded:
+            student = warm.bundle.student.score(encoded)
         place, self._next_place = self._next_place, self._next_place + 1
-        return Seen(place, encoded, warm.bundle.student.score(encoded), warm)
+        return Seen(place, encoded, student, warm)
 
 
 def request_hash(transaction: Transaction) -> str:
@@ -192,6 +196,10 @@ def _shadow(seen: Seen) -> Shadow | None:
     previous = seen.warm.previous
     if previous is None:
         return None
-    score = float(previous.student.score(seen.encoded).score[0])
-    action = ACTIONS[previous.thresholds.band(score)]
-    return Shadow(bundle_version=previous.version, score=score, action=action)
+    try:
+        score = float(previous.student.score(seen.encoded).score[0])
+        action = ACTIONS[previous.thresholds.band(score)]
+        return Shadow(bundle_version=previous.version, score=score, action=action)
+    except Exception:  # a shadow is an optional part: the decision stands without it
+        _logger.exception("bundle %s could not shadow", previous.version)
+        return None

@@ -12,7 +12,8 @@ long the history.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -99,16 +100,26 @@ class FeatureEngine:
         """Encode one transaction as known strictly before it, then apply it."""
         return self._step(self._encode_one(transaction), self._records)
 
+    @contextmanager
+    def observing(self, transaction: Transaction) -> Iterator[Encoded]:
+        """As `observe`, but applied at the end of the `with` block; if that raises, the engine is as it was.
+
+        Nothing else may use the engine inside the block.
+        """
+        known = len(self._rows)
+        encoded, places, moved_on = self._attempt(transaction)
+        try:
+            yield encoded
+        except BaseException:
+            self._forget_all_but(known)
+            raise
+        self._records[places] = moved_on
+
     def peek(self, transaction: Transaction) -> Encoded:
         """Encode one transaction without applying it; the engine is as it was."""
         known = len(self._rows)
-        row = self._encode_one(transaction)
-        both = np.array([row["sender"][0], row["receiver"][0]])
-        copies = self._records[both]
-        row["sender"], row["receiver"] = 0, int(both[0] != both[1])
-        encoded = self._step(row, copies)
-        while len(self._rows) > known:
-            self._rows.popitem()
+        encoded, _, _ = self._attempt(transaction)
+        self._forget_all_but(known)
         return encoded
 
     def save(self, path: Path) -> None:
@@ -160,13 +171,25 @@ class FeatureEngine:
         update.replay(records, row, context, events, np.zeros(1, np.int64))
         return Encoded(context, events)
 
+    def _attempt(self, transaction: Transaction) -> tuple[Encoded, list[int], NDArray[Any]]:
+        """The encoded row, the rows of the records that it changes, and what they are after it."""
+        row = self._encode_one(transaction)
+        places = list(dict.fromkeys((int(row["sender"][0]), int(row["receiver"][0]))))
+        copies = self._records[places]
+        row["sender"], row["receiver"] = 0, len(places) - 1
+        return self._step(row, copies), places, copies
+
+    def _forget_all_but(self, known: int) -> None:
+        while len(self._rows) > known:
+            self._rows.popitem()
+
     def _row_of(self, key: int) -> int:
         row = self._rows.get(key)
         if row is None:
             row = self._rows[key] = len(self._rows)
             if row >= len(self._records):
                 self._records = np.concatenate([self._records, np.zeros(len(self._records), ACCOUNT)])
-            self._records[row] = np.zeros((), ACCOUNT)  # a row may have been lent to a peek
+            self._records[row] = np.zeros((), ACCOUNT)  # a row may have been lent to an attempt
         return row
 
     def _encode_one(self, transaction: Transaction) -> NDArray[Any]:

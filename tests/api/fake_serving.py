@@ -11,8 +11,8 @@ import asyncio
 import json
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,12 +41,17 @@ class FakeEngine:
         self._known: set[str] = set()
 
     def observe(self, transaction: Transaction) -> Encoded:
+        with self.observing(transaction) as encoded:
+            return encoded
+
+    @contextmanager
+    def observing(self, transaction: Transaction) -> Iterator[Encoded]:
         sender = transaction.sender_bank, transaction.sender_account
         context = np.array([[transaction.amount_paid, self._sent[sender]]], np.float32)
+        yield Encoded(context, np.zeros((1, 2, 1), np.float32))
         if transaction.tx_id not in self._known:
             self._known.add(transaction.tx_id)
             self._sent[sender] += 1
-        return Encoded(context, np.zeros((1, 2, 1), np.float32))
 
     def replay(self, table: pa.Table, *, tokens: bool = True) -> Encoded:
         return Encoded.concat([self.observe(transaction) for transaction in transactions_from(table)])

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from api.app import create_app
 from api.group_commit import GroupCommit
 from riskdistill.data.transaction import Transaction, to_table
-from riskdistill.errors import UnavailableError
+from riskdistill.errors import BundleDamagedError, UnavailableError
 from riskdistill.storage.decisions import DecisionLog
 
 pytestmark = pytest.mark.anyio
@@ -143,3 +143,18 @@ async def test_a_lost_pseudonym_key_is_not_replaced_silently(tmp_path: Path, bun
         while app.state.service.failure is None:
             await asyncio.sleep(0)
         assert "pseudonym key" in str(app.state.service.failure)
+
+
+async def test_a_transaction_that_could_not_be_scored_leaves_no_trace(
+    client: httpx.AsyncClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise BundleDamagedError("the student gave no number")
+
+    await score(client, "tx-0")
+    student = app.state.service.bundles.warm.bundle.student
+    with monkeypatch.context() as patched:
+        patched.setattr(student, "score", fail)
+        assert (await client.post("/v1/score", json=body("tx-1"))).status_code == 503
+    assert await score(client, "tx-1") == pytest.approx(0.11)
+    assert [decision.observed for decision in app.state.service.parts.log.in_state_order()] == [1, 2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -100,6 +101,24 @@ async def test_the_previous_bundle_shadows_the_champion_on_the_same_features(
     assert stored["student_score"] == pytest.approx(0.65)
     assert stored["shadow"] == {"bundle_version": A, "score": pytest.approx(0.35), "action": "allow"}
     assert (await ready(client))["previous_bundle_version"] == A
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), None])
+async def test_a_shadow_that_fails_does_not_fail_the_decision(
+    client: httpx.AsyncClient,
+    following: FastAPI,
+    releases: ReleaseLog,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    wrong: float | None,
+) -> None:
+    promote(releases, write_bundle(tmp_path / "b", B), B)
+    await following.state.service.bundles.follow()
+    shadow = following.state.service.bundles.warm.previous.student
+    monkeypatch.setattr(shadow, "score", lambda _: SimpleNamespace(score=[wrong]))
+    answer = await client.post("/v1/score", json=body("tx-1"))
+    stored = (await client.get(f"/v1/decisions/{answer.json()['decision_id']}")).json()
+    assert stored["shadow"] is None
 
 
 @pytest.mark.parametrize(

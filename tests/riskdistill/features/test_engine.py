@@ -341,3 +341,20 @@ def test_the_fingerprint_tells_specifications_apart_and_survives_json() -> None:
     assert SMALL.fingerprint != FeatureSpec().fingerprint
     assert FeatureSpec.model_validate_json(SMALL.model_dump_json()).fingerprint == SMALL.fingerprint
     assert SMALL.fingerprint != SMALL.model_copy(update={"record_version": 99}).fingerprint
+
+
+# ---- a step that is taken back
+
+
+@settings(max_examples=30)
+@given(histories(late=0.2), st.data())
+def test_observing_applies_as_observe_does_unless_its_block_fails(rows: list[Payment], data: st.DataObject) -> None:
+    plain, guarded = FeatureEngine(SMALL), FeatureEngine(SMALL)
+    for row in rows:
+        if data.draw(st.booleans()):
+            with pytest.raises(ZeroDivisionError), guarded.observing(transaction(row)):
+                raise ZeroDivisionError
+        with guarded.observing(transaction(row)) as encoded:
+            assert same(encoded, guarded.peek(transaction(row)))
+        assert same(encoded, plain.observe(transaction(row)))
+    assert len(plain) == len(guarded)
