@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from monitoring.sequential import PairedRateTest, RateTest, TwoSampleTest
-from riskdistill.errors import ReleaseError, UnavailableError
+from riskdistill.errors import BundleError, ReleaseError, UnavailableError
 from riskdistill.storage.decisions import Entry
 from riskdistill.storage.releases import Release, ReleaseLog, State
 
@@ -74,6 +75,19 @@ class Verdict(BaseModel):
     measures: tuple[Measure, ...] = ()
 
 
+@dataclass(frozen=True)
+class Expectation:
+    """What the champion's bundle says of its student.
+
+    Attributes:
+        review: the score from which it alerts: a stored action may be the teacher's, a shadow is a student's alone.
+        alert_rate: share of its reference period on which it alerted.
+    """
+
+    review: float
+    alert_rate: float
+
+
 class DecisionSource(Protocol):
     """Where decisions are read from (`riskdistill.storage.decisions.DecisionLog`)."""
 
@@ -87,8 +101,8 @@ class RollbackController:
         releases: the release log, which says who is champion and takes the rollback.
         decisions: the decision log.
         policy: when to act.
-        review_threshold: the champion's student score from which it alerts (its bundle's
-            `thresholds.review`): a stored action may be the teacher's, while a shadow is a student's alone.
+        expectation: what a release's own bundle says of it; raises BundleError where that cannot be told,
+            which is an alarm: without it no evidence is to be had, for or against.
         clock: the time now, in UTC.
     """
 
@@ -97,11 +111,11 @@ class RollbackController:
         releases: ReleaseLog,
         decisions: DecisionSource,
         policy: RollbackPolicy,
-        review_threshold: Callable[[Release], float],
+        expectation: Callable[[Release], Expectation],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._releases, self._decisions, self._policy = releases, decisions, policy
-        self._review_threshold, self._clock = review_threshold, clock
+        self._expectation, self._clock = expectation, clock
         self._after = 0
         self._case: _Case | None = None
 
@@ -118,7 +132,11 @@ class RollbackController:
         if champion is None:
             return Verdict(action="none", reason="no release is champion")
         if self._case is None or self._case.champion != champion:
-            self._case = _Case(champion, self._policy, self._review_threshold(champion))
+            try:
+                expected = self._expectation(champion)
+            except BundleError as error:  # no decision is passed over: they count once the bundle is back
+                return Verdict(action="alarm", reason=str(error), release_id=champion.release_id)
+            self._case = _Case(champion, self._policy, expected)
         for entry in self._decisions.read(self._after):
             self._case.add(entry, previous)
             self._after = entry.sequence
@@ -187,8 +205,8 @@ class _Tally:
 class _Case:
     """The evidence for and against one champion."""
 
-    def __init__(self, champion: Release, policy: RollbackPolicy, review: float) -> None:
-        self.champion, self._policy, self._review = champion, policy, review
+    def __init__(self, champion: Release, policy: RollbackPolicy, expected: Expectation) -> None:
+        self.champion, self._policy, self._expected = champion, policy, expected
         self.compared, self.looks = 0, 0
         self._first: Entry | None = None
         self._last: Entry | None = None
@@ -213,7 +231,7 @@ class _Case:
             return
         self.compared += 1
         self._first, self._last = self._first or entry, entry
-        match decision.student_score >= self._review, shadow.action != "allow":
+        match decision.student_score >= self._expected.review, shadow.action != "allow":
             case True, True:
                 self._alerts.add("both")
             case (True, False) | (False, True) as alerted:

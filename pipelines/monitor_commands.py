@@ -11,10 +11,11 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from pipelines.bundle_store import database_folder, expectation, keep, load_release, without_password
 from riskdistill.bundle import Bundle
-from riskdistill.errors import AuditError, BundleError, DataError, NotFoundError
+from riskdistill.errors import AuditError, ConfigError, DataError, NotFoundError
 from riskdistill.storage.decisions import DecisionLog
-from riskdistill.storage.releases import Release, ReleaseLog
+from riskdistill.storage.releases import ReleaseLog
 
 monitor_app = typer.Typer(no_args_is_help=True, help="Compare live traffic with the profile; watch and roll back.")
 release_app = typer.Typer(no_args_is_help=True, help="Register, promote, roll back; see what serves and why.")
@@ -63,7 +64,7 @@ def watch(
         ReleaseLog(releases, create=False),
         DecisionLog(decisions, create=False),
         RollbackPolicy(dry_run=dry_run, hold=hold),
-        review_threshold,
+        expectation,
     )
     stop = threading.Event()
     for number, verdict in enumerate(watch_champion(controller, interval, stop), start=1):
@@ -72,14 +73,12 @@ def watch(
             stop.set()
 
 
+review_threshold = expectation  # the demo knows it by this name
+
+
 def _table(*columns: str) -> Table:
     """A table whose cells are wrapped and never cut short: ids and paths are copied from it."""
     return Table(*(Column(name, overflow="fold") for name in columns))
-
-
-def review_threshold(release: Release) -> float:
-    """The student's score at which a release's bundle alerts."""
-    return Bundle.load(Path(release.bundle_path), teacher=False).thresholds.review
 
 
 @release_app.command("list")
@@ -92,10 +91,30 @@ def list_releases(releases: Releases) -> None:
 
 
 @release_app.command()
-def register(bundle: Annotated[Path, typer.Argument()], releases: Releases, actor: Actor, reason: Reason) -> None:
-    """Enter a verified bundle into the release log."""
+def register(
+    bundle: Annotated[Path, typer.Argument()],
+    releases: Releases,
+    actor: Actor,
+    reason: Reason,
+    store: Annotated[
+        Path | None, typer.Option(help="Folder of the kept bundles; default: bundles/ beside the SQLite log.")
+    ] = None,
+) -> None:
+    """Keep a copy of a verified bundle that nothing replaces, and enter it into the release log."""
     loaded = Bundle.load(bundle)
-    release = ReleaseLog(releases).register(bundle.resolve(), loaded.version, actor=actor, reason=reason)
+    folder = database_folder(releases)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)  # the first registration founds the log
+        store = store or folder / "bundles"
+    if store is None:
+        raise ConfigError(
+            "this log is in no file that bundles could be kept beside",
+            where=without_password(releases),
+            mend="name a folder for them with --store",
+        )
+    log = ReleaseLog(releases)
+    kept = keep(loaded, store)
+    release = log.register(kept, loaded.version, actor=actor, reason=reason)
     console.print(f"{release.release_id} registered: bundle {release.bundle_version}")
 
 
@@ -103,14 +122,7 @@ def register(bundle: Annotated[Path, typer.Argument()], releases: Releases, acto
 def promote(release: Annotated[str, typer.Argument()], releases: Releases, actor: Actor, reason: Reason) -> None:
     """Make a release the champion; the one before it stays warm."""
     log = ReleaseLog(releases, create=False)
-    registered = log.get(release)
-    found = Bundle.load(Path(registered.bundle_path)).version
-    if found != registered.bundle_version:
-        raise BundleError(
-            f"bundle {found} is there now, {release} is bundle {registered.bundle_version}",
-            where=registered.bundle_path,
-            mend="register the bundle that is there as a new release",
-        )
+    load_release(log.get(release))
     champion = log.promote(release, actor=actor, reason=reason, evidence={})
     console.print(f"{champion.release_id} is champion: bundle {champion.bundle_version}")
 

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from traffic_log import GOOD, REVIEW, decide, open_logs, traffic
 
-from monitoring.rollback import RollbackController, RollbackPolicy, Verdict, watch
-from riskdistill.errors import UnavailableError
+from monitoring.rollback import Expectation, RollbackController, RollbackPolicy, Verdict, watch
+from riskdistill.errors import BundleDamagedError, UnavailableError
 from riskdistill.storage.decisions import DecisionLog
-from riskdistill.storage.releases import ReleaseLog, State
+from riskdistill.storage.releases import Release, ReleaseLog, State
 
 Logs = tuple[ReleaseLog, DecisionLog]
+EXPECTED = Expectation(REVIEW, alert_rate=0.02)
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def logs(tmp_path: Path) -> Iterator[Logs]:
 
 
 def controller(logs: Logs, **policy: Any) -> RollbackController:
-    return RollbackController(*logs, RollbackPolicy(**policy), lambda release: REVIEW)
+    return RollbackController(*logs, RollbackPolicy(**policy), lambda release: EXPECTED)
 
 
 def flood(logs: Logs, rows: int = 400) -> None:
@@ -143,7 +144,7 @@ def test_a_hold_and_a_dry_run_change_nothing(logs: Logs, policy: dict[str, Any],
 def test_after_a_rollback_the_controller_rests(logs: Logs) -> None:
     now = [datetime.now(UTC)]
     watcher = RollbackController(
-        *logs, RollbackPolicy(cool_down=timedelta(hours=1)), lambda _: REVIEW, lambda: now[0]
+        *logs, RollbackPolicy(cool_down=timedelta(hours=1)), lambda _: EXPECTED, lambda: now[0]
     )
     flood(logs)
     assert watcher.look().action == "rolled_back"
@@ -166,6 +167,23 @@ def test_a_new_champion_starts_with_a_clean_slate(logs: Logs) -> None:
 def test_an_empty_release_log_gives_nothing_to_do(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/empty.db"
     assert controller((ReleaseLog(url), DecisionLog(url))).look().action == "none"
+
+
+def test_a_champion_whose_bundle_is_damaged_is_an_alarm_until_the_bundle_is_back(logs: Logs) -> None:
+    damaged = [True]
+
+    def expectation(release: Release) -> Expectation:
+        if damaged[0]:
+            raise BundleDamagedError("student.onnx is missing", where=release.bundle_path)
+        return EXPECTED
+
+    watcher = RollbackController(*logs, RollbackPolicy(), expectation)
+    flood(logs)
+    verdict = watcher.look()
+    assert (verdict.action, verdict.release_id) == ("alarm", "r2")
+    assert "student.onnx is missing" in verdict.reason
+    damaged[0] = False
+    assert watcher.look().action == "rolled_back", "what was decided meanwhile counts"
 
 
 class Countdown:

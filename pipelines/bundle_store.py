@@ -1,0 +1,100 @@
+"""Where the bundles of registered releases are kept: by version, and never replaced.
+
+A release must be what it was for as long as it may serve, be rolled back to, or be looked into. The folder that a
+job writes to holds its newest bundle, so a release has a copy of its own: `bundles/<version>` beside its log.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from monitoring.rollback import Expectation
+from riskdistill.bundle import MANIFEST, Bundle
+from riskdistill.errors import BundleDamagedError, ConfigError
+from riskdistill.storage.releases import Release
+
+
+def database_folder(url: str) -> Path | None:
+    """The folder of the SQLite file at a SQLAlchemy `url`; None where the database is no such file.
+
+    Raises:
+        ConfigError: the URL does not parse.
+    """
+    try:
+        address = make_url(url)
+    except ArgumentError as error:
+        raise ConfigError(
+            f"the database URL cannot be used: {error}", mend="write it as sqlite:///path/to/file.db"
+        ) from error
+    if address.get_backend_name() != "sqlite" or address.database in (None, "", ":memory:"):
+        return None
+    return Path(str(address.database)).resolve().parent
+
+
+def without_password(url: str) -> str:
+    """A database `url` that may be shown."""
+    return make_url(url).render_as_string(hide_password=True)
+
+
+def keep(bundle: Bundle, store: Path) -> Path:
+    """Copy a bundle to `store`/version, whole or not at all, unless it is there; returns where it is.
+
+    Raises:
+        BundleDamagedError: what is there is not that bundle, or the copy is not.
+    """
+    place = store / bundle.version
+    if not place.exists():
+        store.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=store, prefix=".draft-") as folder:
+            draft = Path(folder) / bundle.version
+            draft.mkdir()
+            for name in (*bundle.manifest.files, MANIFEST):
+                with (bundle.path / name).open("rb") as source, (draft / name).open("xb") as copy:
+                    shutil.copyfileobj(source, copy)
+                    copy.flush()
+                    os.fsync(copy.fileno())  # the log that will name it survives a loss of power too
+            _load(draft, bundle.version)
+            try:
+                draft.rename(place)
+            except OSError:  # another process was first, or nothing can be written: the next line tells
+                if not place.exists():
+                    raise
+    _load(place, bundle.version)
+    return place
+
+
+def load_release(release: Release) -> Bundle:
+    """The verified bundle of a release, without its teacher.
+
+    Raises:
+        BundleDamagedError: it is damaged, or another bundle is there now.
+        BundleIncompatibleError: this version cannot read it.
+    """
+    return _load(Path(release.bundle_path), release.bundle_version)
+
+
+def expectation(release: Release) -> Expectation:
+    """From which score on a release's student alerts, and how often it did so on its reference period.
+
+    Raises:
+        BundleDamagedError, BundleIncompatibleError: as `load_release`.
+    """
+    bundle = load_release(release)
+    return Expectation(bundle.thresholds.review, bundle.profile["alert_rate"])
+
+
+def _load(path: Path, version: str) -> Bundle:
+    bundle = Bundle.load(path, teacher=False)
+    if bundle.version != version:
+        raise BundleDamagedError(
+            f"bundle {bundle.version} is there now, not {version}",
+            where=str(path),
+            mend="register the bundle that is there as a new release",
+        )
+    return bundle
