@@ -136,11 +136,15 @@ class EncoderLayer(nn.Module):
         )
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, hidden: Tensor, bias: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    def forward(
+        self, hidden: Tensor, bias: Tensor, first_only: bool = False
+    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """With `first_only` the result is [n, 1, width]: the last layer is read at its first token alone."""
         query, key, value = self.projection(self.attention_norm(hidden)).chunk(3, dim=-1)
-        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value))
+        asking = query[:, :1] if first_only else query
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (asking, key, value))
         mixed = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        hidden = hidden + self.dropout(self.output(mixed.transpose(1, 2).flatten(2)))
+        hidden = hidden[:, : q.shape[2]] + self.dropout(self.output(mixed.transpose(1, 2).flatten(2)))
         return hidden + self.dropout(self.feedforward(hidden)), (query, key, value)
 
 
@@ -195,8 +199,8 @@ class EventTransformer(PreTrainedModel):
         mask = torch.cat([torch.ones_like(present[:, :1]), present], dim=1)
         bias = torch.where(mask, 0.0, -1e4)[:, None, None, :].to(hidden.dtype)
         projections = None
-        for layer in self.encoder:
-            hidden, projections = layer(hidden, bias)
+        for depth, layer in enumerate(self.encoder, start=1):
+            hidden, projections = layer(hidden, bias, first_only=depth == len(self.encoder))
         logits = self.head(self.norm(hidden[:, 0]))
         return EventTransformerOutput(
             logit=logits[:, 0],
