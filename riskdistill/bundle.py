@@ -162,8 +162,9 @@ class Bundle:
         try:
             return cls._load(path, manifest, teacher, threads)
         except (ValidationError, KeyError, TypeError) as error:
+            told = " ".join(str(error).split())  # pydantic tells in several lines
             raise BundleDamagedError(
-                f"its files do not hold what they should ({error})", where=str(path), mend="build the bundle again"
+                f"its files do not hold what they should ({told})", where=str(path), mend="build the bundle again"
             ) from error
 
     @classmethod

@@ -21,8 +21,9 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score
 
 from pipelines import run as job
+from pipelines.make_bundle import choose_thresholds
 from pipelines.progress import Steps
-from pipelines.run import RunResult, choose_thresholds, run
+from pipelines.run import RunResult, run
 from riskdistill.bundle import Bundle
 from riskdistill.config import ExperimentConfig, ServingConfig
 from riskdistill.distillation.teacher_cache import weights_fingerprint

@@ -1,0 +1,135 @@
+"""The last step of a run: thresholds, reference profile and model card, written as a checked bundle."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitoring.profile import build_profile, draw_sample
+from riskdistill import __version__
+from riskdistill.bundle import Bundle, BundleParts, Thresholds, write_bundle
+from riskdistill.config import ExperimentConfig, ServingConfig
+from riskdistill.dataset import Dataset
+from riskdistill.evaluation.metrics import STUDENT, TEACHER, MetricsReport, ScoredPeriod
+from riskdistill.models.calibration import Calibrator
+
+
+def choose_thresholds(
+    student: NDArray[np.float64], teacher: NDArray[np.float64], serving: ServingConfig
+) -> Thresholds:
+    """Thresholds from scores on the validation period, as shares of its traffic.
+
+    The student's scores say what goes on to the teacher; what is reviewed and held is chosen among the scores that
+    then decide, so that the alert budget is kept by the routed service.
+    """
+
+    def exceeded_by(share: float, scores: NDArray[np.float64]) -> float:
+        return float(np.quantile(scores, 1 - min(1.0, share)))
+
+    half = serving.uncertain_width / 2
+    high_risk = exceeded_by(serving.high_risk_budget, student)
+    low = exceeded_by(serving.review_budget + half, student)
+    high = max(low, min(high_risk, exceeded_by(max(0.0, serving.review_budget - half), student)))
+    asked = (student >= high_risk) | ((student >= low) & (student < high))
+    decided = np.where(asked, teacher, student)
+    return Thresholds(
+        review=exceeded_by(serving.review_budget, decided),
+        hold=exceeded_by(serving.hold_budget, decided),
+        uncertain_low=low,
+        uncertain_high=high,
+        high_risk=high_risk,
+    )
+
+
+def make_bundle(
+    dataset: Dataset,
+    config: ExperimentConfig,
+    calibrators: Mapping[str, Calibrator],
+    validation: ScoredPeriod,
+    report: MetricsReport,
+    out: Path,
+) -> Bundle:
+    """The bundle of student and teacher; its reference is the validation period."""
+    context = dataset.validation.encoded.context
+    score = validation.scores[STUDENT]
+    thresholds = choose_thresholds(score, validation.scores[TEACHER], config.serving)
+    bypassed = [thresholds.bypass(value) is not None for value in score]
+    span = dataset.validation.end - dataset.validation.start
+    profile = build_profile(
+        context,
+        dataset.spec.names,
+        score,
+        alert_rate=float((score >= thresholds.review).mean()),
+        bypass_rate=float(np.mean(bypassed)),
+        hours=max(span.total_seconds() / 3_600, 1 / 60),
+    )
+    reference = out / "reference.parquet"
+    draw_sample(context, dataset.spec.names, score, seed=config.seed).to_parquet(reference)
+    quartiles = np.nanquantile(_without_empty_columns(dataset.train_context), (0.25, 0.5, 0.75), axis=0)
+    created_at = datetime.now(UTC).replace(microsecond=0)
+    parts = BundleParts(
+        name=config.name,
+        created_at=created_at,
+        dataset_fingerprint=dataset.fingerprint,
+        spec=dataset.spec,
+        typologies=dataset.typologies,
+        parameters={role: report.models[role].parameters for role in (STUDENT, TEACHER)},
+        thresholds=thresholds,
+        calibrators={role: calibrators[role] for role in (STUDENT, TEACHER)},
+        typical=quartiles[1].astype(np.float32),
+        spread=(quartiles[2] - quartiles[0]).astype(np.float32),
+        profile=profile.model_dump(mode="json"),
+        reference=reference,
+        model_card=_model_card(config, dataset, report, thresholds, created_at),
+    )
+    models = {role: out / "onnx" / f"{role}.onnx" for role in (STUDENT, TEACHER)}
+    bundle = write_bundle(out / "bundle", parts, models)
+    shutil.rmtree(out / "onnx")
+    reference.unlink()
+    return bundle
+
+
+def _without_empty_columns(context: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Columns that are NaN in every row become 0: what a source never has is never surprising."""
+    return np.where(np.isnan(context).all(axis=0), np.float32(0), context)
+
+
+def _model_card(
+    config: ExperimentConfig,
+    dataset: Dataset,
+    report: MetricsReport,
+    thresholds: Thresholds,
+    created_at: datetime,
+) -> str:
+    student, teacher = report.models[STUDENT], report.models[TEACHER]
+    interval = student.pr_auc_interval
+    return f"""# Model card: {config.name}
+
+Made {created_at:%Y-%m-%d %H:%M} UTC by riskdistill {__version__} from dataset `{dataset.fingerprint}`.
+
+**Purpose.** Ranks single payments by the risk that they are money laundering, for review by people. It decides
+nothing about a customer by itself.
+
+**Data.** Learned from {len(dataset.train_label):,} transactions until {dataset.train_span[1]:%Y-%m-%d}
+({int(dataset.train_label.sum()):,} known laundering); thresholds and calibration from
+{len(dataset.validation):,} later ones; judged on {len(dataset.test):,} later still.
+
+| on the test period | student | teacher |
+|---|---|---|
+| PR-AUC | {student.pr_auc:.3f} (95 % interval {interval[0]:.3f} to {interval[1]:.3f}) | {teacher.pr_auc:.3f} |
+| ROC-AUC | {student.roc_auc:.3f} | {teacher.roc_auc:.3f} |
+| calibration error | {student.ece:.4f} | {teacher.ece:.4f} |
+| parameters | {student.parameters:,} | {teacher.parameters:,} |
+
+**Thresholds.** Review from {thresholds.review:.4g}, hold from {thresholds.hold:.4g}; the teacher is asked between
+{thresholds.uncertain_low:.4g} and {thresholds.uncertain_high:.4g} and from {thresholds.high_risk:.4g}.
+
+**Limits.** Scores hold for traffic like that of the reference profile; drift is watched against it. Labels mark
+what was found: laundering that nobody found counts as normal. Typologies seen in training:
+{", ".join(dataset.typologies[1:])}.
+"""
