@@ -46,16 +46,16 @@ class GroupCommit:
         if not self._unstored.keys().isdisjoint(tx_ids):
             raise UnavailableError("the decision is made, and cannot be stored now", mend=_MEND)
 
-    async def store(self, decision: Decision) -> Decision:
-        """Returns the durable decision on the transaction: `decision`, or the one that the log had already.
+    def store(self, decision: Decision) -> asyncio.Future[Decision]:
+        """Puts `decision` in line, at once; no later one is durable before it.
 
-        Raises:
-            UnavailableError: it could not be written now.
+        The future gives the durable decision on the transaction: this one, or the one that the log had already.
+        Or it raises UnavailableError: it could not be written now.
         """
         stored: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
         self._waiting.append((decision, stored))
         self._wake.set()
-        return await stored
+        return stored
 
     def start(self) -> None:
         """Begins to commit what waits, and to try failed commits again."""

@@ -6,10 +6,11 @@
     route            the teacher decides on high or uncertain scores, if it answers in time
     band and action  by the deciding bundle's thresholds
     reasons          for what is not allowed to pass silently
-    store            the reply waits until the decision is durable
+    store            after the decisions that it rests on; the reply waits until the decision is durable
 
 Observing has no `await` in it, so transactions pass the engine one after another, in the order in which they
-came; that order is stored (`Decision.observed`). Waiting for the teacher or the disk holds nobody else up.
+came; that order is stored (`Decision.observed`). Waiting for the teacher holds up the later transactions of the
+same accounts only (`api.account_order`), and waiting for the disk nobody else.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from datetime import UTC, datetime
 from time import perf_counter
 from typing import NamedTuple
 
+from api.account_order import AccountOrder
 from api.bypass import TeacherBypass, Verdict
 from api.group_commit import GroupCommit
 from api.metrics import Metrics
@@ -79,6 +81,7 @@ class Scorer:
         self._log, self._commit, self._bypass = log, commit, bypass
         self._pseudonyms, self._metrics = pseudonyms, metrics
         self._lookup = ThreadPoolExecutor(1, thread_name_prefix="idempotency")  # one: keeps order of arrival
+        self._order = AccountOrder()
         self._under_way: dict[str, asyncio.Task[Decision]] = {}
 
     async def decide(self, transactions: Sequence[Transaction]) -> list[Decision | ConflictError]:
@@ -118,11 +121,24 @@ class Scorer:
             return known
         self._commit.check()  # before the state is touched
         seen = self._observe(transaction)
+        turn = self._order.enter(transaction)
+        try:
+            decision = await self._settle(transaction, seen, arrived)
+            await turn.come()
+            storing = self._commit.store(decision)
+        finally:
+            turn.end()
+        durable = await storing
+        if durable is decision:
+            self._metrics.decided(decision)
+        return durable
+
+    async def _settle(self, transaction: Transaction, seen: Seen, arrived: float) -> Decision:
         bundle = seen.warm.bundle
         verdict = await self._bypass.settle(bundle, seen.encoded, seen.student)
         band = bundle.thresholds.band(verdict.score)
         alert = band != "low"
-        decision = Decision(
+        return Decision(
             decision_id=str(uuid.uuid4()),
             tx_id=transaction.tx_id,
             transaction=transaction,
@@ -142,10 +158,6 @@ class Scorer:
             latency_ms=(perf_counter() - arrived) * 1e3,
             shadow=_shadow(seen),
         )
-        stored_decision = await self._commit.store(decision)
-        if stored_decision is decision:
-            self._metrics.decided(decision)
-        return stored_decision
 
     def _observe(self, transaction: Transaction) -> Seen:
         """Scores, and moves account state on if that went well, so that state holds nothing that the log lacks.

@@ -20,8 +20,8 @@ def app_with(tmp_path: Path, teacher: str, deadline_ms: float = 30.0) -> FastAPI
     return create_app(settings_for(tmp_path / "state", bundle=bundle, teacher_deadline_ms=deadline_ms))
 
 
-async def record_of(client: httpx.AsyncClient, tx_id: str, amount: float) -> dict[str, object]:
-    answer = await client.post("/v1/score", json=body(tx_id, amount))
+async def record_of(client: httpx.AsyncClient, tx_id: str, amount: float, **changes: str) -> dict[str, object]:
+    answer = await client.post("/v1/score", json=body(tx_id, amount, **changes))
     assert answer.status_code == 200, answer.text
     stored: dict[str, object] = (await client.get(f"/v1/decisions/{answer.json()['decision_id']}")).json()
     return stored
@@ -55,10 +55,11 @@ async def test_a_late_teacher_is_left_at_its_deadline(tmp_path: Path) -> None:
         assert 30 <= stored["latency_ms"] < 5_000  # the fake teacher itself would hang for 20 s
 
 
-async def test_nobody_waits_for_another_ones_teacher(tmp_path: Path) -> None:
+async def test_nobody_waits_for_the_teacher_of_other_accounts(tmp_path: Path) -> None:
     async with running(app_with(tmp_path, "late", deadline_ms=20_000)) as client:
         slow = asyncio.create_task(record_of(client, "tx-slow", 950))
-        students = [await record_of(client, f"tx-{number}", 100) for number in range(5)]
+        others = {"sender_account": "another", "receiver_account": "a third"}
+        students = [await record_of(client, f"tx-{number}", 100, **others) for number in range(5)]
         assert not slow.done()
         LateTeacher.may_answer.set()
         stored = await slow

@@ -57,21 +57,54 @@ async def test_scores_after_a_restart_are_those_without_one(tmp_path: Path, bund
 async def test_state_order_survives_a_restart_where_the_log_order_differs(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "late", teacher="late")
     settings = settings_for(tmp_path / "state", bundle=bundle, teacher_deadline_ms=20_000)
+    others = {"sender_account": "another", "receiver_account": "a third"}
     async with running(create_app(settings)) as client:
         log = DecisionLog(settings.database_url)
-        both = {"transactions": [body("tx-slow", 950), body("tx-quick", 100)]}
+        both = {"transactions": [body("tx-slow", 950), body("tx-quick", 100, **others)]}
         answer = asyncio.create_task(client.post("/v1/score/batch", json=both))
         while log.by_tx("tx-quick") is None:
             await asyncio.sleep(0)
         LateTeacher.may_answer.set()
         slow, quick = (item["decision"] for item in (await answer).json()["results"])
         assert (slow["route"], quick["route"]) == ("teacher", "student")
-        assert quick["score"] == pytest.approx(0.11)  # the slow one had been seen
     assert [entry.decision.tx_id for entry in log.read()] == ["tx-quick", "tx-slow"]
     assert [decision.tx_id for decision in log.in_state_order()] == ["tx-slow", "tx-quick"]
     log.close()
     async with running(create_app(settings)) as client:
-        assert await score(client, "tx-next", 100) == pytest.approx(0.12)
+        assert await score(client, "tx-next", 100) == pytest.approx(0.11)
+
+
+@pytest.mark.parametrize(
+    "shared",
+    [
+        {},  # the same sender and receiver
+        {"receiver_account": "a third"},
+        {"sender_account": "another"},
+        {"sender_account": "FR-receiver", "sender_bank": "BANK2", "receiver_account": "a third"},
+    ],
+)
+async def test_a_decision_is_not_stored_before_one_on_the_same_account_that_it_rests_on(
+    tmp_path: Path, shared: dict[str, str]
+) -> None:
+    bundle = write_bundle(tmp_path / "late", teacher="late")
+    app = create_app(settings_for(tmp_path / "state", bundle=bundle, teacher_deadline_ms=20_000))
+    async with running(app) as client:
+        held = {"transactions": [body("tx-slow", 950), body("tx-later", 100, **shared)]}
+        answer = asyncio.create_task(client.post("/v1/score/batch", json=held))
+        log: DecisionLog = app.state.service.parts.log
+        scorer = app.state.service.parts.scorer
+        while scorer._next_place < 3:  # both are observed
+            await asyncio.sleep(0)
+        same_bank_other_account = {"sender_account": "another one", "receiver_account": "yet another"}
+        for number in range(3):
+            await score(client, f"tx-{number}", 100, **same_bank_other_account)
+        assert not answer.done()
+        assert log.by_txs(["tx-slow", "tx-later"]) == {}
+        LateTeacher.may_answer.set()
+        assert (await answer).status_code == 200
+        order = [entry.decision.tx_id for entry in log.read()]
+        assert order == ["tx-0", "tx-1", "tx-2", "tx-slow", "tx-later"]
+        assert scorer._order._newest == {}
 
 
 async def test_history_is_part_of_the_state_from_the_start(tmp_path: Path, bundle: Path) -> None:

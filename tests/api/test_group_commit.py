@@ -36,8 +36,7 @@ async def test_a_transaction_that_the_log_has_keeps_its_decision_and_the_rest_is
     log.append([theirs])  # another writer came first
     ours = [decision_on("tx-0", 1), decision_on("tx-1", 2).model_copy(update={"decision_id": "ours"})]
     commit = GroupCommit(log)
-    waiting = [asyncio.create_task(commit.store(decision)) for decision in [*ours, decision_on("tx-2", 3)]]
-    await asyncio.sleep(0)  # all in one group
+    waiting = [commit.store(decision) for decision in [*ours, decision_on("tx-2", 3)]]  # all in one group
     commit.start()
     stored = await asyncio.gather(*waiting)
     commit.check()
