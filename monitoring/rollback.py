@@ -1,11 +1,15 @@
 """The rollback controller: withdraws a champion that does harm relative to the model before it.
 
 Champion and previous model score the same transactions, so drift, season and a broken input upstream hit both
-and prove nothing against either. What counts is student against student: alert rate, false alerts once labels
-are known, and distance from the teacher where it answered. Each measure has a sequential test
-(`monitoring.sequential`) and a share of one false-alarm budget: over the *whole life* of a harmless champion
-the chance of any wrong rollback is at most `RollbackPolicy.alpha`, however often one looks, as far as
-transactions are independent; the margins leave room where they are not quite.
+and prove nothing against either. What counts is student against student: alert rate, and false alerts once
+labels are known. Each measure has a sequential test (`monitoring.sequential`) and a share of one false-alarm
+budget: over the *whole life* of a harmless champion the chance of any wrong rollback is at most
+`RollbackPolicy.alpha`, however often one looks, as far as transactions are independent; the margins leave room
+where they are not quite.
+
+Distance from the teacher is measured too, but it alarms and never acts. The teacher answers where the *champion*
+scored high or was unsure, so the transactions are chosen by the champion's own errors: of two equally good models
+the one that chooses looks worse (the winner's curse), and no number of transactions mends that.
 """
 
 from __future__ import annotations
@@ -59,6 +63,7 @@ class Measure(BaseModel):
     margin: float
     counts: dict[str, int]
     harm: bool
+    acts: bool = Field(description="whether harm is a reason to roll back, or to alarm a person only")
 
 
 class Verdict(BaseModel):
@@ -145,7 +150,8 @@ class RollbackController:
 
     def _act(self, case: _Case, previous: Release | None) -> Verdict:
         measures = case.measures()
-        harm = next((measure for measure in measures if measure.harm), None)
+        shown = [measure for measure in measures if measure.harm]
+        harm = min(shown, key=lambda measure: not measure.acts, default=None)  # the first that acts, if any does
 
         def verdict(action: Action, reason: str, restored: str | None = None) -> Verdict:
             return Verdict(
@@ -163,6 +169,8 @@ class RollbackController:
         reason = f"{harm.metric}: e-value {harm.e_value:.4g}, at least {1 / harm.alpha:.4g}"
         if case.compared < self._policy.minimum:
             return verdict("waiting", f"{reason}; {case.compared} of {self._policy.minimum} transactions seen")
+        if not harm.acts:
+            return verdict("alarm", f"{reason}; biased against the champion, so a person has to look into it")
         if previous is None:
             return verdict("alarm", f"{reason}; there is no previous release to return to")
         if self._policy.hold:
@@ -265,23 +273,21 @@ class _Case:
     def measures(self) -> tuple[Measure, ...]:
         """Each measure's evidence so far."""
         policy = self._policy
-        found: tuple[tuple[Metric, Any, float, _Tally], ...] = (
+        acting: list[tuple[Metric, Any, float, _Tally]] = [
             ("more_alerts", self._more, policy.alert_margin, self._alerts),
             ("fewer_alerts", self._fewer, policy.alert_margin, self._alerts),
             ("false_alerts", self._false, policy.false_alert_margin, self._labelled),
-            ("teacher_disagreement", self._farther, policy.teacher_margin, self._distances),
-        )
-        alpha = policy.alpha / len(found)
-        return tuple(
-            Measure(
-                metric=metric,
-                e_value=float(test.peak),
-                alpha=alpha,
-                margin=margin,
-                counts=dict(tally.total),
-                harm=bool(test.rejected(alpha)),
-            )
-            for metric, test, margin, tally in found
+        ]
+        return (
+            *(_measure(*found, alpha=policy.alpha / len(acting), acts=True) for found in acting),
+            _measure(
+                "teacher_disagreement",
+                self._farther,
+                policy.teacher_margin,
+                self._distances,
+                alpha=policy.alpha,
+                acts=False,
+            ),
         )
 
     def evidence(self, harm: Measure) -> dict[str, Any]:
@@ -301,6 +307,18 @@ class _Case:
             "measures": [measure.model_dump(mode="json") for measure in self.measures()],
             "policy": self._policy.model_dump(mode="json"),
         }
+
+
+def _measure(metric: Metric, test: Any, margin: float, tally: _Tally, *, alpha: float, acts: bool) -> Measure:
+    return Measure(
+        metric=metric,
+        e_value=float(test.peak),
+        alpha=alpha,
+        margin=margin,
+        counts=dict(tally.total),
+        harm=bool(test.rejected(alpha)),
+        acts=acts,
+    )
 
 
 class Stop(Protocol):

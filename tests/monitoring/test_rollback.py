@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from traffic_log import GOOD, REVIEW, decide, open_logs, traffic
 
@@ -61,11 +62,39 @@ def test_a_champion_that_falls_silent_is_rolled_back(logs: Logs) -> None:
     assert verdict.reason.startswith("fewer_alerts")
 
 
-def test_a_champion_that_is_farther_from_the_teacher_is_rolled_back(logs: Logs) -> None:
+def test_a_champion_that_is_farther_from_the_teacher_is_an_alarm_and_no_rollback(logs: Logs) -> None:
     logs[1].append([decide(0.9, 0.8, teacher=0.7) for _ in range(200)])
     verdict = controller(logs).look()
+    assert verdict.action == "alarm"
     assert verdict.reason.startswith("teacher_disagreement")
-    assert verdict.measures[0].counts == {"champion_only": 0, "previous_only": 0, "both": 200}
+    assert [measure.acts for measure in verdict.measures] == [True, True, True, False]
+    assert logs[0].get("r2").state is State.CHAMPION
+
+
+def test_an_equal_champion_is_not_rolled_back_for_the_errors_by_which_it_called_the_teacher(logs: Logs) -> None:
+    """Two equally noisy students; the teacher, always right, is asked where the champion scores high."""
+    draw = np.random.default_rng(0)
+    truth = draw.normal(-1.5, 1.0, 6_000)
+    champion, previous, teacher = (
+        1 / (1 + np.exp(-(truth + noise * draw.normal(size=len(truth))))) for noise in (1.0, 1.0, 0.0)
+    )
+    asked = champion >= REVIEW
+    logs[1].append(
+        [
+            decide(a, b, teacher=t if called else None)
+            for a, b, t, called in zip(champion, previous, teacher, asked, strict=True)
+        ]
+    )
+    verdict = controller(logs).look()
+    assert verdict.measures[-1].harm, "the bias is real"
+    assert verdict.action == "alarm"
+    assert logs[0].get("r2").state is State.CHAMPION
+
+
+def test_harm_that_acts_goes_before_harm_that_only_alarms(logs: Logs) -> None:
+    logs[1].append([decide(0.9, 0.8, teacher=0.7) for _ in range(200)])
+    flood(logs, 1_500)
+    assert controller(logs).look().reason.startswith("more_alerts")
 
 
 def test_the_same_distance_from_the_teacher_is_no_harm(logs: Logs) -> None:
