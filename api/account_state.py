@@ -1,18 +1,24 @@
 """Rebuilds account state at start: the history first, then the log's transactions, in the order first seen.
 
 What the service observes live is the next step of the same stream, so scores after a restart are those that
-would have come without one.
+would have come without one. A history may reach into the log's time: what is in both counts once, where the
+history has it. (Known by 64-bit hashes of the ids, eight bytes a transaction: among a hundred million, one is
+mistaken for another with a chance of 0.03 %.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
+import logging
+from collections.abc import Iterable, Iterator
+from itertools import compress, islice
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
+from numpy.typing import NDArray
 
 from api.pseudonyms import Pseudonyms
 from riskdistill.data.schema import TRANSACTIONS
@@ -21,6 +27,7 @@ from riskdistill.errors import UnreadableFileError
 from riskdistill.features.engine import FeatureEngine
 from riskdistill.storage.decisions import DecisionLog
 
+_logger = logging.getLogger(__name__)
 ROWS: Final = 50_000  # replayed at a time
 
 
@@ -37,15 +44,25 @@ def rebuild(engine: FeatureEngine, history: Path | None, log: DecisionLog, pseud
     Raises:
         UnreadableFileError: the history is absent, damaged, or not canonical.
     """
+    replayed = [np.empty(0, np.uint64)]
     if history is not None:
         for table in _history(history):
             engine.replay(pseudonyms.table(table), tokens=False)
-    following = 1
+            replayed.append(_hashes(table["tx_id"].to_pylist()))
+    known = np.unique(np.concatenate(replayed))
+    following, repeated = 1, 0
     stored = log.in_state_order()
     while decisions := list(islice(stored, ROWS)):
-        engine.replay(to_table(decision.transaction for decision in decisions), tokens=False)
-        following = decisions[-1].observed + 1
+        is_new = ~np.isin(_hashes(decision.tx_id for decision in decisions), known)
+        engine.replay(to_table(decision.transaction for decision in compress(decisions, is_new)), tokens=False)
+        following, repeated = decisions[-1].observed + 1, repeated + int((~is_new).sum())
+    if repeated:
+        _logger.info("%d transactions of the decision log are in the history already", repeated)
     return following
+
+
+def _hashes(tx_ids: Iterable[str]) -> NDArray[np.uint64]:
+    return np.fromiter((xxhash.xxh64_intdigest(tx_id.encode()) for tx_id in tx_ids), np.uint64)
 
 
 def _history(path: Path) -> Iterator[pa.Table]:

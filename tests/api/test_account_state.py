@@ -97,6 +97,30 @@ def test_a_state_rebuilt_from_history_and_log_is_the_live_one(
         np.testing.assert_array_equal(expected.events, found.events)
 
 
+def test_what_is_in_both_history_and_log_counts_once(
+    log: DecisionLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("api.account_state.ROWS", 211)
+    # two accounts and more events than a record keeps, so that the engine itself has forgotten the ids
+    stream = [
+        transaction.model_copy(update={"sender_account": "a", "receiver_account": "b"})
+        for transaction in traffic(800)
+    ]
+    hidden = [PSEUDONYMS.transaction(transaction) for transaction in stream]
+    pq.write_table(to_table(stream[:700]), tmp_path / "transactions.parquet")
+    log.append([decided(transaction, place) for place, transaction in enumerate(hidden[100:], start=1)])
+    once = FeatureEngine()
+    once.replay(to_table(hidden), tokens=False)
+    rebuilt = FeatureEngine()
+    with caplog.at_level("INFO"):
+        assert rebuild(rebuilt, tmp_path, log, PSEUDONYMS) == 701
+    assert "600 transactions of the decision log are in the history" in caplog.text
+    following = hidden[-1].model_copy(update={"tx_id": "next"})
+    expected, found = once.peek(following), rebuilt.peek(following)
+    np.testing.assert_array_equal(expected.context, found.context)
+    np.testing.assert_array_equal(expected.events, found.events)
+
+
 def test_without_history_and_decisions_the_state_is_empty(log: DecisionLog) -> None:
     engine = FeatureEngine()
     assert rebuild(engine, None, log, PSEUDONYMS) == 1
