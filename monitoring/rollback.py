@@ -86,7 +86,7 @@ class Expectation:
 
     Attributes:
         review: the score from which it alerts: a stored action may be the teacher's, a shadow is a student's alone.
-        alert_rate: share of its reference period on which it alerted.
+        alert_rate: share of its reference period on which it alerted, above 0 and below 1.
     """
 
     review: float
@@ -210,6 +210,38 @@ class _Tally:
         return tuple(news.values())
 
 
+class _AlertTest:
+    """Whether alerts are off both from the previous model's and from what the champion's own bundle promises.
+
+    Off from the previous model alone, the champion may be the mend: retrained after a drift under which the
+    previous one floods the team or has fallen silent. Off from its promise alone, the traffic has changed.
+
+    The smaller e-value counts. No harm means that at least one of the two hypotheses holds; the e-value of that
+    one ever reaches 1/alpha with a chance of at most alpha, and the smaller of the two not without it. So the
+    false-alarm rate is kept with nothing to divide, however the two depend on each other.
+    """
+
+    def __init__(self, margin: float, limit: float) -> None:
+        self._relative, self._own = PairedRateTest(margin), RateTest(limit)
+
+    def update(self, only_a: int, only_b: int, both: int, off: int, trials: int) -> None:
+        """Add the pairs of one look, and on how many of its transactions the champion did what is tested."""
+        if only_a or only_b or both:
+            self._relative.update(only_a, only_b, both)
+        self._own.update(off, trials)
+
+    @property
+    def peak(self) -> float:
+        return float(min(self._relative.peak, self._own.peak))
+
+    def rejected(self, alpha: float) -> bool:
+        return self.peak >= 1 / alpha
+
+
+def _share(odds: float) -> float:
+    return odds / (1 + odds)
+
+
 class _Case:
     """The evidence for and against one champion."""
 
@@ -218,10 +250,12 @@ class _Case:
         self.compared, self.looks = 0, 0
         self._first: Entry | None = None
         self._last: Entry | None = None
-        self._more, self._fewer = PairedRateTest(policy.alert_margin), PairedRateTest(policy.alert_margin)
+        odds = expected.alert_rate / (1 - expected.alert_rate)  # unlike a rate, times the margin never above 1
+        self._more = _AlertTest(policy.alert_margin, _share(odds * policy.alert_margin))
+        self._fewer = _AlertTest(policy.alert_margin, 1 - _share(odds / policy.alert_margin))
         self._false = TwoSampleTest(policy.false_alert_margin)
         self._farther = RateTest(policy.teacher_margin / (1 + policy.teacher_margin))
-        self._alerts = _Tally("champion_only", "previous_only", "both")
+        self._alerts = _Tally("champion_only", "previous_only", "both", "neither")
         self._distances = _Tally("champion_farther", "previous_farther")
         self._labelled = _Tally("champion_only", "champion_only_false", "previous_only", "previous_only_false")
         self._unlabelled: dict[str, str] = {}  # transaction -> the one model that alerted
@@ -246,6 +280,8 @@ class _Case:
                 side = "champion_only" if alerted[0] else "previous_only"
                 self._alerts.add(side)
                 self._unlabelled[decision.tx_id] = side
+            case _:
+                self._alerts.add("neither")
         if decision.teacher_score is not None:
             excess = abs(decision.student_score - decision.teacher_score)
             excess -= abs(shadow.score - decision.teacher_score)
@@ -261,9 +297,9 @@ class _Case:
                 self._labelled.add(f"{side}_false")
         self.looks += 1
         if any(alerts := self._alerts.close()):
-            champion_only, previous_only, both = alerts
-            self._more.update(champion_only, previous_only, both)
-            self._fewer.update(previous_only, champion_only, both)
+            champion_only, previous_only, both, neither = alerts
+            self._more.update(champion_only, previous_only, both, champion_only + both, sum(alerts))
+            self._fewer.update(previous_only, champion_only, both, previous_only + neither, sum(alerts))
         if any(distances := self._distances.close()):
             self._farther.update(distances[0], sum(distances))
         if min(self._labelled.news["champion_only"], self._labelled.news["previous_only"]) >= _LABELS:

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from monitoring.profile import load_profile
 from monitoring.rollback import Expectation
 from riskdistill.bundle import MANIFEST, Bundle
 from riskdistill.errors import BundleDamagedError, ConfigError
@@ -86,7 +87,9 @@ def expectation(release: Release) -> Expectation:
         BundleDamagedError, BundleIncompatibleError: as `load_release`.
     """
     bundle = load_release(release)
-    return Expectation(bundle.thresholds.review, bundle.profile["alert_rate"])
+    profile = load_profile(bundle.profile)
+    alerts = profile.alert_rate * profile.rows + 0.5  # half a row (Jeffreys): none seen is not none ever
+    return Expectation(bundle.thresholds.review, alerts / (profile.rows + 1))
 
 
 def _load(path: Path, version: str) -> Bundle:

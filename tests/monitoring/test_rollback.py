@@ -28,8 +28,8 @@ def logs(tmp_path: Path) -> Iterator[Logs]:
     decisions.close()
 
 
-def controller(logs: Logs, **policy: Any) -> RollbackController:
-    return RollbackController(*logs, RollbackPolicy(**policy), lambda release: EXPECTED)
+def controller(logs: Logs, expected: Expectation = EXPECTED, **policy: Any) -> RollbackController:
+    return RollbackController(*logs, RollbackPolicy(**policy), lambda release: expected)
 
 
 def flood(logs: Logs, rows: int = 400) -> None:
@@ -60,6 +60,33 @@ def test_a_champion_that_falls_silent_is_rolled_back(logs: Logs) -> None:
     verdict = controller(logs).look()
     assert verdict.action == "rolled_back"
     assert verdict.reason.startswith("fewer_alerts")
+
+
+def test_a_champion_at_its_own_budget_is_not_rolled_back_to_one_that_drifted(logs: Logs) -> None:
+    """The previous model floods after a drift, the retrained one keeps its half percent: it is the mend."""
+    watcher = controller(logs, Expectation(REVIEW, alert_rate=0.005))
+    for seed in range(10):
+        logs[1].append(traffic(1_000, 0.001, 0.011, 0.004, seed))
+        assert watcher.look().action == "none"
+
+
+def test_a_champion_that_mends_a_previous_model_gone_silent_is_left_alone(logs: Logs) -> None:
+    watcher = controller(logs, EXPECTED)
+    for seed in range(5):
+        logs[1].append(traffic(1_000, 0.02, 0.0, 0.001, seed))
+        assert watcher.look().action == "none"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_flood_far_above_a_small_budget_is_found_within_a_thousand_transactions(logs: Logs, seed: int) -> None:
+    watcher = controller(logs, Expectation(REVIEW, alert_rate=0.005))
+    for part in range(20):
+        logs[1].append(traffic(50, 0.096, 0.001, 0.004, 100 * seed + part))
+        verdict = watcher.look()
+        if verdict.action == "rolled_back":
+            break
+    assert verdict.reason.startswith("more_alerts")
+    assert verdict.compared <= 1_000
 
 
 def test_a_champion_that_is_farther_from_the_teacher_is_an_alarm_and_no_rollback(logs: Logs) -> None:
