@@ -54,7 +54,7 @@ class Releases(Protocol):
 
 
 class Warm(NamedTuple):
-    """Bundles ready to score: the one that decides, and the one before it that shadows."""
+    """Bundles ready to score: the one that decides, and the one that decided before it and shadows now."""
 
     bundle: Bundle
     previous: Bundle | None
@@ -92,8 +92,10 @@ class ServingBundle:
                 self._swap(Warm(await asyncio.to_thread(_load, self._source), None, None))
             return
         champion = await asyncio.to_thread(self._source.champion)
-        seen = {self.warm and self.warm.release_id, self.refused and self.refused.release_id}
-        if champion is None or champion.release_id in seen:
+        if champion is None or (self.refused is not None and champion.release_id == self.refused.release_id):
+            return
+        if self.warm is not None and champion.release_id == self.warm.release_id:
+            self.refused = None  # withdrawn, if there was one
             return
         previous = await self._previous(self._source)
         try:
@@ -131,7 +133,7 @@ class ServingBundle:
             return await self._resolve(release)
         except BundleError as error:
             _logger.warning("the previous bundle is not kept warm: %s", error)
-            return None
+            return self.warm.bundle if self.warm is not None else None  # it was never taken: this one served
 
     async def _resolve(self, release: Released) -> Bundle:
         for kept in (self.warm.bundle, self.warm.previous) if self.warm is not None else ():

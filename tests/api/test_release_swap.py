@@ -153,6 +153,33 @@ async def test_a_bundle_that_must_not_serve_is_refused_once_and_the_old_one_stay
     assert await version_of(client, "tx-2") == C
 
 
+async def test_after_a_refused_release_the_bundle_that_served_shadows_the_next_one(
+    client: httpx.AsyncClient, following: FastAPI, releases: ReleaseLog, tmp_path: Path
+) -> None:
+    bundles = following.state.service.bundles
+    (write_bundle(tmp_path / "b", B) / "fake.json").write_text("{")
+    promote(releases, tmp_path / "b", B)
+    await bundles.follow()
+    promote(releases, write_bundle(tmp_path / "c", C), C)
+    await bundles.follow()
+    said = await ready(client)
+    assert (said["bundle_version"], said["previous_bundle_version"]) == (C, A)
+
+
+async def test_a_refused_release_that_is_withdrawn_is_not_shown_any_more(
+    client: httpx.AsyncClient, following: FastAPI, releases: ReleaseLog, tmp_path: Path
+) -> None:
+    bundles = following.state.service.bundles
+    (write_bundle(tmp_path / "b", B) / "fake.json").write_text("{")
+    promote(releases, tmp_path / "b", B)
+    await bundles.follow()
+    assert (await ready(client))["refused_release"] is not None
+    releases.rollback(actor="monitor", reason="harm", evidence={})
+    await bundles.follow()
+    said = await ready(client)
+    assert (said["bundle_version"], said["refused_release"], said["refused_reason"]) == (A, None, None)
+
+
 async def test_after_a_restart_a_damaged_champion_leaves_the_previous_one_serving(
     following: FastAPI, releases: ReleaseLog, tmp_path: Path
 ) -> None:
