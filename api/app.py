@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from api import problems, routes
 from api.auth import KeyRing
+from api.gate import Gate
 from api.metrics import Metrics, RequestMetrics
 from api.service import Service
 from api.settings import ApiSettings
@@ -40,7 +41,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
     )
     app.state.service = service
     app.state.keys = KeyRing(settings)
-    app.add_middleware(RequestMetrics, metrics=metrics)
+    app.add_middleware(Gate, keys=app.state.keys)
+    app.add_middleware(RequestMetrics, metrics=metrics)  # the outer one: it counts refusals too
     problems.install(app)
     app.include_router(routes.v1)
     app.include_router(routes.operation)

@@ -13,6 +13,7 @@ from typing import Annotated, Final
 
 from fastapi import Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from starlette.datastructures import Headers
 
 from api.secret_files import read_secret
 from api.settings import ApiSettings
@@ -55,6 +56,21 @@ class KeyRing:
         digest = _digest(key)
         return any([hmac.compare_digest(digest, accepted) for accepted in self._digests])  # noqa: C419
 
+    def check(self, headers: Headers) -> None:
+        """Lets a request with these `headers` pass.
+
+        Raises:
+            AuthenticationError: no key, or a wrong one.
+        """
+        key = headers.get("x-api-key")
+        if key is None:
+            scheme, _, credentials = headers.get("authorization", "").partition(" ")
+            key = credentials.strip() if scheme.lower() == "bearer" else None
+        if key is None:
+            raise AuthenticationError("the request carries no API key", mend=_MEND)
+        if not self.accepts(key):
+            raise AuthenticationError("the API key is not known", mend=_MEND)
+
 
 def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
@@ -62,17 +78,15 @@ def _digest(key: str) -> bytes:
 
 async def require_key(
     request: Request,
-    header: Annotated[str | None, Security(_header)],
-    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+    _header: Annotated[str | None, Security(_header)],
+    _bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
 ) -> None:
-    """Lets the request pass if it carries an accepted key.
+    """Lets the request pass if it carries an accepted key; the parameters tell OpenAPI how it may.
+
+    `api.gate` has asked before the body was read. This holds wherever the routes are mounted.
 
     Raises:
         AuthenticationError: no key, or a wrong one.
     """
-    key = header if header is not None else bearer.credentials if bearer is not None else None
-    if key is None:
-        raise AuthenticationError("the request carries no API key", mend=_MEND)
     ring: KeyRing = request.app.state.keys
-    if not ring.accepts(key):
-        raise AuthenticationError("the API key is not known", mend=_MEND)
+    ring.check(request.headers)

@@ -4,7 +4,7 @@
 |---|---|
 | an error of riskdistill's tree | the class's own (`riskdistill.errors`) |
 | a body or parameter that does not validate | 422, with one entry in `errors` for each fault |
-| no such path, method not allowed | 404, 405 |
+| no such path, method not allowed, body too large | 404, 405, 413 |
 | anything else | 500, with no detail; the server logs the traceback |
 
 Input values of a request are never repeated beyond what an error's own message quotes.
@@ -80,13 +80,14 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def install(app: FastAPI) -> None:
     """Makes `app` answer every error with a problem document."""
-    app.add_exception_handler(RiskDistillError, _on_known)
+    app.add_exception_handler(RiskDistillError, on_known)
     app.add_exception_handler(RequestValidationError, _on_invalid)
-    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(Exception, _on_unexpected)
 
 
-async def _on_known(request: Request, error: Exception) -> JSONResponse:
+async def on_known(request: Request, error: Exception) -> JSONResponse:
+    """The answer to an error of riskdistill's tree."""
     assert isinstance(error, RiskDistillError)
     headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": RETRY_AFTER}}.get(error.status)
     return answer(problem(error, request.url.path), headers)
@@ -112,7 +113,8 @@ def _fault(found: dict[str, Any]) -> Fault:
     return Fault(pointer=".".join(map(str, place)), detail=message)
 
 
-async def _on_http(request: Request, error: Exception) -> JSONResponse:
+async def on_http(request: Request, error: Exception) -> JSONResponse:
+    """The answer to an error that is HTTP's own."""
     assert isinstance(error, HTTPException)
     phrase = HTTPStatus(error.status_code).phrase
     detail = {

@@ -24,7 +24,7 @@ def _service(request: Request) -> Service:
 
 Serving = Annotated[Service, Depends(_service)]
 operation = APIRouter(tags=["operation"])
-v1 = APIRouter(prefix="/v1", dependencies=[Depends(require_key)], responses=documented(401, 422, 500, 503))
+v1 = APIRouter(prefix="/v1", dependencies=[Depends(require_key)], responses=documented(401, 413, 422, 500, 503))
 
 
 @v1.post("/score", tags=["scoring"], summary="Decide on one transaction")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -12,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from api.app import create_app
+from api.gate import MAX_BODY_BYTES
 
 pytestmark = pytest.mark.anyio
 
@@ -48,6 +51,42 @@ async def test_all_of_v1_needs_a_known_key(client: httpx.AsyncClient, headers: d
     check(answer, 401, "X-API-Key")
     assert answer.headers["www-authenticate"] == "Bearer"
     assert KEY not in answer.text
+
+
+class Endless:
+    """A body that never ends, and counts the pieces of 64 KiB that were read of it."""
+
+    def __init__(self) -> None:
+        self.read = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            self.read += 1
+            yield b" " * 65_536
+
+
+async def test_without_a_key_the_body_is_not_read(client: httpx.AsyncClient) -> None:
+    del client.headers["X-API-Key"]
+    endless = Endless()
+    check(await client.post("/v1/score", content=endless), 401, "carries no API key")
+    assert endless.read == 0
+    check(await client.post("/v1/score", content=b"{"), 401, "carries no API key")
+
+
+async def test_a_body_too_large_is_refused_before_it_is_read_whole(client: httpx.AsyncClient) -> None:
+    endless = Endless()
+    check(await client.post("/v1/score", content=endless), 413, "fewer transactions")
+    assert endless.read == 17
+    check(await client.post("/v1/score", content=b" " * (MAX_BODY_BYTES + 1)), 413, "fewer transactions")
+
+
+async def test_a_full_batch_with_the_longest_ids_is_not_too_large(client: httpx.AsyncClient) -> None:
+    longest = "\N{MONEY BAG}" * 128
+    accounts = dict.fromkeys(("sender_account", "sender_bank", "receiver_account", "receiver_bank"), longest)
+    full = [body(longest[3:] + f"{number:03}") | accounts for number in range(256)]
+    content = json.dumps({"transactions": full}, ensure_ascii=False).encode()
+    headers = {"content-type": "application/json"}
+    assert (await client.post("/v1/score/batch", content=content, headers=headers)).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
@@ -145,7 +184,7 @@ async def test_every_operation_documents_its_problems_and_examples(app: FastAPI)
     for path, operations in schema["paths"].items():
         for operation in operations.values():
             if path.startswith("/v1"):
-                assert {"200", "401", "422", "503"} <= set(operation["responses"])
+                assert {"200", "401", "413", "422", "503"} <= set(operation["responses"])
                 assert operation["security"]
                 problem = operation["responses"]["422"]["content"]["application/problem+json"]
                 assert problem["schema"] == {"$ref": "#/components/schemas/Problem"}
