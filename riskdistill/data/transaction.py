@@ -32,6 +32,7 @@ from riskdistill.errors import TransactionError
 OFFSET_EXAMPLE: Final = "add a UTC offset, e.g. 2026-01-01T00:00:00Z"
 _STARTS_WITH_DATE: Final = re.compile(r"\s*\d{4}-\d{2}-\d{2}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _COUNTRY: Final = re.compile(r"[A-Z]{2}")
 _ROWS_AT_A_TIME: Final = 8192
 
@@ -87,6 +88,8 @@ def _text(limit: int) -> AfterValidator:
             raise ValueError(f"is {len(value)} characters long; at most {limit} are kept, send a shorter one")
         if _CONTROL.search(value):
             raise ValueError("holds control characters; send printable text")
+        if _SURROGATE.search(value):  # JSON can write half a character, which no UTF-8 text holds, Arrow's neither
+            raise ValueError("holds half of a surrogate pair; send whole characters")
         return value
 
     return AfterValidator(check)

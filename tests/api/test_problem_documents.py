@@ -117,6 +117,20 @@ async def test_a_field_that_is_wrong_is_named(
     assert [fault["pointer"] for fault in document["errors"]] == [pointer]
 
 
+@pytest.mark.parametrize("field", ["tx_id", "sender_account", "payment_format", "currency_paid", "timestamp"])
+async def test_half_of_a_surrogate_pair_is_a_fault_of_its_field(client: httpx.AsyncClient, field: str) -> None:
+    content = json.dumps(body(**{field: "x\ud800x"}))  # type: ignore[arg-type]
+    headers = {"content-type": "application/json"}
+    document = check(await client.post("/v1/score", content=content, headers=headers), 422)
+    assert [fault["pointer"] for fault in document["errors"]] == [f"#/{field}"]
+
+
+async def test_half_of_a_surrogate_pair_in_a_field_s_name_is_a_fault(client: httpx.AsyncClient) -> None:
+    content = json.dumps(body() | {"x\ud800": 1})
+    answer = await client.post("/v1/score", content=content, headers={"content-type": "application/json"})
+    check(answer, 422)
+
+
 async def test_all_faults_of_a_body_are_listed(client: httpx.AsyncClient) -> None:
     document = check(await client.post("/v1/score", json={}), 422, "more, see errors")
     assert len(document["errors"]) == 11

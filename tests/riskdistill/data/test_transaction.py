@@ -60,6 +60,7 @@ def test_times_become_utc() -> None:
         ({"sender_account": "  "}, "must not be empty"),
         ({"sender_account": "x" * 129}, "at most 128"),
         ({"sender_bank": "a\x00b"}, "control characters"),
+        ({"sender_bank": "a\ud800"}, "surrogate"),
         ({"receiver_account": 12}, "valid string"),
         ({"payment_format": "x" * 65}, "at most 64"),
         ({"sender_country": "Spain"}, "two capitals"),
