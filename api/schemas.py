@@ -52,7 +52,10 @@ class Answer(BaseModel):
     band: Band
     action: Action
     route: Route
-    reasons: tuple[StatedReason, ...] = Field(description="for alerts: what moved the score most")
+    reasons: tuple[StatedReason, ...] = Field(
+        description="for alerts: what raised the student's logit most, also where the teacher decided; "
+        "empty where nothing raised it, or if it was not found in time"
+    )
     bundle_version: str
     latency_ms: float = Field(description="from arrival to decision, before it was made durable")
 

@@ -5,7 +5,7 @@
     observe          features from what came strictly before, the student's score; then the state moves on
     route            the teacher decides on high or uncertain scores, if it answers in time
     band and action  by the deciding bundle's thresholds
-    reasons          for what is not allowed to pass silently
+    reasons          for what is not allowed to pass silently: the student's, whoever decided
     store            after the decisions that it rests on; the reply waits until the decision is durable
 
 Observing has no `await` in it, so transactions pass the engine one after another, in the order in which they
@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from time import perf_counter
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from api.account_order import AccountOrder
 from api.bypass import TeacherBypass, Verdict
@@ -43,6 +43,7 @@ from riskdistill.storage.chain import canonical_json
 from riskdistill.storage.decisions import Decision, DecisionLog, Shadow, StatedReason
 
 _logger = logging.getLogger(__name__)
+REASONS_SECONDS: Final = 0.1  # the longest wait for an explanation, queueing included
 
 
 class Seen(NamedTuple):
@@ -81,6 +82,7 @@ class Scorer:
         self._log, self._commit, self._bypass = log, commit, bypass
         self._pseudonyms, self._metrics = pseudonyms, metrics
         self._lookup = ThreadPoolExecutor(1, thread_name_prefix="idempotency")  # one: keeps order of arrival
+        self._explain = ThreadPoolExecutor(1, thread_name_prefix="reasons")
         self._order = AccountOrder()
         self._under_way: dict[str, asyncio.Task[Decision]] = {}
 
@@ -104,6 +106,7 @@ class Scorer:
         """Returns when nothing is under way any more."""
         await asyncio.gather(*self._under_way.values(), return_exceptions=True)
         self._lookup.shutdown()
+        self._explain.shutdown(wait=False, cancel_futures=True)
 
     def _begin(
         self, transaction: Transaction, stored: asyncio.Future[dict[str, Decision]], arrived: float
@@ -152,12 +155,22 @@ class Scorer:
             action=ACTIONS[band],
             route=verdict.route,
             route_reason=verdict.reason,
-            reasons=await _reasons(bundle, seen.encoded) if alert else (),
+            reasons=await self._reasons(bundle, seen.encoded) if alert else (),
             typology=_typology(bundle, verdict) if alert else None,
             bundle_version=bundle.version,
             latency_ms=(perf_counter() - arrived) * 1e3,
             shadow=_shadow(seen),
         )
+
+    async def _reasons(self, bundle: Bundle, encoded: Encoded) -> tuple[StatedReason, ...]:
+        """What moved the student's logit; none if they are not found within REASONS_SECONDS."""
+        asked = asyncio.get_running_loop().run_in_executor(self._explain, reasons, bundle, encoded)
+        try:
+            found = await asyncio.wait_for(asked, REASONS_SECONDS)
+        except Exception as error:  # an explanation is an optional part: the decision stands without it
+            _logger.error("bundle %s gave no reasons: %r", bundle.version, error)
+            return ()
+        return tuple(StatedReason(code=one.code, text=one.text, effect=one.effect) for one in found)
 
     def _observe(self, transaction: Transaction) -> Seen:
         """Scores, and moves account state on if that went well, so that state holds nothing that the log lacks.
@@ -188,15 +201,6 @@ def _same_body(transaction: Transaction, outcome: Decision | BaseException) -> D
         where=f"decision {outcome.decision_id}",
         mend="send the same body again, or give the new transaction an id of its own",
     )
-
-
-async def _reasons(bundle: Bundle, encoded: Encoded) -> tuple[StatedReason, ...]:
-    try:
-        found = await asyncio.to_thread(reasons, bundle, encoded)
-    except Exception:  # an explanation is an optional part: the decision stands without it
-        _logger.exception("bundle %s could not give reasons", bundle.version)
-        return ()
-    return tuple(StatedReason(code=one.code, text=one.text, effect=one.effect) for one in found)
 
 
 def _typology(bundle: Bundle, verdict: Verdict) -> str | None:

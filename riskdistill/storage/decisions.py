@@ -49,11 +49,13 @@ class _Record(BaseModel):
 
 
 class StatedReason(_Record):
-    """Why a transaction was flagged: a catalogue code, its words, and its effect on the score's logit."""
+    """Why a transaction was flagged: a catalogue code, its words, and its effect on the student's logit."""
 
     code: str
     text: str
-    effect: float
+    effect: float = Field(
+        description="how much it raised the logit of the student's score, also where the teacher decided"
+    )
 
 
 class Shadow(_Record):

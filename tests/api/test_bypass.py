@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import httpx
@@ -76,3 +77,19 @@ async def test_reasons_that_fail_do_not_fail_the_decision(
     monkeypatch.setattr("api.scoring.reasons", fail)
     stored = await record_of(client, "tx-1", 850)
     assert (stored["action"], stored["reasons"]) == ("hold", [])
+
+
+async def test_reasons_that_come_late_are_not_waited_for(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_explain = threading.Event()
+    monkeypatch.setattr("api.scoring.reasons", lambda *_: may_explain.wait(20))
+    monkeypatch.setattr("api.scoring.REASONS_SECONDS", 0.01)
+    stored = await asyncio.wait_for(record_of(client, "tx-1", 850), 10)
+    assert (stored["action"], stored["reasons"]) == ("hold", [])
+    may_explain.set()
+
+
+async def test_the_schema_says_whose_logit_the_reasons_explain(app: FastAPI) -> None:
+    schema = app.openapi()["components"]["schemas"]["StatedReason"]
+    assert "student" in schema["properties"]["effect"]["description"]
