@@ -32,14 +32,16 @@ _BODY: Final = """
 <section class="figures">
   <div>transactions in the window<b>{{ "{:,}".format(drift.rows) }}</b></div>
   <div>in the reference<b>{{ "{:,}".format(drift.reference_rows) }}</b></div>
-  <div>alarms<b>{{ drift.drifting | length }} of {{ columns | length + drift.rates | length }}</b></div>
+  <div>alarms<b>{{ drift.drifting | length }} of
+    {{ columns | rejectattr("only_shown") | list | length + drift.rates | length }}</b></div>
   <div>chance of any false alarm<b>{{ "{:.1%}".format(drift.policy.alpha) }}</b></div>
 </section>
 <section>
   <h2>Largest shifts</h2>
   {{ chart }}
   <p class="soft">PSI over the bundle's frozen quantile bins. Red: significant after Holm's correction and at
-  least {{ drift.policy.material_psi }}. The grey tick is what sampling noise alone would give.
+  least {{ drift.material_psi }}. Ages, totals ever and the calendar are only shown:
+  they move on healthy traffic too. The grey tick is what sampling noise alone would give.
   <a href="evidently.html">Distributions of these columns</a> (Evidently; the verdict there rests on other tests
   and does not count).</p>
 </section>
@@ -65,7 +67,7 @@ _BODY: Final = """
       <td class="n">{{ "{:.2g}".format(column.p_value) }}
       <td class="n">{{ "{:.1%}".format(column.missing) }}
       <td class="n">{{ "{:.1%}".format(column.expected_missing) }}
-      <td>{% if column.alarm %}<span class="bad">alarm</span>{% endif %}</tr>
+      <td>{% if column.alarm %}<span class="bad">alarm</span>{% elif column.only_shown %}only shown{% endif %}</tr>
   {% endfor %}
   </table>
 </section>
@@ -107,7 +109,7 @@ def _chart(drift: DriftReport, columns: list[PsiDrift]) -> Markup:
     places = np.arange(len(columns))
     axes.barh(places, [c.psi for c in columns], color=["#b3261e" if c.alarm else "#7f9bbd" for c in columns])
     axes.scatter([c.expected_psi for c in columns], places, marker="|", color="#444b55", s=70, linewidths=1.2)
-    axes.axvline(drift.policy.material_psi, color="#5b6675", linewidth=1, linestyle="--")
+    axes.axvline(drift.material_psi, color="#5b6675", linewidth=1, linestyle="--")
     axes.set_yticks(places, [c.name for c in columns], parse_math=False)
     axes.invert_yaxis()
     axes.set_xlabel("PSI")
