@@ -39,6 +39,11 @@ def open_database(url: str, *, create: bool = True) -> Engine:
         raise ConfigError(
             f"the database URL cannot be used: {error}", mend="write it as sqlite:///path/to/file.db"
         ) from error
+    except ValueError:  # not chained: it quotes a piece of the URL, which may be one of the password
+        raise ConfigError(
+            "the database URL cannot be used: its port is not a number",
+            mend="write it as engine://user:password@host:port/name, with %-codes for signs in the password",
+        ) from None
     if address.get_backend_name() == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -46,7 +51,7 @@ def open_database(url: str, *, create: bool = True) -> Engine:
         engine.connect().close()
     except SQLAlchemyError as error:
         engine.dispose()
-        place = address.render_as_string(hide_password=True)
+        place = address.set(query={}).render_as_string(hide_password=True)  # a query may hold a password too
         cause = getattr(error, "orig", None) or error
         raise ConfigError(
             f"the database does not open: {cause}", where=place, mend="check the path and its permissions"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,26 @@ def test_a_reader_does_not_create_a_missing_database(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_password_in_the_url_is_not_shown(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nosuchengine://user:secret-word@host/db",
+        "secret-word",
+        "sqlite+pysqlite://user:pass/secret-word@host",
+        "postgresql://user:pass@1:secret-word@host/db",
+        "postgresql://user:pass@host:secret-word/db",
+        "sqlite:////dev/null/log.db?password=secret-word",
+    ],
+)
+def test_a_password_in_the_url_is_not_shown(url: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        open_database("nosuchengine://user:secret-word@host/db")
+        open_database(url)
+    assert "secret-word" not in "".join(traceback.format_exception(caught.value, chain=False))
+
+
+@pytest.mark.filterwarnings("ignore:Query string argument")  # SQLite knows no password
+def test_a_password_is_not_shown_where_nothing_opens(tmp_path: Path) -> None:
+    (tmp_path / "log.db").write_bytes(b"this is a text file, and long enough to have a header" * 20)
+    with pytest.raises(ConfigError, match="not a database") as caught:
+        open_database(f"sqlite:///{tmp_path}/log.db?password=secret-word")
     assert "secret-word" not in str(caught.value)
