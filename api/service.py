@@ -115,7 +115,7 @@ class Service:
         log = DecisionLog(settings.database_url)
         self._stack.callback(log.close)
         pseudonyms = Pseudonyms(_pseudonym_key(settings, log))
-        self._bundles = ServingBundle(settings.bundle or ReleaseLog(settings.releases or ""), self.metrics)
+        self._bundles = ServingBundle(settings.bundle or self._releases(settings), self.metrics)
         warm = await self._bundles.first(settings.follow_seconds)
         engine = warm.bundle.engine()
         place = await asyncio.to_thread(rebuild, engine, settings.history, log, pseudonyms)
@@ -127,6 +127,13 @@ class Service:
         scorer = Scorer(self._bundles, engine, place, log, commit, bypass, pseudonyms, self.metrics)
         self._stack.push_async_callback(scorer.close)
         return Parts(scorer, log, commit)
+
+    def _releases(self, settings: ApiSettings) -> ReleaseLog:
+        assert settings.releases is not None  # the settings have one source
+        # not created: at a mistyped URL the service would wait for ever for a champion
+        releases = ReleaseLog(settings.releases.get_secret_value(), create=False)
+        self._stack.callback(releases.close)
+        return releases
 
     def _obstacle(self) -> str:
         if self.failure is not None:

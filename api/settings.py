@@ -1,7 +1,7 @@
 """What the scoring service is told at start: typed, from arguments and the environment (`RISKDISTILL_…`).
 
 Secrets come from the environment or from files that only their owner can read, never from arguments of a
-command line, and are never shown.
+command line, and are never shown. The URLs of databases count as secrets: they may hold a password.
 """
 
 from __future__ import annotations
@@ -27,9 +27,13 @@ class ApiSettings(BaseSettings):
     state_dir: Path = Field(
         Path("riskdistill-state"), description="the service's own folder: lock, pseudonym key, decision log"
     )
-    database: str = Field("", description="URL of the decision log; default: decisions.db in the state folder")
+    database: SecretStr = Field(
+        SecretStr(""), description="URL of the decision log; default: decisions.db in the state folder"
+    )
     bundle: Path | None = Field(None, description="serve this bundle, always")
-    releases: str | None = Field(None, description="follow the champion of the release log at this URL")
+    releases: SecretStr | None = Field(
+        None, description="follow the champion of the release log at this URL, which must exist"
+    )
     api_keys: SecretStr = Field(SecretStr(""), description="accepted API keys, separated by commas")
     api_keys_file: Path | None = Field(None, description="accepted API keys, one a line; mode 0600")
     pseudonym_key: SecretStr | None = Field(
@@ -46,7 +50,7 @@ class ApiSettings(BaseSettings):
     @property
     def database_url(self) -> str:
         """URL of the decision log."""
-        return self.database or f"sqlite:///{self.state_dir.absolute()}/decisions.db"
+        return self.database.get_secret_value() or f"sqlite:///{self.state_dir.absolute()}/decisions.db"
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:

@@ -63,6 +63,16 @@ def test_wrong_settings_are_a_configuration_error(given: dict[str, Any], says: s
         load_settings(**given)
 
 
+def test_passwords_in_database_urls_are_not_shown(tmp_path: Path) -> None:
+    url = "postgresql://user:secret-word@host/db"
+    settings = load_settings(releases=url, database=url, state_dir=tmp_path)
+    assert settings.database_url == url
+    assert "secret-word" not in f"{settings!r} {settings} {settings.model_dump_json()}"
+    with pytest.raises(ConfigError) as caught:
+        load_settings(releases=url, database=url, bundle=tmp_path)
+    assert "secret-word" not in str(caught.value)
+
+
 @pytest.mark.parametrize("keys", ["", " , ", "short"])
 def test_no_key_or_a_short_one_is_refused_without_being_shown(tmp_path: Path, keys: str) -> None:
     with pytest.raises(ConfigError, match="API key") as caught:

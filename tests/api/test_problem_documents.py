@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from api.app import create_app
 from api.gate import MAX_BODY_BYTES
+from riskdistill.storage.releases import ReleaseLog
 
 pytestmark = pytest.mark.anyio
 
@@ -184,7 +185,9 @@ async def test_an_unexpected_failure_gives_nothing_away(
 
 
 async def test_a_service_without_a_bundle_is_alive_but_not_ready(tmp_path: Any) -> None:
-    app = create_app(settings_for(tmp_path / "state", releases=f"sqlite:///{tmp_path}/releases.db"))
+    url = f"sqlite:///{tmp_path}/releases.db"
+    ReleaseLog(url).close()
+    app = create_app(settings_for(tmp_path / "state", releases=url))
     async with running(app, wait=False) as client:
         assert (await client.get("/livez")).json() == {"status": "alive"}
         answer = await client.get("/readyz")

@@ -59,3 +59,10 @@ def test_a_port_that_is_taken_is_a_configuration_error(tmp_path: Path, bundle: P
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match="cannot listen"):
             serve(settings_for(tmp_path / "state", bundle=bundle, port=port))
+
+
+def test_a_release_log_that_is_not_there_ends_it_and_is_not_made(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/mistyped.db"
+    with pytest.raises(ConfigError, match=r"mistyped\.db: no database there"):
+        serve(settings_for(tmp_path / "state", releases=url, port=free_port()))
+    assert not (tmp_path / "mistyped.db").exists()
