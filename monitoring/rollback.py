@@ -23,7 +23,7 @@ from typing import Any, Final, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from monitoring.sequential import PairedRateTest, RateTest, TwoSampleTest
-from riskdistill.errors import BundleError, ReleaseError, UnavailableError
+from riskdistill.errors import BundleError, ConfigError, ReleaseError, UnavailableError
 from riskdistill.storage.decisions import Entry
 from riskdistill.storage.releases import Release, ReleaseLog, State
 
@@ -46,6 +46,7 @@ class RollbackPolicy(BaseModel):
     false_alert_margin: float = Field(default=1.5, ge=1, description="ratio of the odds of a false alert")
     teacher_margin: float = Field(default=1.5, ge=1, description="odds of being farther from the teacher")
     tolerance: float = Field(default=0.02, ge=0, description="distances from the teacher this close are equal")
+    labels: bool = Field(default=False, description="labels will come: false alerts share the false-alarm budget")
     minimum: int = Field(default=200, ge=1, description="transactions compared before any action")
     cool_down: timedelta = Field(default=timedelta(minutes=10), description="rest after a rollback")
     hold: bool = Field(default=False, description="a person holds all action")
@@ -131,8 +132,11 @@ class RollbackController:
             labels: whether a transaction is laundering, by id, for those known by now.
 
         Raises:
+            ConfigError: there are labels, and the policy has no share of its budget for them.
             UnavailableError: a log cannot be read or written now; nothing is lost, look again.
         """
+        if labels and not self._policy.labels:
+            raise ConfigError("labels came that the policy does not count on", mend="set labels in the policy")
         champion, previous = self._releases.champion(), self._releases.previous()
         if champion is None:
             return Verdict(action="none", reason="no release is champion")
@@ -312,8 +316,9 @@ class _Case:
         acting: list[tuple[Metric, Any, float, _Tally]] = [
             ("more_alerts", self._more, policy.alert_margin, self._alerts),
             ("fewer_alerts", self._fewer, policy.alert_margin, self._alerts),
-            ("false_alerts", self._false, policy.false_alert_margin, self._labelled),
         ]
+        if policy.labels:  # settled beforehand: shares that change on the way would add up to more than the budget
+            acting.append(("false_alerts", self._false, policy.false_alert_margin, self._labelled))
         return (
             *(_measure(*found, alpha=policy.alpha / len(acting), acts=True) for found in acting),
             _measure(

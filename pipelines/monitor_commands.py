@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from pipelines.bundle_store import database_folder, expectation, keep, load_release, without_password
+from pipelines.label_file import LabelFile
 from riskdistill.bundle import Bundle
 from riskdistill.errors import AuditError, ConfigError, DataError, NotFoundError
 from riskdistill.storage.decisions import DecisionLog
@@ -55,6 +56,9 @@ def watch(
     looks: Annotated[int | None, typer.Option(min=1, help="Stop after so many looks.")] = None,
     dry_run: Annotated[bool, typer.Option(help="Say what would be done; do nothing.")] = False,
     hold: Annotated[bool, typer.Option(help="A person holds all action.")] = False,
+    labels: Annotated[
+        Path | None, typer.Option(help="Parquet or CSV with tx_id, is_laundering; read again when it changes.")
+    ] = None,
 ) -> None:
     """Watch the champion for harm and roll back by itself; Ctrl-C ends it."""
     from monitoring.rollback import RollbackController, RollbackPolicy
@@ -63,11 +67,12 @@ def watch(
     controller = RollbackController(
         ReleaseLog(releases, create=False),
         DecisionLog(decisions, create=False),
-        RollbackPolicy(dry_run=dry_run, hold=hold),
+        RollbackPolicy(dry_run=dry_run, hold=hold, labels=labels is not None),
         expectation,
     )
+    known = dict if labels is None else LabelFile(labels)
     stop = threading.Event()
-    for number, verdict in enumerate(watch_champion(controller, interval, stop), start=1):
+    for number, verdict in enumerate(watch_champion(controller, interval, stop, known), start=1):
         console.print(f"{number:>4}  {verdict.action:<15} {verdict.reason}", highlight=False)
         if looks is not None and number >= looks:
             stop.set()

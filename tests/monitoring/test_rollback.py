@@ -12,7 +12,7 @@ import pytest
 from traffic_log import GOOD, REVIEW, decide, open_logs, traffic
 
 from monitoring.rollback import Expectation, RollbackController, RollbackPolicy, Verdict, watch
-from riskdistill.errors import BundleDamagedError, UnavailableError
+from riskdistill.errors import BundleDamagedError, ConfigError, UnavailableError
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.releases import Release, ReleaseLog, State
 
@@ -51,7 +51,7 @@ def test_a_champion_that_floods_the_team_is_rolled_back_with_its_evidence(logs: 
     assert evidence["e_value"] >= 1 / evidence["alpha"]
     assert evidence["counts"]["champion_only"] > 50
     assert (evidence["window"]["first_sequence"], evidence["window"]["last_sequence"]) == (1, 400)
-    assert len(evidence["measures"]) == 4
+    assert len(evidence["measures"]) == 3
     assert evidence["policy"]["alpha"] == 0.01
 
 
@@ -94,7 +94,7 @@ def test_a_champion_that_is_farther_from_the_teacher_is_an_alarm_and_no_rollback
     verdict = controller(logs).look()
     assert verdict.action == "alarm"
     assert verdict.reason.startswith("teacher_disagreement")
-    assert [measure.acts for measure in verdict.measures] == [True, True, True, False]
+    assert [measure.acts for measure in verdict.measures] == [True, True, False]
     assert logs[0].get("r2").state is State.CHAMPION
 
 
@@ -132,13 +132,23 @@ def test_the_same_distance_from_the_teacher_is_no_harm(logs: Logs) -> None:
 def test_late_labels_that_show_false_alerts_lead_to_a_rollback(logs: Logs) -> None:
     decisions = traffic(1_000, 0.1, 0.1, 0.1, seed=3)
     logs[1].append(decisions)
-    watcher = controller(logs)
+    watcher = controller(logs, labels=True)
     assert watcher.look().action == "none"
     only_new = {d.tx_id: False for d in decisions if d.student_score > 0.5}
     only_old = {d.tx_id: True for d in decisions if d.student_score < 0.5}
     assert watcher.look(only_new).action == "none", "labels of one side alone are no comparison"
     verdict = watcher.look(only_old)
     assert (verdict.action, verdict.measures[2].harm) == ("rolled_back", True)
+
+
+def test_false_alerts_have_a_share_of_the_budget_only_where_labels_come(logs: Logs) -> None:
+    def shares(verdict: Verdict) -> dict[str, float]:
+        return {measure.metric: measure.alpha for measure in verdict.measures if measure.acts}
+
+    assert shares(controller(logs).look()) == pytest.approx({"more_alerts": 0.005, "fewer_alerts": 0.005})
+    assert set(shares(controller(logs, labels=True).look()).values()) == {0.01 / 3}
+    with pytest.raises(ConfigError, match="labels came"):
+        controller(logs).look({"d1": True})
 
 
 def test_equal_models_are_left_alone_over_many_looks(logs: Logs) -> None:
