@@ -167,8 +167,11 @@ class Scorer:
         asked = asyncio.get_running_loop().run_in_executor(self._explain, reasons, bundle, encoded)
         try:
             found = await asyncio.wait_for(asked, REASONS_SECONDS)
-        except Exception as error:  # an explanation is an optional part: the decision stands without it
-            _logger.error("bundle %s gave no reasons: %r", bundle.version, error)
+        except TimeoutError:  # an explanation is an optional part: the decision stands without it
+            _logger.warning("bundle %s gave no reasons in time", bundle.version)
+            return ()
+        except Exception:
+            _logger.exception("bundle %s could not give reasons", bundle.version)
             return ()
         return tuple(StatedReason(code=one.code, text=one.text, effect=one.effect) for one in found)
 

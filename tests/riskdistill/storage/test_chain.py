@@ -39,7 +39,7 @@ def test_any_change_of_an_entry_or_of_the_order_changes_the_last_link(
         return digest
 
     place = data.draw(st.integers(0, len(entries) - 1))
-    changed = {"": [canonical_json(entries[place])]}
+    changed: dict[str, object] = {"": [canonical_json(entries[place])]}
     assert len(last(entries)) == len(GENESIS)
     assert last(entries[:place] + entries[place + 1 :]) != last(entries)
     assert last([*entries[:place], changed, *entries[place + 1 :]]) != last(entries)
