@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from pathlib import Path
 from typing import Annotated
@@ -42,6 +43,11 @@ def drift(
     """Write the drift report of a window of traffic: drift.html, drift.json, and Evidently's page."""
     from pipelines.drift import drift_report
 
+    if history is None:
+        print(
+            "warning: no --history, so account state starts empty: features of the past will look like drift",
+            file=sys.stderr,
+        )
     report, page = drift_report(Bundle.load(bundle, teacher=False), input, history, out)
     console.print(f"verdict: {report.verdict}; {len(report.drifting)} of {len(report.features)} features drift")
     console.print(report.recommendation)
@@ -140,6 +146,13 @@ def rollback(releases: Releases, actor: Actor, reason: Reason) -> None:
 
 
 @release_app.command()
+def retire(release: Annotated[str, typer.Argument()], releases: Releases, actor: Actor, reason: Reason) -> None:
+    """End a release that does not decide; its bundle stays where it is kept."""
+    retired = ReleaseLog(releases, create=False).retire(release, actor=actor, reason=reason, evidence={})
+    console.print(f"{retired.release_id} is retired: bundle {retired.bundle_version}")
+
+
+@release_app.command()
 def history(releases: Releases) -> None:
     """Every transition: when, who, what and why."""
     table = _table("when", "release", "from", "to", "who", "why")
@@ -186,5 +199,7 @@ def show(decision_id: Annotated[str, typer.Argument()], decisions: Decisions) ->
     """One decision as it is stored."""
     decision = DecisionLog(decisions, create=False).get(decision_id)
     if decision is None:
-        raise NotFoundError(f"no decision {decision_id}", where=decisions, mend="copy the id from the answer")
+        raise NotFoundError(
+            f"no decision {decision_id}", where=without_password(decisions), mend="copy the id from the answer"
+        )
     console.print_json(json.dumps(decision.model_dump(mode="json")))

@@ -2,7 +2,8 @@
 
 Append-only and hash-chained like the decision log. The state of every release is a fold over the transitions,
 so nothing is ever updated, and a change is visible to any other process at its next read. At most one release
-is the champion and at most one is the previous champion, which the service keeps warm for a rollback.
+is the champion and at most one is the previous champion, which the service keeps warm for a rollback. The service
+follows these two states and no other: shadow and canary are kept for whoever drives such a rollout from outside.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ class State(StrEnum):
     """Where a release stands in its life."""
 
     REGISTERED = "registered"  # known, scores nothing
-    SHADOW = "shadow"  # scores beside the champion, decides nothing
-    CANARY = "canary"  # decides for a share of the accounts
+    SHADOW = "shadow"  # meant to score beside the champion; the service does not
+    CANARY = "canary"  # meant to decide for a share of the accounts; the service does not
     CHAMPION = "champion"  # decides
-    PREVIOUS = "previous"  # the champion before this one, kept warm for a rollback
+    PREVIOUS = "previous"  # the champion before this one: scores beside it, warm for a rollback
     RETIRED = "retired"  # over, in good standing
     ROLLED_BACK = "rolled_back"  # over, withdrawn on evidence
 
@@ -214,7 +215,7 @@ class ReleaseLog:
     def stage(
         self, release_id: str, state: State, *, actor: str, reason: str, evidence: Mapping[str, Any]
     ) -> Release:
-        """Move a release to `State.SHADOW` or `State.CANARY`.
+        """Record a release as `State.SHADOW` or `State.CANARY`; what serves stays as it is.
 
         Raises:
             NotFoundError: no such release.
@@ -289,13 +290,7 @@ class ReleaseLog:
 
         return self._append(plan, actor, reason, evidence)
 
-    def _append(
-        self,
-        plan: _Plan,
-        actor: str,
-        reason: str,
-        evidence: Mapping[str, Any],
-    ) -> Release:
+    def _append(self, plan: _Plan, actor: str, reason: str, evidence: Mapping[str, Any]) -> Release:
         """Write the planned moves as one unit and return the last; plan anew if another writer came first."""
         if not actor.strip() or not reason.strip():
             raise ReleaseError("a transition needs an actor and a reason", where="release log")
