@@ -33,6 +33,7 @@ from riskdistill.features.spec import FORMAT_BUCKETS, FeatureSpec
 
 CHUNK: Final = 16_384  # rows between two calls of `progress`
 _CURRENCY: Final = {code: index + 1 for index, code in enumerate(CURRENCY_CODES)}
+_BYTES: Final = np.dtype((np.void, ACCOUNT.itemsize))  # copies a record whole, not field by field
 _USD: Final = np.array([0.0, *USD_PER_UNIT.values()])
 
 
@@ -113,7 +114,7 @@ class FeatureEngine:
         except BaseException:
             self._forget_all_but(known)
             raise
-        self._records[places] = moved_on
+        self._records.view(_BYTES)[places] = moved_on.view(_BYTES)
 
     def peek(self, transaction: Transaction) -> Encoded:
         """Encode one transaction without applying it; the engine is as it was."""
@@ -175,7 +176,7 @@ class FeatureEngine:
         """The encoded row, the rows of the records that it changes, and what they are after it."""
         row = self._encode_one(transaction)
         places = list(dict.fromkeys((int(row["sender"][0]), int(row["receiver"][0]))))
-        copies = self._records[places]
+        copies = self._records.view(_BYTES)[places].view(ACCOUNT)
         row["sender"], row["receiver"] = 0, len(places) - 1
         return self._step(row, copies), places, copies
 
