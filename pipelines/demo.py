@@ -30,10 +30,10 @@ from rich.table import Table
 
 from monitoring.audit import write_audit_record
 from monitoring.rollback import RollbackController, RollbackPolicy, Verdict, watch
+from pipelines.bundle_store import expectation, keep
 from pipelines.cli import report_table
 from pipelines.demo_service import DemoService, failures
 from pipelines.drift import write_drift
-from pipelines.monitor_commands import review_threshold
 from pipelines.progress import Steps
 from pipelines.run import RunResult, run
 from pipelines.score import score_table
@@ -80,10 +80,7 @@ def run_demo(out: Path, *, console: Console, keep_serving: bool, port: int) -> N
         result = run(load_config(CONFIG), out / "simulated", out / "run", steps)
         _tell_training(result, story)
         releases = ReleaseLog(f"sqlite:///{out.absolute()}/releases.db")
-        first = releases.register(
-            result.bundle.path.resolve(), result.bundle.version, actor="demo", reason="trained"
-        )
-        releases.promote(first.release_id, actor="demo", reason="the first champion", evidence={})
+        _release(releases, result.bundle, out, "trained", "the first champion")
         service = DemoService(
             out / "state",
             f"sqlite:///{out.absolute()}/releases.db",
@@ -195,8 +192,7 @@ def _bad_release(
     """
     forgot = {role: Calibrator() for role in ("student", "teacher")}
     challenger = rebuild_bundle(champion, out / "bad_challenger", calibrators=forgot)
-    release = releases.register(challenger.path.resolve(), challenger.version, actor="demo", reason="a retraining")
-    releases.promote(release.release_id, actor="demo", reason="looked good on its own data", evidence={})
+    _release(releases, challenger, out, "a retraining", "looked good on its own data")
     _until_served(service, challenger.version)
 
     stop, verdicts, thread = _watch(releases, service)
@@ -225,10 +221,17 @@ def _bad_release(
     return sent
 
 
+def _release(releases: ReleaseLog, bundle: Bundle, out: Path, registered: str, promoted: str) -> None:
+    """Keep a copy of a bundle beside the log, and make it the champion."""
+    kept = keep(bundle, (out / "bundles").resolve())
+    release = releases.register(kept, bundle.version, actor="demo", reason=registered)
+    releases.promote(release.release_id, actor="demo", reason=promoted, evidence={})
+
+
 def _watch(releases: ReleaseLog, service: DemoService) -> tuple[threading.Event, list[Verdict], threading.Thread]:
     """The monitor, looking twice a second beside the traffic as `riskdistill monitor watch` would."""
     controller = RollbackController(
-        releases, DecisionLog(service.decisions_url, create=False), RollbackPolicy(), review_threshold
+        releases, DecisionLog(service.decisions_url, create=False), RollbackPolicy(), expectation
     )
     stop: threading.Event = threading.Event()
     verdicts: list[Verdict] = []

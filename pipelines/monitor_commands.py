@@ -84,9 +84,6 @@ def watch(
             stop.set()
 
 
-review_threshold = expectation  # the demo knows it by this name
-
-
 def _table(*columns: str) -> Table:
     """A table whose cells are wrapped and never cut short: ids and paths are copied from it."""
     return Table(*(Column(name, overflow="fold") for name in columns))
