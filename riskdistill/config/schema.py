@@ -143,6 +143,8 @@ class StudentConfig(ModelConfig):
     width: Count = 32
     layers: Count = 2
     heads: Count = 4
+    # less than the teacher's: the student answers for a teacher that saw every feature
+    feature_dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.1
     events_per_party: Count = 8
     bins: Count = 8
     context_width: Count = 32
@@ -290,7 +292,7 @@ class ExperimentConfig(Section):
     student: StudentConfig = StudentConfig()
     boosted_trees: BoostedTreesConfig = BoostedTreesConfig()
     training: TrainingConfig = TrainingConfig()
-    student_training: TrainingConfig = TrainingConfig(epochs=12, learning_rate=2e-3, patience=5)
+    student_training: TrainingConfig = TrainingConfig(epochs=14, learning_rate=2e-3, patience=5)
     distillation: DistillationConfig = DistillationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     serving: ServingConfig = ServingConfig()
