@@ -33,7 +33,7 @@ from monitoring.rollback import RollbackController, RollbackPolicy, Verdict, wat
 from pipelines.bundle_store import expectation, keep
 from pipelines.cli import report_table
 from pipelines.demo_service import DemoService, failures
-from pipelines.drift import write_drift
+from pipelines.drift import look, measure, write
 from pipelines.progress import Steps
 from pipelines.run import RunResult, run
 from pipelines.score import score_table
@@ -42,7 +42,8 @@ from riskdistill.config import load_config
 from riskdistill.data.transaction import transactions_from
 from riskdistill.errors import ConfigError, UnavailableError
 from riskdistill.models.calibration import Calibrator
-from riskdistill.simulator import PRESETS, Drift, simulate, write
+from riskdistill.simulator import PRESETS, Drift, simulate
+from riskdistill.simulator import write as write_simulated
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.releases import ReleaseLog
 
@@ -91,8 +92,8 @@ def run_demo(out: Path, *, console: Console, keep_serving: bool, port: int) -> N
         with service:
             step.done(service.url)
             calm, drifted = _score_live(service, result.bundle, live, out, steps, story)
-            sent = _bad_release(service, releases, result.bundle, drifted, out, steps, story)
-            _report(service, releases, result.bundle, calm, drifted.slice(0, sent), out, steps, story)
+            _bad_release(service, releases, result.bundle, drifted, out, steps, story)
+            _report(service, releases, result.bundle, calm, drifted, out, steps, story)
             steps.stop()
             _close(console, result, story, time.perf_counter() - started)
             if keep_serving:
@@ -121,7 +122,7 @@ def _simulate(out: Path, steps: Steps, story: Story) -> pa.Table:
     end = pa.scalar(config.start + timedelta(days=TRAINING_DAYS), pa.timestamp("us", "UTC"))
     past = pc.less(simulated.transactions["timestamp"], end)
     history = type(simulated)(simulated.transactions.filter(past), simulated.labels.filter(past))
-    write(history, out / "simulated")
+    write_simulated(history, out / "simulated")
     live = simulated.transactions.filter(pc.invert(past))
     step.done(f"{history.transactions.num_rows:,} transactions to learn from, {live.num_rows:,} to come")
     story.tell("simulated history", f"{history.transactions.num_rows:,} transactions, {TRAINING_DAYS} days")
@@ -184,12 +185,8 @@ def _bad_release(
     out: Path,
     steps: Steps,
     story: Story,
-) -> int:
-    """Promote a challenger that forgot the prior correction, and send traffic until the monitor took it back.
-
-    Returns:
-        How many transactions were sent.
-    """
+) -> None:
+    """Promote a challenger that forgot the prior correction, and send traffic while the monitor takes it back."""
     forgot = {role: Calibrator() for role in ("student", "teacher")}
     challenger = rebuild_bundle(champion, out / "bad_challenger", calibrators=forgot)
     _release(releases, challenger, out, "a retraining", "looked good on its own data")
@@ -198,16 +195,11 @@ def _bad_release(
     stop, verdicts, thread = _watch(releases, service)
     step = steps.step("drift, bad release")
     sent = failed = 0
-    restored_at = None
     for start in range(0, traffic.num_rows, SENT_AT_A_TIME):
         part = traffic.slice(start, SENT_AT_A_TIME)
         answers = list(service.send(part))
         sent, failed = sent + part.num_rows, failed + failures(answers)
         step.at(sent, None, verdicts[-1].reason if verdicts else "")
-        if verdicts and verdicts[-1].action == "rolled_back":
-            restored_at = restored_at or sent
-            if _served(answers) == {champion.version} and sent >= restored_at + 4 * SENT_AT_A_TIME:
-                break
     stop.set()
     thread.join()
     rolled_back = next((verdict for verdict in verdicts if verdict.action == "rolled_back"), None)
@@ -218,7 +210,6 @@ def _bad_release(
     story.tell("served again by", f"bundle {champion.version}, {failed} of {sent:,} requests failed meanwhile")
     if failed:
         raise UnavailableError(f"{failed} requests failed during the rollback", where=str(service.log))
-    return sent
 
 
 def _release(releases: ReleaseLog, bundle: Bundle, out: Path, registered: str, promoted: str) -> None:
@@ -261,16 +252,19 @@ def _report(
     step = steps.step("reports")
     engine = bundle.engine()
     engine.replay(pq.read_table(out / "run" / "canonical" / "transactions.parquet"), tokens=False)
-    engine.replay(calm, tokens=False)
-    encoded = engine.replay(drifted)
-    scores = bundle.student.score_all(encoded).score
-    drift, drift_page = write_drift(bundle, drifted, encoded.context, scores, out / "drift")
+    before = measure(bundle, look(bundle, engine, calm))
+    window = look(bundle, engine, drifted)
+    drift = measure(bundle, window)
+    drift_page = write(bundle, window, drift, out / "drift")
     decisions = DecisionLog(service.decisions_url, create=False)
     verified = decisions.verify()
     audit_page = write_audit_record(out / "audit", releases, decisions)
     step.done()
-    names = ", ".join(drift.drifting[:3])
-    story.tell("drift", f"{drift.verdict}: {len(drift.drifting)} of {len(drift.features)} inputs ({names}, ...)")
+    names = ", ".join((*drift.drifting[:3], *(["..."] if len(drift.drifting) > 3 else [])))
+    story.tell("first live day", f"{before.verdict}: {len(before.drifting)} of {len(before.features)} inputs drift")
+    story.tell(
+        "second live day", f"{drift.verdict}: {len(drift.drifting)} of {len(drift.features)} inputs ({names})"
+    )
     story.tell("decision log", f"{verified.entries:,} entries, hash chain intact")
     story.paths |= {"drift report": drift_page, "audit record": audit_page}
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from monitoring.drift import DriftReport, measure_drift
 from monitoring.profile import SCORE, load_profile
@@ -15,6 +17,7 @@ from monitoring.report import write_drift_report
 from riskdistill.bundle import Bundle
 from riskdistill.data.ingest import read_transactions
 from riskdistill.errors import EmptyInputError
+from riskdistill.features import FeatureEngine
 
 
 def drift_report(bundle: Bundle, window: Path, history: Path | None, out: Path) -> tuple[DriftReport, Path]:
@@ -29,29 +32,51 @@ def drift_report(bundle: Bundle, window: Path, history: Path | None, out: Path) 
     transactions, _ = read_transactions(window)
     if not transactions.num_rows:
         raise EmptyInputError("no valid transaction", where=str(window), mend="give a window with traffic")
+    seen = look(bundle, engine, transactions)
+    report = measure(bundle, seen)
+    return report, write(bundle, seen, report, out)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Traffic as the service saw it.
+
+    Attributes:
+        hours: from the first transaction to the last.
+        context: float32 [n, features].
+        score: float64 [n], the student's.
+    """
+
+    hours: float
+    context: NDArray[np.float32]
+    score: NDArray[np.float64]
+
+
+def look(bundle: Bundle, engine: FeatureEngine, transactions: pa.Table) -> Window:
+    """Encode and score canonical transactions; the engine, which knows what came before, moves on."""
     encoded = engine.replay(transactions)
-    return write_drift(bundle, transactions, encoded.context, bundle.student.score_all(encoded).score, out)
-
-
-def write_drift(
-    bundle: Bundle,
-    transactions: pa.Table,
-    context: np.typing.NDArray[np.float32],
-    score: np.typing.NDArray[np.float64],
-    out: Path,
-) -> tuple[DriftReport, Path]:
-    """Measure the drift of encoded and scored transactions and write its pages into `out`."""
     span = pc.min_max(transactions["timestamp"]).as_py()
-    report = measure_drift(
+    hours = max((span["max"] - span["min"]).total_seconds() / 3_600, 1 / 60)
+    return Window(hours, encoded.context, bundle.student.score_all(encoded).score)
+
+
+def measure(bundle: Bundle, window: Window) -> DriftReport:
+    """The drift of a window against the bundle's frozen profile."""
+    thresholds = bundle.thresholds
+    return measure_drift(
         load_profile(bundle.profile),
-        context,
+        window.context,
         bundle.spec.names,
-        score,
-        alert_rate=float((score >= bundle.thresholds.review).mean()),
-        bypass_rate=float(np.mean([bundle.thresholds.bypass(value) is not None for value in score])),
-        hours=max((span["max"] - span["min"]).total_seconds() / 3_600, 1 / 60),
+        window.score,
+        alert_rate=float((window.score >= thresholds.review).mean()),
+        bypass_rate=float(np.mean([thresholds.bypass(value) is not None for value in window.score])),
+        hours=window.hours,
     )
-    current = pd.DataFrame(context, columns=list(bundle.spec.names)).assign(**{SCORE: score})
+
+
+def write(bundle: Bundle, window: Window, report: DriftReport, out: Path) -> Path:
+    """Write the pages of a drift report into `out`; returns the first one to read."""
+    current = pd.DataFrame(window.context, columns=list(bundle.spec.names)).assign(**{SCORE: window.score})
     out.mkdir(parents=True, exist_ok=True)
     reference = pd.read_parquet(bundle.path / "reference.parquet")
-    return report, write_drift_report(out, report, reference, current)
+    return write_drift_report(out, report, reference, current)
