@@ -87,7 +87,7 @@ def run(config: ExperimentConfig, source: Path, out: Path, steps: Steps) -> RunR
     step.done(f"{len(dataset.train.draw):,} rows to learn from, {len(dataset.test):,} to be judged on")
 
     trees = _trees(dataset, config, out, steps)
-    networks = _networks(dataset, config, out, steps)
+    networks = _networks(dataset, trees, config, out, steps)
 
     step = steps.step("evaluate and export")
     calibrators = _calibrators(dataset, trees, networks)
@@ -143,7 +143,9 @@ def _trees(dataset: Dataset, config: ExperimentConfig, out: Path, steps: Steps) 
     return trees
 
 
-def _networks(dataset: Dataset, config: ExperimentConfig, out: Path, steps: Steps) -> dict[str, Training]:
+def _networks(
+    dataset: Dataset, trees: BoostedTrees, config: ExperimentConfig, out: Path, steps: Steps
+) -> dict[str, Training]:
     """Train the teacher, the student without a teacher, and the student."""
     smoothing = config.student_training.label_smoothing
     teacher_labels = LabelObjective(dataset.train, label_smoothing=config.training.label_smoothing)
@@ -161,6 +163,9 @@ def _networks(dataset: Dataset, config: ExperimentConfig, out: Path, steps: Step
         progress=step.at,
     )
     step.done()
+    shift = prior_shift(dataset.prevalence, dataset.mixed_prevalence)
+    odds = trees.score_logits(dataset.train.encoded.context) - shift  # as if learned from the mix
+    cache = cache.blended(odds, config.distillation.trees_share)
     objective = DistillationObjective(
         dataset.train,
         cache,
@@ -168,7 +173,7 @@ def _networks(dataset: Dataset, config: ExperimentConfig, out: Path, steps: Step
         epochs=config.student_training.epochs,
         label_smoothing=smoothing,
     )
-    key = f"{cache.teacher}{config.distillation.model_dump_json()}"
+    key = f"{cache.teacher}{config.distillation.model_dump_json()}{config.boosted_trees.model_dump_json()}"
     trained[STUDENT] = _train(STUDENT, config.student, config.student_training, objective, dataset, out, steps, key)
     return trained
 

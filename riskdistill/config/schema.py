@@ -226,6 +226,8 @@ class DistillationConfig(Section):
     )
     temperature: TemperatureConfig = TemperatureConfig()
     relation_heads: Count = 4  # divides both models' widths
+    # of the boosted trees in the logits that are taught: they see what the event teacher misses, and the reverse
+    trees_share: Share = 0.5
 
     @field_validator("terms")
     @classmethod

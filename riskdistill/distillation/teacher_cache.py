@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -62,6 +62,20 @@ class TeacherCache:
     relations: Tensor
     rows: str
     teacher: str
+
+    def blended(self, logit: NDArray[np.float64], share: float) -> TeacherCache:
+        """The same answers with the logits of a second teacher mixed in; relations and typologies stay the first's.
+
+        Args:
+            logit: [n] for the same rows, on the scale of the training mix.
+            share: of the second teacher, 0 to 1.
+        """
+        second = torch.from_numpy(np.asarray(logit, np.float32))
+        if second.shape != self.logit.shape:
+            raise TrainingError(
+                f"{len(second)} logits of a second teacher for {len(self.logit)} rows", mend="score the same rows"
+            )
+        return replace(self, logit=torch.lerp(self.logit, second, share))
 
     def check(self, encoded: Encoded) -> None:
         """Refuse rows other than those that the teacher was asked about.

@@ -91,6 +91,21 @@ def test_another_teacher_has_another_fingerprint(tiny_run: tiny.TinyRun, tiny_da
     assert weights_fingerprint(other) != before
 
 
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_a_second_teacher_moves_the_logits_alone(tiny_run: tiny.TinyRun, share: float) -> None:
+    first = tiny_run.cache
+    second = np.linspace(-8.0, 8.0, len(first.logit))
+    blended = first.blended(second, share)
+    np.testing.assert_allclose(blended.logit, (1 - share) * first.logit.numpy() + share * second, atol=1e-5)
+    assert blended.relations is first.relations
+    assert blended.rows == first.rows
+
+
+def test_a_second_teacher_of_other_rows_is_refused(tiny_run: tiny.TinyRun) -> None:
+    with pytest.raises(TrainingError, match="logits of a second teacher"):
+        tiny_run.cache.blended(np.zeros(3), 0.5)
+
+
 @pytest.mark.parametrize("change", ["shuffled", "one value", "one row fewer", "events"])
 def test_answers_for_other_rows_are_refused(tiny_run: tiny.TinyRun, tiny_dataset: Dataset, change: str) -> None:
     train = tiny_dataset.train
