@@ -221,7 +221,7 @@ def serve(
 def report_table(report: Any) -> Table:
     """The models of a `MetricsReport` side by side."""
     table = Table("model", title=f"{report.dataset.name}, test period")
-    for name in ("PR-AUC (95 %)", "ROC-AUC", "recall", "ECE", "parameters", "rows/s"):
+    for name in ("PR-AUC (95 %)", "recall", "ECE", "parameters", "rows/s"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, m in report.models.items():
         low, high = m.pr_auc_interval
@@ -229,7 +229,6 @@ def report_table(report: Any) -> Table:
         table.add_row(
             name.replace("_", " "),
             f"{m.pr_auc:.3f} ({low:.2f}-{high:.2f})",
-            f"{m.roc_auc:.3f}",
             "" if recall is None else f"{recall:.3f}",
             f"{m.ece:.4f}",
             f"{m.parameters:,}",
