@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -284,9 +285,10 @@ def _keep_serving(console: Console, service: DemoService, live: pa.Table) -> Non
     last = next(iter(transactions_from(live.slice(live.num_rows - 1))))
     body = json.dumps(last.model_dump(mode="json") | {"tx_id": "try-me-1"})
     console.print(f"\nThe API is up at {service.url} (docs at {service.url}/docs). Try:\n")
-    print(service.curl(body))
+    print(service.curl(body), flush=True)
     console.print("\nCtrl-C stops it.")
-    service.serve_on()
+    with suppress(KeyboardInterrupt):
+        service.serve_on()
 
 
 def _until_served(service: DemoService, version: str) -> None:
