@@ -18,7 +18,9 @@ from riskdistill.models.event_transformer import EventTransformer
 from riskdistill.models.onnx_model import OnnxScorer
 from riskdistill.models.training import score_logits
 
-TOLERANCE: Final = 1e-4  # largest difference of a logit from PyTorch's that an export may have
+TOLERANCE: Final = (
+    1e-4  # largest difference of a logit or a typology's probability from PyTorch's that an export may have
+)
 CHECKED_BATCHES: Final = (0, 1, 5, 64)
 
 
@@ -38,7 +40,7 @@ def export_onnx(model: EventTransformer, path: Path, sample: Encoded) -> float:
     """Write `model` as ONNX and compare it with PyTorch on rows of `sample`, in batches of 0, 1, 5 and 64.
 
     Returns:
-        The largest absolute difference of a logit.
+        The largest absolute difference of a logit or a typology's probability.
 
     Raises:
         TrainingError: the difference is above `TOLERANCE`.
@@ -64,9 +66,11 @@ def export_onnx(model: EventTransformer, path: Path, sample: Encoded) -> float:
     largest = 0.0
     for size in CHECKED_BATCHES:
         batch = sample.take(np.arange(size) % max(1, len(sample)))
-        expected, _ = score_logits(model, batch)
-        difference = np.abs(scorer.score(batch).logit - expected)
-        largest = max(largest, float(difference.max(initial=0.0)))
+        logit, typology_logits = score_logits(model, batch)
+        scored = scorer.score(batch)
+        typology = torch.from_numpy(typology_logits).softmax(-1).numpy()
+        for found, expected in ((scored.logit, logit), (scored.typology, typology)):
+            largest = max(largest, float(np.abs(found - expected).max(initial=0.0)))
     if largest > TOLERANCE:
         raise TrainingError(
             f"the exported model differs from PyTorch by {largest:.2e}, more than {TOLERANCE:.0e}",

@@ -191,6 +191,12 @@ async def test_after_a_restart_a_damaged_champion_leaves_the_previous_one_servin
         assert "damaged" in said["refused_reason"]
 
 
+def bundles_served(app: FastAPI) -> tuple[str, str]:
+    """The version that decides and the one that is kept warm."""
+    warm = app.state.service.bundles.warm
+    return warm.bundle.version, warm.previous.version
+
+
 async def test_the_release_log_is_followed_in_the_background(tmp_path: Path, releases: ReleaseLog) -> None:
     url = f"sqlite:///{tmp_path}/releases.db"
     app = create_app(settings_for(tmp_path / "state", releases=url, follow_seconds=0.001))
@@ -199,6 +205,7 @@ async def test_the_release_log_is_followed_in_the_background(tmp_path: Path, rel
         async with asyncio.timeout(20):
             while (await ready(client))["bundle_version"] != B:
                 await asyncio.sleep(0)
+        assert bundles_served(app) == (B, A)
 
 
 async def test_a_release_log_that_fails_for_a_while_is_asked_again(
@@ -220,3 +227,4 @@ async def test_a_release_log_that_fails_for_a_while_is_asked_again(
         async with asyncio.timeout(20):
             while (await ready(client))["bundle_version"] != B:
                 await asyncio.sleep(0)
+        assert bundles_served(app) == (B, A)
