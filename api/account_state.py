@@ -21,9 +21,10 @@ import xxhash
 from numpy.typing import NDArray
 
 from api.pseudonyms import Pseudonyms
+from riskdistill.data.canonical import canonical_table
 from riskdistill.data.schema import TRANSACTIONS
 from riskdistill.data.transaction import to_table
-from riskdistill.errors import UnreadableFileError
+from riskdistill.errors import TransactionError, UnreadableFileError
 from riskdistill.features.engine import FeatureEngine
 from riskdistill.storage.decisions import DecisionLog
 
@@ -75,8 +76,8 @@ def _history(path: Path) -> Iterator[pa.Table]:
         try:
             with pq.ParquetFile(file) as parquet:
                 for batch in parquet.iter_batches(ROWS, columns=TRANSACTIONS.names):
-                    yield pa.Table.from_batches([batch]).select(TRANSACTIONS.names).cast(TRANSACTIONS)
-        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+                    yield canonical_table(batch)
+        except (OSError, ValueError, pa.ArrowException, TransactionError) as error:
             raise UnreadableFileError(
                 f"not a file of canonical transactions: {error}",
                 where=str(file),

@@ -6,6 +6,7 @@ the reason. All functions take and give Arrow arrays of the same length.
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -59,6 +60,13 @@ def number(column: Column) -> Column:
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
         return column.cast(pa.float64(), safe=False)
     return _leniently(text(column), pa.float64())
+
+
+def number_or_null(column: Column) -> Column:
+    """float64; null where there is no text, NaN where the text is not a number."""
+    read = number(column)
+    unreadable = pc.and_(pc.is_null(read), pc.is_valid(text_or_null(column)))
+    return pc.if_else(unreadable, pa.scalar(math.nan), read)
 
 
 def flag(column: Column) -> Column:

@@ -33,13 +33,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
+from riskdistill.data.canonical import canonical_table
 from riskdistill.data.columns import pc
 from riskdistill.data.order import time_order
 from riskdistill.data.readers import canonical, reader
 from riskdistill.data.readers.canonical import LABELS_FILE, TRANSACTIONS_FILE
 from riskdistill.data.schema import LABELS, QUARANTINE, TIMESTAMP, TRANSACTIONS
 from riskdistill.data.validate import Batch
-from riskdistill.errors import ConfigError, EmptyInputError, UnreadableFileError
+from riskdistill.errors import ConfigError, EmptyInputError, TransactionError, UnreadableFileError
 
 QUARANTINE_FILE: Final = "quarantine.parquet"
 SUMMARY_FILE: Final = "ingest.json"
@@ -225,6 +226,11 @@ def _load(path: Path) -> pa.Table:
     except (OSError, pa.ArrowException) as error:
         told = str(error).splitlines()[0]
         raise UnreadableFileError(told, where=str(path), mend="run ingest again") from error
+    try:
+        if path.name == TRANSACTIONS_FILE:  # which may be older than the optional columns
+            return canonical_table(table)
+    except TransactionError as error:
+        raise UnreadableFileError(f"not canonical: {error}", where=str(path), mend="run ingest again") from error
     if not table.schema.equals(_SCHEMAS[path.name]):
         raise UnreadableFileError("its columns are not canonical", where=str(path), mend="run ingest again")
     return table

@@ -2,11 +2,15 @@
 
 `transactions` says what happened; `labels` says what is known of it and since when. They are apart because
 labels arrive late: a training set is always built *as known at* a time.
+
+Countries, balances and customer fields are optional: null is "not known", and a file may lack their columns
+altogether (`canonical.canonical_table` adds them).
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from math import inf
 from typing import Any, Final
 
 import pyarrow as pa
@@ -27,6 +31,15 @@ _TRANSACTIONS: list[pa.Field[Any]] = [
     pa.field("payment_format", pa.string(), nullable=False),
     pa.field("sender_country", pa.string()),
     pa.field("receiver_country", pa.string()),
+    # just before the payment, in units of currency_paid and of currency_received; an overdraft is negative
+    pa.field("sender_balance", pa.float64()),
+    pa.field("receiver_balance", pa.float64()),
+    # since the party became a customer
+    pa.field("sender_tenure_days", pa.float64()),
+    pa.field("receiver_tenure_days", pa.float64()),
+    # how often the party changed its phone number, e-mail or address so far
+    pa.field("sender_contact_changes", pa.float64()),
+    pa.field("receiver_contact_changes", pa.float64()),
 ]
 TRANSACTIONS: Final = pa.schema(_TRANSACTIONS)
 
@@ -43,6 +56,17 @@ NORMAL: Final = "normal"  # typology of a transaction that is not laundering
 UNLISTED: Final = "unlisted"  # typology of laundering that belongs to no named shape
 
 MAX_AMOUNT: Final = 1e13  # the largest real payments are below 1e12; AMLworld rupee and yen rows reach 1e12
+RANGES: Final[dict[str, tuple[float, float]]] = {  # of the numbers, both ends included; all are finite
+    "amount_paid": (0.0, MAX_AMOUNT),
+    "amount_received": (0.0, MAX_AMOUNT),
+    "sender_balance": (-MAX_AMOUNT, MAX_AMOUNT),
+    "receiver_balance": (-MAX_AMOUNT, MAX_AMOUNT),
+    "sender_tenure_days": (0.0, inf),
+    "receiver_tenure_days": (0.0, inf),
+    "sender_contact_changes": (0.0, inf),
+    "receiver_contact_changes": (0.0, inf),
+}
+ACCOUNT_FIELDS: Final = tuple(name for name in RANGES if TRANSACTIONS.field(name).nullable)
 MAX_ID_LENGTH: Final = 128
 MIN_YEAR: Final = 1990
 MAX_YEAR: Final = 2100

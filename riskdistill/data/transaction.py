@@ -3,6 +3,9 @@
 `Transaction` keeps exactly the columns of `schema.TRANSACTIONS` and the rules of `validate`, which checks
 whole tables: both read their limits from `schema`, and a test holds them together. A transaction that was
 made is valid: times are UTC, ids are trimmed and not empty, amounts are finite and plausible.
+
+What is not known of the accounts (balances, customer fields) is left out of a dump: a transaction that does not
+use these fields reads and hashes as it did before there were any, so that stored request hashes still hold.
 """
 
 from __future__ import annotations
@@ -103,9 +106,15 @@ def _country(value: str | None) -> str | None:
 
 Identifier = Annotated[str, Field(strict=True), _text(MAX_ID_LENGTH)]
 Amount = Annotated[float, Field(strict=True, ge=0, le=MAX_AMOUNT, allow_inf_nan=False)]
+Balance = Annotated[float, Field(strict=True, ge=-MAX_AMOUNT, le=MAX_AMOUNT, allow_inf_nan=False)]
+Tally = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 Currency = Annotated[str, Field(strict=True), AfterValidator(_currency)]
 Timestamp = Annotated[datetime, BeforeValidator(_is_written_out), AfterValidator(_utc)]
 Country = Annotated[str | None, Field(strict=True), AfterValidator(_country)]
+
+
+def _if_known(description: str) -> Any:
+    return Field(default=None, description=description, exclude_if=lambda value: value is None)
 
 
 class Transaction(BaseModel):
@@ -128,6 +137,18 @@ class Transaction(BaseModel):
     )
     sender_country: Country = Field(default=None, description="ISO 3166 alpha-2, where known")
     receiver_country: Country = Field(default=None, description="ISO 3166 alpha-2, where known")
+    sender_balance: Balance | None = _if_known("Just before the payment, in units of `currency_paid`, where known")
+    receiver_balance: Balance | None = _if_known(
+        "Just before the payment, in units of `currency_received`, where known"
+    )
+    sender_tenure_days: Tally | None = _if_known("Days since the sender became a customer, where known")
+    receiver_tenure_days: Tally | None = _if_known("Days since the receiver became a customer, where known")
+    sender_contact_changes: Tally | None = _if_known(
+        "How often the sender changed its phone number, e-mail or address so far, where known"
+    )
+    receiver_contact_changes: Tally | None = _if_known(
+        "How often the receiver changed its phone number, e-mail or address so far, where known"
+    )
 
 
 def describe(error: ValidationError) -> str:

@@ -23,12 +23,12 @@ from riskdistill.data.schema import (
     EARLIEST,
     LABELS,
     LATEST,
-    MAX_AMOUNT,
     MAX_FORMAT_LENGTH,
     MAX_ID_LENGTH,
     MAX_YEAR,
     MIN_YEAR,
     QUARANTINE,
+    RANGES,
     TIMESTAMP,
     TRANSACTIONS,
 )
@@ -76,7 +76,8 @@ class Draft:
 
     Attributes:
         rows: the rows as the source has them.
-        transactions: canonical column → values, of the canonical type.
+        transactions: canonical column → values, of the canonical type. In an optional column null is "not known"
+            and NaN is a number that the reader could not read.
         labels: `is_laundering`, `typology`, `scheme_id` and perhaps `known_at`; nothing for a source without
             labels. Without `known_at`, a label counts as known when its transaction happened.
         origin: canonical column → the source columns that it was made from, for the reasons.
@@ -172,11 +173,9 @@ def _broken_rules(draft: Draft) -> Iterator[tuple[str, str, Column]]:
         control = pc.match_substring_regex(fields[name], r"[\x00-\x1f\x7f]")
         yield name, "holds control characters", _holds(control)
     yield from _time_rules("timestamp", fields["timestamp"])
-    for name in ("amount_paid", "amount_received"):
-        yield name, "is not a number", pc.is_null(fields[name])
-        yield name, "is not finite", pc.invert(pc.fill_null(pc.is_finite(fields[name]), True))
-        yield name, "is negative", _holds(pc.less(fields[name], 0.0))
-        yield name, f"is above {MAX_AMOUNT:g}", _holds(pc.greater(fields[name], MAX_AMOUNT))
+    for name in RANGES:
+        if name in fields:
+            yield from _number_rules(name, fields[name])
     for name in ("currency_paid", "currency_received"):
         yield name, "is not a known currency", pc.invert(pc.is_in(fields[name], value_set=_CODES))
     for name in ("sender_country", "receiver_country"):
@@ -194,6 +193,17 @@ def _time_rules(name: str, column: Column) -> Iterator[tuple[str, str, Column]]:
     early = pc.less(column, pa.scalar(EARLIEST, TIMESTAMP))
     late = pc.greater_equal(column, pa.scalar(LATEST, TIMESTAMP))
     yield name, f"is not between {MIN_YEAR} and {MAX_YEAR}", _holds(pc.or_(early, late))
+
+
+def _number_rules(name: str, column: Column) -> Iterator[tuple[str, str, Column]]:
+    least, most = RANGES[name]
+    if TRANSACTIONS.field(name).nullable:
+        yield name, "is not a finite number", pc.invert(pc.fill_null(pc.is_finite(column), True))
+    else:
+        yield name, "is not a number", pc.is_null(column)
+        yield name, "is not finite", pc.invert(pc.fill_null(pc.is_finite(column), True))
+    yield name, f"is below {least:g}" if least else "is negative", _holds(pc.less(column, least))
+    yield name, f"is above {most:g}", _holds(pc.greater(column, most))
 
 
 def _holds(mask: Column) -> Column:

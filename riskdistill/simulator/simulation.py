@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from riskdistill.data.currencies import CURRENCY_CODES
-from riskdistill.data.schema import LABELS, NORMAL, TIMESTAMP, TRANSACTIONS
+from riskdistill.data.schema import ACCOUNT_FIELDS, LABELS, NORMAL, TIMESTAMP, TRANSACTIONS
 from riskdistill.simulator import firms, households
 from riskdistill.simulator.arrays import Floats, Ints
 from riskdistill.simulator.clock import Clock
@@ -129,6 +129,7 @@ def _transactions(
         _named(formats, payments.format),
         _named(countries, population.country[payer]),
         _named(countries, population.country[payee]),
+        *(pa.nulls(len(payments), pa.float64()) for _ in ACCOUNT_FIELDS),  # this world tells none
     ]
     return pa.Table.from_arrays(columns, schema=TRANSACTIONS)
 

@@ -14,6 +14,7 @@ import pytest
 from api.account_state import rebuild
 from api.pseudonyms import Pseudonyms
 from api.scoring import request_hash
+from riskdistill.data.schema import ACCOUNT_FIELDS
 from riskdistill.data.transaction import Transaction, to_table
 from riskdistill.errors import UnreadableFileError
 from riskdistill.features.engine import FeatureEngine
@@ -95,6 +96,25 @@ def test_a_state_rebuilt_from_history_and_log_is_the_live_one(
         expected, found = engine.observe(transaction), rebuilt.observe(transaction)
         np.testing.assert_array_equal(expected.context, found.context)
         np.testing.assert_array_equal(expected.events, found.events)
+
+
+def test_a_history_from_before_the_optional_columns_is_replayed(log: DecisionLog, tmp_path: Path) -> None:
+    past = to_table(traffic(50))
+    rebuilt = []
+    for name, table in (("old", past.drop_columns([*ACCOUNT_FIELDS])), ("new", past)):
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+        rebuilt.append(FeatureEngine())
+        assert rebuild(rebuilt[-1], tmp_path / f"{name}.parquet", log, PSEUDONYMS) == 1
+    following = PSEUDONYMS.transaction(traffic(51)[-1])
+    first, second = (engine.peek(following) for engine in rebuilt)
+    np.testing.assert_array_equal(first.context, second.context)
+    np.testing.assert_array_equal(first.events, second.events)
+
+
+def test_a_body_without_balances_and_customer_fields_hashes_as_before_there_were_any() -> None:
+    [plain] = traffic(1)
+    assert request_hash(plain) == "24587e06bcd4ceb0521532ef4c3eacca2b5d8982d3dfd9ff65eeb017b4acaf99"
+    assert request_hash(plain.model_copy(update={"sender_balance": 0.0})) != request_hash(plain)
 
 
 def test_what_is_in_both_history_and_log_counts_once(

@@ -7,9 +7,11 @@ from typing import Any
 
 import httpx
 import pytest
-from fake_serving import KEY, body
+from fake_serving import KEY, FakeEngine, body
 from fastapi import FastAPI
 
+from riskdistill.data.schema import ACCOUNT_FIELDS
+from riskdistill.data.transaction import Transaction
 from riskdistill.storage.decisions import DecisionLog
 
 pytestmark = pytest.mark.anyio
@@ -71,6 +73,28 @@ async def test_the_stored_decision_holds_both_scores_and_no_account_id(client: h
     assert stored["transaction"]["sender_bank"] == "BANK1"
     assert "DE-sender" not in answer.text
     assert "FR-receiver" not in answer.text
+
+
+async def test_balances_and_customer_fields_reach_the_engine_and_the_log(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Transaction] = []
+    observing = FakeEngine.observing
+
+    def spied(engine: FakeEngine, transaction: Transaction) -> Any:
+        seen.append(transaction)
+        return observing(engine, transaction)
+
+    monkeypatch.setattr(FakeEngine, "observing", spied)
+    known = {"sender_balance": -20.5, "receiver_tenure_days": 400.0, "sender_contact_changes": 2.0}
+    said = await score(client, **known)
+    [transaction] = seen
+    assert {name: getattr(transaction, name) for name in ACCOUNT_FIELDS if name in known} == known
+    stored = (await client.get(f"/v1/decisions/{said['decision_id']}")).json()["transaction"]
+    assert {name: stored[name] for name in ACCOUNT_FIELDS if name in stored} == known
+    assert await score(client, **known, receiver_balance=None) == said  # null is not known
+    answer = await client.post("/v1/score", json=body("other", sender_tenure_days=-1))
+    assert (answer.status_code, "sender_tenure_days" in answer.text) == (422, True)
 
 
 async def test_the_same_transaction_again_gets_the_stored_answer(client: httpx.AsyncClient, app: FastAPI) -> None:

@@ -10,6 +10,12 @@ left out. Account -1 at the bank `sink` is the outside world as receiver, -2 at 
 `patternID` is the scheme and `typology` the shape of what is laundering; both are answers and never inputs.
 Money is simulated, so its currency is ISO's XTS. Laundering is taken as known when it happens.
 
+Of what the file says of accounts, contact changes are taken (`phoneChanges*`; one of those 5,000 accounts ever had
+one), and tenure where it is one. `daysInBank*` of an account that is there from the first day is the day of the row
+plus one: it counts the simulation and not the customer, a model would read the date off it, and so it is not known.
+(It is so in every row of the 5,000 accounts.) The outside world is no customer. Balances are left out: they are
+taken between two payments of one day, in the file's order, which is no fact and would come back through them.
+
 AMLGentex, https://github.com/aidotse/AMLGentex (Apache-2.0).
 """
 
@@ -20,13 +26,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
+import pyarrow as pa
+
 from riskdistill.data import columns
-from riskdistill.data.columns import pc
+from riskdistill.data.columns import Column, pc
 from riskdistill.data.source import Rows, locate, read_rows
 from riskdistill.data.validate import Batch, Draft, canonicalise
 
 CURRENCY: Final = "XTS"
 SET_UP: Final = "INITALBALANCE"
+OUTSIDE: Final = pa.array(["-1", "-2"])  # accounts
 ORIGIN: Final[dict[str, tuple[str, ...]]] = {
     "timestamp": ("step",),
     "sender_account": ("nameOrig",),
@@ -39,6 +48,12 @@ ORIGIN: Final[dict[str, tuple[str, ...]]] = {
     "is_laundering": ("isSAR",),
     "typology": ("typology",),
     "scheme_id": ("patternID",),
+}
+OF_CUSTOMERS: Final[dict[str, tuple[str, ...]]] = {  # where the file has them
+    "sender_tenure_days": ("daysInBankOrig",),
+    "receiver_tenure_days": ("daysInBankDest",),
+    "sender_contact_changes": ("phoneChangesOrig",),
+    "receiver_contact_changes": ("phoneChangesDest",),
 }
 
 
@@ -68,10 +83,26 @@ def _draft(rows: Rows, set_up: int) -> Draft:
         "currency_received": columns.repeated(CURRENCY, count),
         "payment_format": columns.text(raw["type"]),
     }
+    made |= _of_customers(raw)
     shape = pc.replace_substring_regex(columns.words(raw["typology"]), r"^sar_", "")
     labels = {
         "is_laundering": laundering,
         "typology": columns.typology(laundering, shape),
         "scheme_id": columns.only_where(laundering, columns.text(raw["patternID"])),
     }
-    return Draft(rows, made, labels, ORIGIN, set_up, coarse=True)
+    return Draft(rows, made, labels, ORIGIN | OF_CUSTOMERS, set_up, coarse=True)
+
+
+def _of_customers(raw: pa.Table) -> dict[str, Column]:
+    """What is known of the parties; see the module's text for what is not."""
+    of_the_simulation = pc.add(columns.number(raw["step"]), 1.0)
+    made = {}
+    for name, (source,) in OF_CUSTOMERS.items():
+        if source in raw.column_names:
+            value = columns.number_or_null(raw[source])
+            account = columns.text(raw["nameOrig" if name.startswith("sender") else "nameDest"])
+            known = pc.invert(pc.is_in(account, value_set=OUTSIDE))
+            if name.endswith("tenure_days"):
+                known = pc.and_(known, pc.fill_null(pc.not_equal(value, of_the_simulation), True))
+            made[name] = columns.only_where(known, value)
+    return made

@@ -8,7 +8,8 @@ taken as known when it happens.
 
 Both forms stamp by the day and do not say what came first within it: the clock is declared coarse, and ingest
 orders the rows of a day by what they say. (A row's place within its day told nothing of its label on 10,000
-accounts over two years: ROC-AUC 0.499. That is no promise for other runs of the simulator.)
+accounts over two years: ROC-AUC 0.499. That is no promise for other runs of the simulator.) The log's balances are
+left out: they are taken between two payments of one day, in the file's order, and would bring it back.
 
 Suzumura and Kanezashi, "Anti-Money Laundering Datasets", https://github.com/IBM/AMLSim, 2021.
 """

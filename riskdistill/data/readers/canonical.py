@@ -1,8 +1,8 @@
 """Files whose columns are the canonical ones: what `riskdistill simulate` writes and `riskdistill score` takes.
 
-CSV, gzipped CSV or Parquet with the columns of `schema.TRANSACTIONS`; the two countries may be absent, other
-columns are left alone. Times in CSV carry a UTC offset. What is known may stand in the same file (`is_laundering`,
-and `typology`, `scheme_id`, `known_at` where there are such) or in a `labels.parquet` beside
+CSV, gzipped CSV or Parquet with the columns of `schema.TRANSACTIONS`; countries, balances and customer fields may
+be absent, other columns are left alone. Times in CSV carry a UTC offset. What is known may stand in the same file
+(`is_laundering`, and `typology`, `scheme_id`, `known_at` where there are such) or in a `labels.parquet` beside
 `transactions.parquet`, matched by `tx_id`; a transaction that has no label there goes to quarantine. Rows of one
 timestamp arrived in the file's order.
 """

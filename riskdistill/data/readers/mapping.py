@@ -5,6 +5,7 @@
       sender_account: from_iban
       receiver_account: to_iban
       amount_paid: amount
+      sender_balance: saldo       # optional, as receiver_balance, sender_tenure_days, sender_contact_changes, …
       is_laundering: confirmed    # leave out where nothing is known yet: there are no labels then
     constants:                    # for what the file does not tell
       sender_bank: our_bank
@@ -20,6 +21,8 @@
 Without `tx_id`, ids are `mapping-<row number>`; without `amount_received` and `currency_received`, what was
 received is what was paid; without `known_at`, a label is taken as known when its transaction happened. Times that
 can only say the day or the hour (dates, a format without minutes, a unit of hours or days) are coarse anyway.
+Beside a coarse clock, map balances only if they are those of the day's or the hour's start: one that is taken
+between two payments of the same day tells which came first.
 """
 
 from __future__ import annotations
@@ -45,7 +48,7 @@ from pydantic import (
 
 from riskdistill.data import columns
 from riskdistill.data.columns import Column, pc
-from riskdistill.data.schema import TIMESTAMP, TRANSACTIONS
+from riskdistill.data.schema import ACCOUNT_FIELDS, TIMESTAMP, TRANSACTIONS
 from riskdistill.data.source import Rows, locate, read_rows
 from riskdistill.data.transaction import describe
 from riskdistill.data.validate import Batch, Draft, SeenIds, canonicalise
@@ -205,6 +208,8 @@ def _canonical(name: str, column: Column, spelling: TimeSpelling) -> Column:
             return columns.flag(column)
         case "sender_country" | "receiver_country" | "scheme_id":
             return columns.text_or_null(column)
+        case _ if name in ACCOUNT_FIELDS:
+            return columns.number_or_null(column)
         case _:
             return columns.text(column)
 

@@ -4,7 +4,9 @@
 coarse, and ingest orders the rows of an hour by what they say. A CASH_IN moves money from the merchant
 (`nameDest`) to the customer (`nameOrig`), as the balances show: there, and only there, the two are exchanged. Its
 fraud is marked and not described, so it is UNLISTED, without a scheme, and taken as known when it happens.
-`isFlaggedFraud` is the output of a rule and no label. Money is simulated (ISO's XTS), at the bank `bank`.
+`isFlaggedFraud` is the output of a rule and no label. Balances are left out: they are taken between two payments of
+one hour, in the file's order, which is no fact and would come back through them. Money is simulated (ISO's XTS), at
+the bank `bank`.
 
 Lopez-Rojas et al., "PaySim: a financial mobile money simulator for fraud detection", EMSS 2016.
 """

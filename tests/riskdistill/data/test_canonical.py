@@ -182,10 +182,13 @@ def test_scoring_does_not_look_at_labels_or_at_other_columns(tmp_path: Path) -> 
     assert next(iter(reader("canonical")(file))).transactions.num_rows == 0
 
 
-def test_countries_are_optional_and_other_columns_are_not(tmp_path: Path) -> None:
-    frame = pd.read_csv(as_csv(tmp_path, [{}]))
-    frame.drop(columns=["sender_country", "receiver_country"]).to_csv(tmp_path / "few.csv", index=False)
-    assert read_transactions(tmp_path / "few.csv")[0]["sender_country"].to_pylist() == [None]
+def test_what_is_known_of_the_accounts_is_optional_and_other_columns_are_not(tmp_path: Path) -> None:
+    frame = pd.read_csv(as_csv(tmp_path, [{"sender_balance": -1.5}]))
+    assert read_transactions(tmp_path / "payments.csv")[0]["sender_balance"].to_pylist() == [-1.5]
+    optional = [field.name for field in TRANSACTIONS if field.nullable]
+    frame.drop(columns=optional).to_csv(tmp_path / "few.csv", index=False)
+    few = read_transactions(tmp_path / "few.csv")[0]
+    assert few.select(optional).to_pylist() == [dict.fromkeys(optional)]
     frame.drop(columns=["tx_id", "payment_format"]).to_csv(tmp_path / "fewer.csv", index=False)
     with pytest.raises(MissingColumnError, match="no column 'tx_id', 'payment_format'"):
         read_transactions(tmp_path / "fewer.csv")

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from riskdistill.data import source
-from riskdistill.data.ingest import IngestSummary, ingest, load_canonical
+from riskdistill.data.ingest import IngestSummary, ingest, load_canonical, read_transactions
+from riskdistill.data.schema import ACCOUNT_FIELDS
 from riskdistill.errors import (
     ConfigError,
     DataError,
@@ -113,6 +114,17 @@ def test_mistakes_in_the_call_are_found_before_anything_is_made(tmp_path: Path) 
     with pytest.raises(ConfigError, match="add a UTC offset"):
         ingest(file, tmp_path / "out", format="paysim", until=datetime(2017, 1, 1))
     assert not (tmp_path / "out").exists()
+
+
+def test_tables_from_before_the_optional_columns_load_and_read_with_nulls_in_them(tmp_path: Path) -> None:
+    ingest(paysim(tmp_path, [row(1)]), tmp_path / "out", format="paysim")
+    now, labels = load_canonical(tmp_path / "out")
+    pq.write_table(now.drop_columns([*ACCOUNT_FIELDS]), tmp_path / "out" / "transactions.parquet")
+    assert load_canonical(tmp_path / "out") == (now, labels)
+    assert read_transactions(tmp_path / "out")[0] == now
+    pq.write_table(now.drop_columns(["amount_paid"]), tmp_path / "out" / "transactions.parquet")
+    with pytest.raises(UnreadableFileError, match="not canonical: column 'amount_paid': it is missing"):
+        load_canonical(tmp_path / "out")
 
 
 def test_only_a_finished_and_undamaged_folder_is_loaded(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from riskdistill.data.readers import FORMATS, READERS, reader
-from riskdistill.data.schema import LABELS, QUARANTINE, TRANSACTIONS
+from riskdistill.data.schema import ACCOUNT_FIELDS, LABELS, QUARANTINE, TRANSACTIONS
 from riskdistill.data.transaction import transactions_from
 from riskdistill.data.validate import Batch
 from riskdistill.errors import ConfigError, MissingColumnError, UnknownFormatError, UnreadableFileError
@@ -150,6 +150,7 @@ def test_paysim_counts_hours_and_lets_cash_flow_in(tmp_path: Path) -> None:
         ("M2", "C4"),
     ]
     assert [label["typology"] for label in labels] == ["normal", "unlisted", "normal"]
+    assert {row[name] for row in rows for name in ACCOUNT_FIELDS} == {None}  # balances tell the file's order
     assert reasons == ["timestamp cannot be read as a time in UTC: 'x'"]
 
 
@@ -212,6 +213,38 @@ def test_amlgentex_leaves_set_up_rows_out_and_counts_them(tmp_path: Path) -> Non
         ("fan_out", "9"),
     ]
     assert reasons == ["amount_paid is negative: '-1.0'"]
+
+
+def test_amlgentex_knows_customers_and_not_the_outside_world_nor_the_simulations_clock(tmp_path: Path) -> None:
+    table = {
+        "step": [3, 3, 4],
+        "type": ["TRANSFER", "CASH", "TRANSFER"],
+        "amount": [1.0, 2.0, 3.0],
+        "nameOrig": [1, -2, 1],
+        "nameDest": [2, 1, -1],
+        "bankOrig": ["bank_a", "source", "bank_a"],
+        "bankDest": ["bank_b", "bank_a", "sink"],
+        "daysInBankOrig": [90, 0, 91],
+        "daysInBankDest": [4, 90, 0],  # the first receiver is there from the first day: nothing is known
+        "phoneChangesOrig": [0, 0, 1],
+        "phoneChangesDest": [2, 0, 0],
+        "oldbalanceOrig": [5.0, 6.0, 7.0],
+        "oldbalanceDest": [5.0, 6.0, 7.0],
+        "isSAR": [0, 0, 0],
+        "patternID": [-1, -1, -1],
+        "typology": ["generic", "generic", "generic"],
+    }
+    pq.write_table(pa.table(table), tmp_path / "tx_log_full.parquet")
+    rows, _, reasons = whole(reader("amlgentex")(tmp_path))
+    assert reasons == []
+    assert {name: [row[name] for row in rows] for name in ACCOUNT_FIELDS} == {
+        "sender_balance": [None, None, None],
+        "receiver_balance": [None, None, None],
+        "sender_tenure_days": [90.0, None, 91.0],
+        "receiver_tenure_days": [None, 90.0, None],
+        "sender_contact_changes": [0.0, None, 1.0],
+        "receiver_contact_changes": [2.0, 0.0, None],
+    }
 
 
 @pytest.mark.parametrize("name", sorted(READERS))

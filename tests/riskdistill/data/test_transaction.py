@@ -64,6 +64,13 @@ def test_times_become_utc() -> None:
         ({"receiver_account": 12}, "valid string"),
         ({"payment_format": "x" * 65}, "at most 64"),
         ({"sender_country": "Spain"}, "two capitals"),
+        ({"sender_balance": float("nan")}, "finite"),
+        ({"sender_balance": -1.01 * MAX_AMOUNT}, "greater than or equal to"),
+        ({"receiver_balance": 1.01 * MAX_AMOUNT}, "less than or equal to"),
+        ({"receiver_balance": "12"}, "valid number"),
+        ({"sender_tenure_days": -0.1}, "greater than or equal to 0"),
+        ({"receiver_contact_changes": -1}, "greater than or equal to 0"),
+        ({"receiver_contact_changes": float("inf")}, "finite"),
         ({"is_laundering": True}, "Extra inputs are not permitted"),
     ],
 )
@@ -109,6 +116,9 @@ transactions = st.builds(
     currency_received=st.sampled_from(CURRENCY_CODES),
     payment_format=st.text("Wire ACH", min_size=1).filter(str.strip),
     sender_country=st.sampled_from([None, "GB", "DE"]),
+    receiver_balance=st.none() | st.floats(-MAX_AMOUNT, MAX_AMOUNT),
+    sender_tenure_days=st.none() | st.floats(0, 1e5),
+    receiver_contact_changes=st.none() | st.integers(0, 9),
 )
 
 
@@ -118,6 +128,12 @@ def test_a_table_gives_back_the_transactions_it_was_made_of(given_ones: list[Tra
     table = to_table(given_ones)
     assert table.schema == TRANSACTIONS
     assert list(transactions_from(table)) == given_ones
+
+
+def test_what_is_not_known_of_the_accounts_is_left_out_of_a_dump() -> None:
+    plain = parse_transaction(payload(sender_balance=None))
+    assert plain.model_dump().keys() == {*payload(), "sender_country", "receiver_country"}
+    assert parse_transaction(payload(sender_balance=-3)).model_dump(mode="json")["sender_balance"] == -3.0
 
 
 @settings(deadline=None)

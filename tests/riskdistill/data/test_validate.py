@@ -33,6 +33,12 @@ GOOD: dict[str, Any] = {
     "payment_format": "ACH",
     "sender_country": None,
     "receiver_country": "GB",
+    "sender_balance": -12.5,
+    "receiver_balance": None,
+    "sender_tenure_days": 400.0,
+    "receiver_tenure_days": 0.5,
+    "sender_contact_changes": None,
+    "receiver_contact_changes": 2.0,
 }
 
 
@@ -67,6 +73,11 @@ values = {
     "currency_paid": st.sampled_from(["EUR", "eur", "EURO", "", "XTS"]),
     "payment_format": st.sampled_from(["Wire", "", "x" * MAX_FORMAT_LENGTH, "x" * (MAX_FORMAT_LENGTH + 1)]),
     "receiver_country": st.sampled_from([None, "GB", "gb", "GBR"]),
+    "receiver_balance": st.sampled_from(
+        [None, 0.0, -MAX_AMOUNT, -1.01 * MAX_AMOUNT, 1.01 * MAX_AMOUNT, float("nan")]
+    ),
+    "sender_tenure_days": st.sampled_from([None, 0.0, 1e5, -0.5, float("inf"), float("nan")]),
+    "sender_contact_changes": st.sampled_from([None, 0.0, 3.0, -1.0, float("inf")]),
 }
 
 
@@ -92,6 +103,9 @@ def test_tables_and_single_transactions_are_judged_alike(changes: list[dict[str,
             "currency_received is not a known currency: 'EURO'; did you mean EUR?",
         ),
         ({"sender_account": ""}, "sender_account is empty: ''"),
+        ({"sender_tenure_days": -1.0}, "sender_tenure_days is negative: '-1.0'"),
+        ({"sender_balance": -1e14}, "sender_balance is below -1e+13: '-100000000000000.0'"),
+        ({"receiver_balance": float("inf")}, "receiver_balance is not a finite number: 'inf'"),
         ({"receiver_country": "Spain"}, "receiver_country is not an ISO 3166 code of two capitals: 'Spain'"),
     ],
 )
@@ -130,5 +144,10 @@ def test_one_unreadable_number_spoils_no_other(texts: list[str | None]) -> None:
     def readable(text: str | None) -> bool:
         return text is not None and text.strip() not in ("x", "")
 
-    got = columns.number(pa.array(texts, pa.string())).to_pylist()
+    column = pa.array(texts, pa.string())
+    got = columns.number(column).to_pylist()
     assert [value is not None for value in got] == [readable(text) for text in texts]
+    optional = columns.number_or_null(column).to_pylist()
+    assert [value is None for value in optional] == [not (text or "").strip() for text in texts]
+    unreadable = [value != value for value in optional]
+    assert unreadable == [(text or "").strip() in ("x", "nan") for text in texts]

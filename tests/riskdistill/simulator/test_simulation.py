@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from sklearn.metrics import roc_auc_score
 
 from riskdistill.data.currencies import USD_PER_UNIT
-from riskdistill.data.schema import LABELS, NORMAL, TRANSACTIONS, UNLISTED
+from riskdistill.data.schema import ACCOUNT_FIELDS, LABELS, NORMAL, TRANSACTIONS, UNLISTED
 from riskdistill.simulator import PRESETS, Drift, Simulated, SimulationConfig, simulate, write
 from riskdistill.simulator.shapes import SHAPES
 
@@ -91,7 +91,8 @@ def test_launderers_keep_ordinary_habits(demo: Simulated) -> None:
 def test_no_single_raw_column_gives_laundering_away(demo: Simulated) -> None:
     """Each column as it is, and by its rate of laundering in the first 60 % judged on the rest."""
     bad = demo.labels["is_laundering"].to_numpy().astype(int)
-    frame = demo.transactions.drop_columns(["tx_id"]).to_pandas()
+    assert all(demo.transactions[name].null_count == len(bad) for name in ACCOUNT_FIELDS)
+    frame = demo.transactions.drop_columns(["tx_id", *ACCOUNT_FIELDS]).to_pandas()
     when = frame.pop("timestamp").dt
     frame = frame.assign(hour=when.hour, weekday=when.weekday, day=when.day, second=when.second)
     found = {}

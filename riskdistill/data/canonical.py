@@ -1,0 +1,130 @@
+"""Any table that Arrow can read as a canonical one, checked: the door for tables that no reader made.
+
+    canonical_table(pandas_frame), canonical_table(polars_frame), canonical_table(parquet_batch)
+
+Optional columns that are missing become null, other columns are left out, and types are widened where nothing can
+be lost. Whatever would make a row mean nothing is refused with its column, its row and the mend. A table that is
+canonical already passes through as it is, without a copy. A reader of files (`readers`) does more: it reads text,
+and sets bad rows aside instead of refusing the table.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pyarrow as pa
+
+from riskdistill.data.columns import Column, pc
+from riskdistill.data.schema import RANGES, TIMESTAMP, TRANSACTIONS
+from riskdistill.errors import TransactionError
+
+_ZONE_MEND: Final = "say which zone its times are in, e.g. in pandas .dt.tz_localize('UTC')"
+_KINDS: Final = {
+    pa.string(): "give texts",
+    pa.float64(): "give numbers",
+    TIMESTAMP: "give times with a zone, e.g. in pandas pd.to_datetime(..., utc=True)",
+}
+_TO_MICROSECONDS: Final = pc.CastOptions(target_type=TIMESTAMP, allow_time_truncate=True)
+
+
+def canonical_table(data: object) -> pa.Table:
+    """`data` with the columns and types of `schema.TRANSACTIONS`, its rows in their order.
+
+    Args:
+        data: a `pyarrow.Table` or `RecordBatch`, a pandas or polars data frame, a dictionary of arrays, or
+            anything else with `__arrow_c_stream__`. Text may be of any Arrow kind, or whole numbers; times of any
+            unit and zone, but with one; amounts any numbers.
+
+    Raises:
+        TransactionError: not a table; a required column is missing, or holds a null; a column of another kind; a
+            time without a zone; a number that is not finite or not in its `schema.RANGES`. Names the column and
+            the first row concerned, counted from 0.
+    """
+    table = _as_table(data)
+    if not table.schema.equals(TRANSACTIONS):
+        columns = [_column(table, field) for field in TRANSACTIONS]
+        table = pa.Table.from_arrays(columns, schema=TRANSACTIONS)
+    for name in TRANSACTIONS.names:
+        _check(name, table[name])
+    return table
+
+
+def _as_table(data: object) -> pa.Table:
+    try:
+        return data if isinstance(data, pa.Table) else pa.table(data)
+    except (TypeError, ValueError, pa.ArrowException) as error:
+        told = " ".join(str(error).split())
+        raise TransactionError(
+            f"{type(data).__name__} cannot be read as a table: {told}",
+            mend="give a pyarrow, pandas or polars table with the columns of the canonical schema",
+        ) from error
+
+
+def _column(table: pa.Table, field: Any) -> Column:
+    """The column of `table` for the canonical `field`, as its type."""
+    where = f"column {field.name!r}"
+    places = table.schema.get_all_field_indices(field.name)
+    if not places and field.nullable:
+        return pa.nulls(table.num_rows, field.type)
+    if len(places) != 1:
+        has = ", ".join(map(repr, table.column_names))
+        what = f"there are {len(places)} of that name" if places else f"it is missing; the table has {has}"
+        raise TransactionError(what, where=where, mend="give it once, under this name")
+    column = table.column(places[0])
+    if column.type == field.type:
+        return column
+    column = _decoded(column) if pa.types.is_dictionary(column.type) else column
+    if field.type == TIMESTAMP and pa.types.is_timestamp(column.type) and column.type.tz is None:
+        raise TransactionError("its times have no time zone", where=where, mend=_ZONE_MEND)
+    if not _may_become(column.type, field.type):
+        raise TransactionError(f"it is of type {column.type}", where=where, mend=_KINDS[field.type])
+    try:
+        if field.type == TIMESTAMP:
+            return pc.cast(column, options=_TO_MICROSECONDS)
+        return column.cast(field.type, safe=False)
+    except pa.ArrowException as error:
+        raise TransactionError(f"it cannot be read: {error}", where=where, mend=_KINDS[field.type]) from error
+
+
+def _may_become(found: Any, wanted: Any) -> bool:
+    """Whether values of type `found` say the same as values of type `wanted`."""
+    if pa.types.is_null(found):  # an empty column, or one of nulls alone, has no other type
+        return True
+    if wanted == TIMESTAMP:
+        return bool(pa.types.is_timestamp(found))
+    if wanted == pa.float64():
+        return bool(pa.types.is_integer(found) or pa.types.is_floating(found) or pa.types.is_decimal(found))
+    text = pa.types.is_string(found) or pa.types.is_large_string(found) or pa.types.is_string_view(found)
+    return bool(text or pa.types.is_integer(found))  # an account may be 4711, and not 4711.0
+
+
+def _decoded(column: Column) -> Column:
+    """Plain values of a dictionary column; Arrow cannot decode every kind of text by itself."""
+    values = column.type.value_type
+    wanted = pa.string() if _may_become(values, pa.string()) else values
+    chunks = [
+        pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(wanted)).dictionary_decode()
+        for chunk in column.chunks
+    ]
+    return pa.chunked_array(chunks, wanted)
+
+
+def _check(name: str, column: Column) -> None:
+    """Refuses nulls where a value is required, and numbers out of their range."""
+    optional = TRANSACTIONS.field(name).nullable
+    if column.null_count and not optional:
+        _refuse(name, column, pc.is_null(column), "fill it in, or leave the row out")
+    if name in RANGES:
+        least, most = RANGES[name]
+        in_range = pc.and_(pc.greater_equal(column, least), pc.less_equal(column, most))
+        good = pc.and_(in_range, pc.is_finite(column))  # a range may have no end, and infinity is no number
+        if pc.all(good).as_py() is False:
+            unknown = "; null where it is not known" if optional else ""
+            _refuse(name, column, pc.invert(good), f"give a number from {least:g} to {most:g}{unknown}")
+
+
+def _refuse(name: str, column: Column, bad: Column, mend: str) -> None:
+    row = pc.index(bad, True).as_py()
+    value = column[row].as_py()
+    told = "it is null" if value is None else f"it is {value}"
+    raise TransactionError(told, where=f"column {name!r}, row {row}", mend=mend)
