@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
 from riskdistill.augmentation.perturbation import Conserved, Perturbation
-from riskdistill.augmentation.rows import Floats, derived, numbers
+from riskdistill.augmentation.rows import Floats, Ints, derived, numbers
 from riskdistill.data.schema import MAX_AMOUNT
+
+MONEY: Final = ("amount_paid", "amount_received", "sender_balance", "receiver_balance")
 
 
 class AmountJitter(Perturbation):
-    """Both amounts of a payment times the same factor, from 1 - bound to 1 + bound, rounded as they were."""
+    """A payment's amounts and balances times one factor, from 1 - bound to 1 + bound, rounded as they were."""
 
     conserves: ClassVar[frozenset[Conserved]] = frozenset({"count", "accounts", "time_order"})
 
@@ -24,20 +26,20 @@ class AmountJitter(Perturbation):
     def apply(
         self, transactions: pa.Table, labels: pa.Table, rng: np.random.Generator
     ) -> tuple[pa.Table, pa.Table]:
-        paid, received = numbers(transactions, "amount_paid"), numbers(transactions, "amount_received")
-        factor = 1 + self.bound * rng.uniform(-1, 1, len(paid))
-        factor = np.minimum(factor, MAX_AMOUNT / np.maximum(np.maximum(paid, received), 1.0))
-        return derived(
-            self.name,
-            transactions,
-            labels,
-            np.arange(len(paid)),
-            amount_paid=scaled(paid, factor),
-            amount_received=scaled(received, factor),
-        )
+        row = np.arange(transactions.num_rows)
+        factor = 1 + self.bound * rng.uniform(-1, 1, len(row))
+        return derived(self.name, transactions, labels, row, **scaled_money(transactions, row, factor))
 
 
-def scaled(amount: Floats, factor: Floats) -> Floats:
+def scaled_money(transactions: pa.Table, rows: Ints, factor: Floats) -> dict[str, Floats]:
+    """Amounts and balances of the rows at `rows`, times `factor` but never beyond the schema's limit."""
+    money = {name: numbers(transactions, name)[rows] for name in MONEY}
+    largest = np.max([np.abs(np.nan_to_num(column)) for column in money.values()], axis=0, initial=1.0)
+    factor = np.minimum(factor, MAX_AMOUNT / largest)
+    return {name: _scaled(column, factor) for name, column in money.items()}
+
+
+def _scaled(amount: Floats, factor: Floats) -> Floats:
     """`amount` times `factor`: whole cents stay whole cents and at least one; coins keep their fractions."""
     product = amount * factor
     cents = np.round(amount, 2) == amount

@@ -9,28 +9,28 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from riskdistill.augmentation.amount_jitter import scaled
+from riskdistill.augmentation.amount_jitter import scaled_money
 from riskdistill.augmentation.registry import training_period
 from riskdistill.augmentation.rows import (
+    DAY,
     MARK,
+    PARTY,
     Ints,
     aligned,
     codes,
     derived,
     flags,
-    numbers,
     occurrence,
+    party,
     pc,
     stories,
     times,
 )
-from riskdistill.data.schema import LABELS, MAX_AMOUNT, TIMESTAMP, TRANSACTIONS
+from riskdistill.data.schema import LABELS, TIMESTAMP, TRANSACTIONS
 from riskdistill.errors import DataError
 
 NAME: Final = "graft"
-FACTOR: Final = (0.8, 1.25)  # bounds of the one factor on all of a scheme's amounts
-DAY: Final = 86_400_000_000  # microseconds
-PARTY: Final = ("bank", "account", "country")
+FACTOR: Final = (0.8, 1.25)  # bounds of the one factor on all of a scheme's amounts and balances
 
 
 def synthetic_anomalies(
@@ -39,8 +39,8 @@ def synthetic_anomalies(
     """Laundering rows that tell real schemes again among other, ordinary accounts.
 
     A grafted scheme keeps its shape, typology, relative times and hours of the day; it is shifted by whole
-    days inside the training period, and all its amounts are multiplied by one factor, so that money in is
-    still money out. Its accounts are replaced one to one by accounts that no known scheme touches, of the
+    days inside the training period, and all its amounts and balances are multiplied by one factor, so that money
+    in is still money out. Its accounts are replaced one to one by accounts that no known scheme touches, of the
     same currency where there are any left. Laundering of no known scheme is grafted row by row.
 
     Args:
@@ -83,16 +83,8 @@ def synthetic_anomalies(
         made += len(scheme)
     row = np.concatenate(rows)
     new_time = time[row] + np.concatenate(shifts)
-    changes = _amounts(before, row, np.concatenate(factors)) | hosts.columns(np.concatenate(parties, axis=1))
-    return _graft(before, told, row, new_time, changes)
-
-
-def _amounts(before: pa.Table, row: Ints, factor: npt.NDArray[np.float64]) -> dict[str, Any]:
-    """Both amount columns of rows `row`, times `factor` but never above the schema's limit."""
-    amounts = {name: numbers(before, name)[row] for name in ("amount_paid", "amount_received")}
-    largest = np.maximum(*amounts.values()).clip(1.0)
-    factor = np.minimum(factor, MAX_AMOUNT / largest)
-    return {name: scaled(amount, factor) for name, amount in amounts.items()}
+    money = scaled_money(before, row, np.concatenate(factors))
+    return _graft(before, told, row, new_time, money | hosts.columns(np.concatenate(parties, axis=1)))
 
 
 def _graft(
@@ -115,11 +107,10 @@ class _Hosts:
     """
 
     def __init__(self, before: pa.Table, bad: npt.NDArray[np.bool_]) -> None:
-        def both(word: str, sides: tuple[str, str] = ("sender_{}", "receiver_{}")) -> Any:
-            return pa.concat_arrays([before[side.format(word)].combine_chunks() for side in sides])
-
-        self.words = {word: both(word) for word in PARTY}
-        currency, _ = codes([both("currency", ("{}_paid", "{}_received"))])
+        sides = party(before, "sender"), party(before, "receiver")
+        self.words = {word: pa.concat_arrays([side[word] for side in sides]) for word in PARTY}
+        currencies = [before[name].combine_chunks() for name in ("currency_paid", "currency_received")]
+        currency, _ = codes([pa.concat_arrays(currencies)])
         number, first = codes([self.words["bank"], self.words["account"]])
         self.rows = before.num_rows
         self.party = first[number]
@@ -144,8 +135,8 @@ class _Hosts:
                 mend="set the share of synthetic anomalies to 0, or give more ordinary traffic",
             )
         chosen: list[int] = []
-        for party in parties:
-            home = _draw(self.by_currency[self.currency[party]], chosen, rng)
+        for actor in parties:
+            home = _draw(self.by_currency[self.currency[actor]], chosen, rng)
             host = home if home is not None else _draw(self.ordinary, chosen, rng)
             assert host is not None  # there are more ordinary accounts than parties
             chosen.append(host)

@@ -8,9 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from riskdistill.augmentation.perturbation import MICROSECONDS_AN_HOUR, Conserved, Hours, Perturbation
-from riskdistill.augmentation.rows import Ints, codes, derived, room, stories, times
-
-PARTY = ("bank", "account", "country")
+from riskdistill.augmentation.rows import PARTY, Ints, codes, derived, numbers, party, room, stories, times
+from riskdistill.data.schema import MAX_AMOUNT
 
 
 class Intermediary(Perturbation):
@@ -33,34 +32,42 @@ class Intermediary(Perturbation):
         n = transactions.num_rows
         time = times(transactions)
         held = room(stories(labels), time, self.max_hours * MICROSECONDS_AN_HOUR) * rng.uniform(0.05, 1, n)
-        between = _between(transactions, rng)
+        sides = {side: party(transactions, side) for side in ("sender", "receiver")}
+        between = _between(transactions, sides["sender"], sides["receiver"], rng)
         changes: dict[str, Any] = {"timestamp": np.append(time, time + np.floor(held).astype(np.int64))}
-        for word, mules in between.items():
-            for leg, side in enumerate(("receiver", "sender")):
-                kept = transactions[f"{side}_{word}"].to_pylist()
-                changes[f"{side}_{word}"] = kept + mules if leg else mules + kept
+        for word in PARTY:
+            mules = between[word]
+            changes[f"receiver_{word}"] = mules + sides["receiver"][word].to_pylist()
+            changes[f"sender_{word}"] = sides["sender"][word].to_pylist() + mules
         for word in ("amount", "currency"):
             paid = transactions[f"{word}_paid"].to_pylist()
             changes[f"{word}_received"] = paid + transactions[f"{word}_received"].to_pylist()
+        had = np.array(between["balance"], np.float64)
+        has = np.minimum(had + numbers(transactions, "amount_paid"), MAX_AMOUNT)
+        changes["receiver_balance"] = np.append(had, numbers(transactions, "receiver_balance"))
+        changes["sender_balance"] = np.append(numbers(transactions, "sender_balance"), has)
         return derived(self.name, transactions, labels, np.tile(np.arange(n), 2), **changes)
 
 
-def _between(transactions: pa.Table, rng: np.random.Generator) -> dict[str, list[str | None]]:
-    """Bank, account and country of an account for each row that is neither its sender nor its receiver."""
+def _between(
+    transactions: pa.Table, sender: dict[str, Any], receiver: dict[str, Any], rng: np.random.Generator
+) -> dict[str, list[Any]]:
+    """The words of PARTY and the balance of an account for each row that is neither its sender nor its receiver.
+
+    A balance in another currency than what was paid says nothing here: the sender's stands for it.
+    """
     n = transactions.num_rows
-    both = {
-        word: [*transactions[f"sender_{word}"].to_pylist(), *transactions[f"receiver_{word}"].to_pylist()]
-        for word in PARTY
-    }
-    party, first = codes([pa.array(both["bank"], pa.string()), pa.array(both["account"], pa.string())])
-    chosen = first[_others(party[:n], party[n:], len(first), rng)] if len(first) > 2 else None
-    if chosen is not None:
-        return {word: [both[word][row] for row in chosen] for word in PARTY}
-    return {
-        "bank": both["bank"][:n],
-        "account": [f"{account}~between" for account in both["account"][:n]],
-        "country": both["country"][:n],
-    }
+    both = {word: [*sender[word].to_pylist(), *receiver[word].to_pylist()] for word in PARTY}
+    paid, received = (transactions[f"currency_{side}"].to_pylist() for side in ("paid", "received"))
+    of_sender, of_receiver = (transactions[f"{side}_balance"].to_pylist() for side in ("sender", "receiver"))
+    number, first = codes([pa.array(both["bank"], pa.string()), pa.array(both["account"], pa.string())])
+    if len(first) > 2:
+        chosen = first[_others(number[:n], number[n:], len(first), rng)]
+        currencies, balances = paid + received, of_sender + of_receiver
+        own = [balances[row] if currencies[row] == paid[at] else of_sender[at] for at, row in enumerate(chosen)]
+        return {word: [both[word][row] for row in chosen] for word in PARTY} | {"balance": own}
+    new = {word: both[word][:n] for word in PARTY}
+    return new | {"account": [f"{account}~between" for account in new["account"]], "balance": of_sender}
 
 
 def _others(sender: Ints, receiver: Ints, parties: int, rng: np.random.Generator) -> Ints:

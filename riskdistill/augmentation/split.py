@@ -10,12 +10,13 @@ from pydantic import Field, model_validator
 
 from riskdistill.augmentation.perturbation import MICROSECONDS_AN_HOUR, Conserved, Hours, Perturbation
 from riskdistill.augmentation.rows import Floats, Ints, derived, numbers, room, stories, times
+from riskdistill.data.schema import MAX_AMOUNT
 
 _LARGE = 1e6  # amounts from here on are split in cents even if they are not whole cents
 
 
 class Split(Perturbation):
-    """One payment in `min_parts` to `max_parts` that add up to it, within `within_hours`.
+    """One payment in `min_parts` to `max_parts` that add up to it, within `within_hours`; balances move with them.
 
     All parts of a scheme's payment come before the scheme's next payment. An amount of too few cents is
     split into as many parts as it has.
@@ -46,15 +47,29 @@ class Split(Perturbation):
         within = room(stories(labels), time, self.within_hours * MICROSECONDS_AN_HOUR)
         wait = rng.random(used.shape) * within[:, None]
         wait[:, 0] = 0
+        paid_parts, received_parts = portions(paid, weight, parts), portions(received, weight, parts)
+        order = np.argsort(np.where(used, wait, np.inf), axis=1, kind="stable")
+        spent = numbers(transactions, "sender_balance")[:, None] - _earlier(paid_parts, order)
+        grown = numbers(transactions, "receiver_balance")[:, None] + _earlier(received_parts, order)
         return derived(
             self.name,
             transactions,
             labels,
             np.nonzero(used)[0],
             timestamp=(time[:, None] + np.floor(wait).astype(np.int64))[used],
-            amount_paid=portions(paid, weight, parts)[used],
-            amount_received=portions(received, weight, parts)[used],
+            amount_paid=paid_parts[used],
+            amount_received=received_parts[used],
+            sender_balance=np.maximum(spent, -MAX_AMOUNT)[used],
+            receiver_balance=np.minimum(grown, MAX_AMOUNT)[used],
         )
+
+
+def _earlier(portion: Floats, order: Ints) -> Floats:
+    """For each part the sum of those that come before it in `order`, row by row."""
+    in_order = np.take_along_axis(portion, order, axis=1)
+    earlier = np.empty_like(portion)
+    np.put_along_axis(earlier, order, np.cumsum(in_order, axis=1) - in_order, axis=1)
+    return earlier
 
 
 def units(amount: Floats) -> tuple[Ints, Floats]:

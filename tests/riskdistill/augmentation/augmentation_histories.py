@@ -24,7 +24,12 @@ seeds = st.integers(0, 2**32 - 1)
 
 @st.composite
 def histories(draw: st.DrawFn, laundering: bool = False) -> tuple[pa.Table, pa.Table]:
-    """Canonical tables of up to 30 rows in order of time; labels are shuffled."""
+    """Canonical tables of up to 30 rows in order of time; labels are shuffled.
+
+    Of the accounts either nothing is known or all; then account k is a customer since k days and a quarter before
+    START, and changed its contact data k times.
+    """
+    known = draw(st.booleans())
     n = draw(st.integers(1 if laundering else 0, 30))
     rng = np.random.default_rng(draw(seeds))
     paid = draw(st.lists(amounts, min_size=n, max_size=n))
@@ -42,6 +47,10 @@ def histories(draw: st.DrawFn, laundering: bool = False) -> tuple[pa.Table, pa.T
         for side, account in (("sender", sender), ("receiver", receiver)):
             sides |= {f"{side}_account": f"A{account}", f"{side}_bank": f"B{account % 2}"}
             sides[f"{side}_country"] = None if account == 8 else "DE"
+            if known:
+                sides[f"{side}_balance"] = round(float(rng.uniform(-1e3, 1e6)), 2)
+                sides[f"{side}_tenure_days"] = (when - START).days + account + 0.25
+                sides[f"{side}_contact_changes"] = float(account)
         rows.append(
             sides
             | {

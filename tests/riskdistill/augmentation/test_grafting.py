@@ -13,6 +13,7 @@ from augmentation_histories import START, UNTIL, histories, seeds
 from hypothesis import given
 
 from riskdistill.augmentation import sources, synthetic_anomalies
+from riskdistill.data.canonical import canonical_table
 from riskdistill.data.schema import LABELS, NORMAL, TRANSACTIONS
 from riskdistill.errors import ConfigError, DataError
 from riskdistill.simulator import PRESETS, Simulated, simulate
@@ -121,6 +122,38 @@ def test_any_history_is_grafted_inside_its_period(history: tuple[pa.Table, pa.Ta
     assert all(START <= time < UNTIL for time in new["timestamp"].to_pylist())
     assert all(labels["is_laundering"].to_pylist())
     assert len(set(new["tx_id"].to_pylist())) == new.num_rows
+
+
+@given(history=histories(laundering=True), seed=seeds)
+def test_balances_go_with_the_scheme_and_customer_fields_with_the_host(
+    history: tuple[pa.Table, pa.Table], seed: int
+) -> None:
+    transactions, told = history
+    hosts = transactions.take(np.zeros(9, np.int64)).to_pylist()
+    for number, row in enumerate(hosts):
+        row |= {"tx_id": f"N{number}", "sender_account": f"N{number}", "receiver_account": f"N{number + 9}"}
+        if row["sender_balance"] is not None:
+            row |= {f"{side}_tenure_days": 7.0 for side in ("sender", "receiver")}
+            row |= {f"{side}_contact_changes": 99.0 for side in ("sender", "receiver")}
+    normal = {"is_laundering": False, "typology": NORMAL, "scheme_id": None, "known_at": START}
+    answers = [normal | {"tx_id": row["tx_id"]} for row in hosts]
+    transactions = pa.concat_tables([pa.Table.from_pylist(hosts, TRANSACTIONS), transactions])
+    told = pa.concat_tables([told, pa.Table.from_pylist(answers, LABELS)])
+    new, _ = synthetic_anomalies(transactions, told, 5, np.random.default_rng(seed), UNTIL)
+    assert canonical_table(new) == new
+    old = {row["tx_id"]: row for row in transactions.to_pylist()}
+    for source, row in zip(sources(new), new.to_pylist(), strict=True):
+        was = old[source]
+        assert (row["sender_balance"] is None) == (was["sender_balance"] is None)
+        if row["sender_balance"] is None:
+            continue
+        if was["amount_paid"] > 100:
+            factor = row["amount_paid"] / was["amount_paid"]
+            assert row["sender_balance"] == pytest.approx(was["sender_balance"] * factor, rel=1e-3, abs=0.02)
+        for side in ("sender", "receiver"):
+            if row[f"{side}_account"].startswith("N"):
+                assert row[f"{side}_tenure_days"] == 7.0 + (row["timestamp"] - START).days
+                assert row[f"{side}_contact_changes"] == 99.0
 
 
 def test_none_wanted_gives_none(tiny: Simulated) -> None:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from riskdistill.augmentation import PERTURBATIONS, perturb, sources
 from riskdistill.augmentation.rows import aligned
-from riskdistill.data.schema import LABELS, MAX_AMOUNT, TRANSACTIONS
+from riskdistill.data.canonical import canonical_table
+from riskdistill.data.schema import ACCOUNT_FIELDS, LABELS, MAX_AMOUNT, TRANSACTIONS
 from riskdistill.errors import ConfigError, DataError
 
 NAMES = sorted(PERTURBATIONS)
@@ -72,6 +73,53 @@ def test_new_rows_are_canonical_with_unique_new_ids_and_their_labels(
         assert 0 < row["amount_paid"] <= MAX_AMOUNT
         assert 0 < row["amount_received"] <= MAX_AMOUNT
         assert label["known_at"] >= row["timestamp"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(history=histories(), seed=seeds)
+def test_what_is_known_of_accounts_stays_known_and_true(name: str, history: History, seed: int) -> None:
+    new, _ = applied(name, history, seed)
+    assert canonical_table(new) == new  # numbers in their ranges
+    for field in ACCOUNT_FIELDS:
+        assert new[field].null_count == (0 if new.num_rows and history[0][field][0].is_valid else new.num_rows)
+    for row in new.to_pylist():
+        for side in ("sender", "receiver"):
+            if row[f"{side}_tenure_days"] is not None and not row[f"{side}_account"].endswith("~between"):
+                account = float(row[f"{side}_account"][1:])
+                assert row[f"{side}_tenure_days"] == (row["timestamp"] - START).days + account + 0.25
+                assert row[f"{side}_contact_changes"] == account
+
+
+@given(history=histories(), seed=seeds)
+def test_balances_move_with_the_parts_of_a_payment(history: History, seed: int) -> None:
+    old = by_id(history[0])
+    for source, rows in by_source(applied("split", history, seed)[0]).items():
+        paid, received = 0.0, 0.0
+        for row in sorted(rows, key=lambda row: row["timestamp"]):
+            if row["sender_balance"] is not None:
+                spent, grown = old[source]["sender_balance"] - paid, old[source]["receiver_balance"] + received
+                assert row["sender_balance"] == pytest.approx(max(spent, -MAX_AMOUNT), rel=1e-9, abs=1e-6)
+                assert row["receiver_balance"] == pytest.approx(min(grown, MAX_AMOUNT), rel=1e-9, abs=1e-6)
+            paid, received = paid + row["amount_paid"], received + row["amount_received"]
+
+
+@given(history=histories(), seed=seeds)
+def test_who_stands_between_can_pay_on_what_arrived(history: History, seed: int) -> None:
+    for rows in by_source(applied("intermediary", history, seed)[0]).values():
+        into, out = rows
+        if into["receiver_balance"] is not None:
+            has = into["receiver_balance"] + into["amount_received"]
+            assert out["sender_balance"] == min(has, MAX_AMOUNT)
+
+
+@given(history=histories(), seed=seeds)
+def test_jitter_keeps_the_share_of_the_balance_that_is_paid(history: History, seed: int) -> None:
+    old = by_id(history[0])
+    for source, (row,) in by_source(applied("amount_jitter", history, seed)[0]).items():
+        was = old[source]
+        if was["sender_balance"] is not None and was["amount_paid"] > 100:
+            factor = row["amount_paid"] / was["amount_paid"]
+            assert row["sender_balance"] == pytest.approx(was["sender_balance"] * factor, rel=1e-3, abs=0.02)
 
 
 @pytest.mark.parametrize("name", NAMES)
