@@ -1,0 +1,138 @@
+"""What a unit of each currency is worth in US dollars, as of a day: fixed, or read from a file of published rates.
+
+    day,currency,usd_per_unit
+    2026-01-02,EUR,1.1738
+    2026-01-05,EUR,1.1691
+
+The rule: a transaction takes the last rate that was published on or before its day in UTC; a rate holds from the
+first second of its day. Before a currency's first published day, and for a currency that the file does not list,
+the fixed rate of `currencies` holds. A later rate is never used, so what is published tomorrow changes nothing of
+today. A dollar is a dollar.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from riskdistill.data import columns
+from riskdistill.data.columns import Column, pc
+from riskdistill.data.currencies import CURRENCY_CODES, USD_PER_UNIT
+from riskdistill.data.source import Rows, read_rows
+from riskdistill.data.transaction import unknown_currency
+from riskdistill.errors import DataError
+
+COLUMNS: Final = ("day", "currency", "usd_per_unit")
+SECONDS_A_DAY: Final = 86_400
+Published = Mapping[str, Mapping[int, float]]  # currency code -> day since 1970 -> US dollars per unit
+
+
+class Rates:
+    """US dollars per unit of each currency, as of a day. Does not change.
+
+    Args:
+        published: rates by currency and day; those of `currencies` stand for all others.
+
+    Attributes:
+        fingerprint: 16 hex digits over all rates; equal for equal rates, in whatever order or format they came.
+    """
+
+    def __init__(self, published: Published) -> None:
+        # for each currency the seconds at which a rate begins to hold, and the rates, the fixed one first
+        self._steps: dict[str, tuple[list[float], list[float]]] = {}
+        for code in CURRENCY_CODES:
+            days = sorted(published.get(code, {}).items())
+            starts = [float(day * SECONDS_A_DAY) for day, _ in days]
+            self._steps[code] = starts, [USD_PER_UNIT[code], *(rate for _, rate in days)]
+        self._fixed = np.array([0.0, *USD_PER_UNIT.values()])
+        self._arrays = [
+            (number, np.array(starts), np.array(rates))
+            for number, (starts, rates) in enumerate(self._steps.values(), start=1)
+            if starts
+        ]
+        told = json.dumps(self._steps, sort_keys=True)
+        self.fingerprint: Final = hashlib.sha256(told.encode()).hexdigest()[:16]
+
+    @staticmethod
+    def fixed() -> Rates:
+        """The rates of `currencies`, for every day."""
+        return Rates({})
+
+    @staticmethod
+    def read(path: Path) -> Rates:
+        """The rates of a CSV, gzipped CSV or Parquet file with the columns `COLUMNS`, rows in any order.
+
+        A day is a date (in CSV `2026-01-31`); a currency is one of `CURRENCY_CODES`.
+
+        Raises:
+            DataError: the file cannot be read or lacks a column or rows; a row whose day, currency or rate is no
+                such thing, or that comes twice, or a dollar that is not worth one. Names the file and the row,
+                counted from 1, a header not counted.
+        """
+        published: dict[str, dict[int, float]] = {code: {} for code in CURRENCY_CODES}
+        for rows in read_rows(path, COLUMNS):
+            for number, day, code, rate in _read(rows, path):
+                if day in published[code]:
+                    raise _wrong(path, number, f"{code} has a rate for that day already", "keep one of them")
+                published[code][day] = rate
+        return Rates({code: days for code, days in published.items() if code != "USD"})
+
+    def of_rows(self, currency: NDArray[np.uint8], seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+        """float64 [n]: what a unit was worth in each row.
+
+        Args:
+            currency: [n], 1 + the index in `CURRENCY_CODES`.
+            seconds: [n], since 1970 in UTC.
+        """
+        worth = self._fixed[currency]
+        for number, starts, rates in self._arrays:
+            rows = np.flatnonzero(currency == number)
+            worth[rows] = rates[np.searchsorted(starts, seconds[rows], side="right")]
+        return worth
+
+    def at(self, currency_code: str, seconds: float) -> float:
+        """What a unit was worth at one moment, in seconds since 1970 in UTC; exactly as `of_rows` has it."""
+        starts, rates = self._steps[currency_code]
+        return rates[bisect_right(starts, seconds)]
+
+
+def _read(rows: Rows, path: Path) -> Iterator[tuple[int, int, str, float]]:
+    """Number, day since 1970, currency and rate of each row."""
+    for malformed in rows.malformed:
+        raise _wrong(path, malformed.number, malformed.problem, "write day,currency,usd_per_unit")
+    days = _days(rows.table["day"]).to_pylist()
+    codes = columns.text(rows.table["currency"]).to_pylist()
+    rates = columns.number(rows.table["usd_per_unit"]).to_pylist()
+    for place, (number, day, code, rate) in enumerate(zip(rows.numbers.tolist(), days, codes, rates, strict=True)):
+        if day is None:
+            found = rows.table["day"][place].as_py()
+            raise _wrong(path, number, f"{found!r} is no day", "write it as 2026-01-31")
+        if code not in USD_PER_UNIT:
+            raise _wrong(path, number, unknown_currency(code or ""), "use its code, or leave the row out")
+        if rate is None or not 0 < rate < float("inf"):
+            found = rows.table["usd_per_unit"][place].as_py()
+            raise _wrong(path, number, f"{found!r} is no rate", "give the US dollars for one unit, above 0")
+        if code == "USD" and rate != 1:
+            raise _wrong(path, number, f"a US dollar is not worth {rate}", "give US dollars per unit of the others")
+        yield number, day, code, rate
+
+
+def _days(column: Column) -> Column:
+    """Days since 1970; null where there is none, or a time within it."""
+    typed = pa.types.is_date(column.type) or pa.types.is_timestamp(column.type)
+    times: Any = column.cast(pa.timestamp("us"), safe=False) if typed else columns.naive_time(column)
+    dates = times.cast(pa.date32(), safe=False)
+    whole = pc.equal(dates.cast(pa.timestamp("us")), times)
+    return columns.only_where(whole, dates).cast(pa.int32())
+
+
+def _wrong(path: Path, row: int, what: str, mend: str) -> DataError:
+    return DataError(what, where=f"{path}, row {row}", mend=mend)
