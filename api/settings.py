@@ -44,6 +44,11 @@ class ApiSettings(BaseSettings):
         None,
         description="canonical transactions (Parquet file or folder) replayed into account state at start",
     )
+    rates: Path | None = Field(
+        None,
+        description="file of US dollars per unit of each currency as of a day, as the bundle was trained with; "
+        "default: fixed rates",
+    )
     teacher_deadline_ms: float = Field(100.0, gt=0, description="the longest wait for the teacher")
     follow_seconds: float = Field(0.5, gt=0, description="time between two looks at the release log")
 

@@ -73,9 +73,10 @@ class SplitConfig(Section):
 
 
 class FeaturesConfig(Section):
-    """What the feature engine keeps of each account."""
+    """What the feature engine keeps of each account, and in which money it counts."""
 
     events_per_party: Annotated[int, Field(strict=True, ge=4, le=48)] = 16
+    rates: Path | None = None  # file of US dollars per unit as of a day (`data.rates`); None: the fixed ones
 
 
 class MixConfig(Section):

@@ -38,9 +38,10 @@ def test_defaults_listen_on_loopback_and_keep_the_log_in_the_state_folder(tmp_pa
 
 def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RISKDISTILL_PORT", "9001")
+    monkeypatch.setenv("RISKDISTILL_RATES", "rates.parquet")
     monkeypatch.setenv("RISKDISTILL_API_KEYS", f"{KEY}, another-key-of-16+")
     settings = load_settings(bundle=tmp_path)
-    assert settings.port == 9001
+    assert (settings.port, settings.rates) == (9001, Path("rates.parquet"))
     ring = KeyRing(settings)
     assert ring.accepts(KEY)
     assert ring.accepts("another-key-of-16+")

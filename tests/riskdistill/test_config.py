@@ -81,6 +81,13 @@ def test_until_is_read_as_an_instant(write: Callable[[str], Path]) -> None:
     assert config.source.until == datetime(2022, 9, 10, tzinfo=UTC)
 
 
+def test_rates_are_a_path(write: Callable[[str], Path]) -> None:
+    config = load_config(write("name: x\nfeatures: {rates: rates/2026.csv}\n"))
+    assert config.features.rates == Path("rates/2026.csv")
+    assert ExperimentConfig.model_validate_json(config.model_dump_json()) == config
+    assert load_config(write("name: x\n")).features.rates is None
+
+
 def test_all_mistakes_are_reported_at_once_each_on_its_line(write: Callable[[str], Path]) -> None:
     path = write(
         "name: x\n"
