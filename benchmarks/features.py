@@ -1,0 +1,104 @@
+"""The feature engine on three data sets whose generators nobody here wrote: speed, memory, sameness and quality.
+
+    python benchmarks/features.py --data ../shared/data --json features.json
+    python benchmarks/features.py --quick                     # minutes: less data, not the README's figures
+    python benchmarks/features.py --only replay observe       # some sections
+    python benchmarks/features.py --only ablation --ablation-out docs
+
+Every section prints what was measured beside the bar that it is held to. What we compare with, IBM's Graph Feature
+Preprocessor (snapml, `pip install -e .[benchmarks]`), is measured in the same run, on the same rows in the same
+order. Speed is of one core. Run it on a quiet machine; the load is written beside the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import feature_ablation
+import feature_peer
+import feature_quality
+import feature_speed
+import feature_state
+from feature_data import ROOT, Library, Measurement
+from feature_peer import Peer
+from machine import describe, machine
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+PACKAGES: Final = ("lightgbm", "numba", "numpy", "pyarrow", "snapml")
+Section = Callable[[], list[Measurement]]
+
+
+def sections(
+    library: Library, peer: Peer, folder: Path, ablation_out: Path | None, quick: bool
+) -> dict[str, Section]:
+    """What can be measured, by name, in the order in which it is."""
+    return {
+        "replay": lambda: feature_speed.replay(library, peer, quick),
+        "observe": lambda: feature_speed.observe(library),
+        "hub": lambda: feature_speed.hub(quick),
+        "start": feature_speed.start,
+        "memory": lambda: feature_state.memory(quick),
+        "snapshot": lambda: feature_state.snapshot(folder, quick),
+        "equality": lambda: feature_state.equality(library, quick),
+        "quality": lambda: feature_quality.quality(library, peer, quick),
+        "ablation": lambda: feature_ablation.ablation(library, ablation_out, quick),
+    }
+
+
+def table(section: str, rows: list[Measurement], seconds: float) -> Table:
+    """One section: measured beside its bar."""
+    shown = Table("measured", "", "bar", "", "", title=section, title_justify="left", min_width=150)
+    shown.columns[1].justify = shown.columns[2].justify = "right"
+    held = {True: "[green]holds", False: "[red]missed", None: ""}
+    for row in rows:
+        bar = "" if row.bar is None else f"{'>=' if row.better == 'higher' else '<='} {_number(row.bar)}"
+        figure = f"{_number(row.measured)} {row.unit}"
+        shown.add_row(escape(row.name), figure, bar, held[row.passes], f"[dim]{escape(row.detail)}")
+    shown.caption = f"{describe(PACKAGES)}; load {machine(())['load']}; {seconds:.0f} s"
+    return shown
+
+
+def _number(value: float) -> str:
+    if value == int(value) or abs(value) >= 1_000:
+        return f"{value:,.0f}"
+    return f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}"
+
+
+def main() -> None:
+    """Parse the options, measure, print, write."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    options.add_argument("--cache", type=Path, help="keep the ingested tables there; default: a temporary folder")
+    options.add_argument("--json", type=Path, help="write all figures to this file, section by section")
+    options.add_argument("--quick", action="store_true", help="less data, within five minutes")
+    options.add_argument("--only", nargs="+", metavar="SECTION", help="sections to run; default: all")
+    options.add_argument("--ablation-out", type=Path, help="folder of the ablation's table and plot")
+    chosen = options.parse_args()
+    console = Console(width=180)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        library = Library(chosen.data, chosen.cache or folder)
+        known = sections(library, Peer(), folder, chosen.ablation_out, chosen.quick)
+        if unknown := set(chosen.only or ()) - set(known):
+            options.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+        measured = {}
+        for name in chosen.only or known:
+            started = time.perf_counter()
+            rows = known[name]()
+            console.print(table(name, rows, time.perf_counter() - started))
+            measured[name] = [row.as_json() for row in rows]
+            if chosen.json:
+                found = {"machine": machine(PACKAGES), "quick": chosen.quick, "snapml": feature_peer.SETTINGS}
+                chosen.json.write_text(json.dumps({**found, "sections": measured}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
