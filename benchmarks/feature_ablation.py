@@ -24,7 +24,7 @@ from riskdistill.features import FeatureEngine, FeatureSpec
 CANDIDATE: Final = CANDIDATES[0]
 PAGE: Final = "feature-ablation.md"
 PICTURE: Final = "feature-ablation.png"
-CLEAR, UNCLEAR = "#35618f", "#b9c7d6"  # of changes that all seeds agree on, and of others
+INK, CLEAR, UNCLEAR = "#222222", "#35618f", "#b9c7d6"  # of changes that all seeds agree on, and of others
 BySeed = NDArray[np.float64]
 
 
@@ -160,10 +160,9 @@ def _plot(found: dict[str, Ablation], path: Path) -> None:
         _bars(above, {group: values - one.whole for group, values in one.without.items()}, names)
         above.set_title(f"{name}\nall features: {one.whole.mean():.3f}", fontsize=10)
         above.set_xlabel("change of PR-AUC when left out")
-        _bars(below, one.alone, further)
-        below.axvline(one.raw.mean(), color="#222222", linestyle=":", linewidth=1)
-        below.axvline(one.whole.mean(), color="#222222", linestyle="--", linewidth=1)
-        below.set_xlabel("PR-AUC, group beside the raw columns\ndotted: raw columns alone; dashed: all features")
+        _bars(below, one.alone, further, start=float(one.raw.mean()))
+        below.axvline(one.whole.mean(), color=INK, linestyle="--", linewidth=1)
+        below.set_xlabel("PR-AUC beside the raw columns\nfrom these alone; dashed: all features")
     for first in axes[:, 0]:
         first.invert_yaxis()  # shared along the row
     figure.tight_layout()
@@ -171,14 +170,14 @@ def _plot(found: dict[str, Ablation], path: Path) -> None:
     plt.close(figure)
 
 
-def _bars(axis: Axes, values: dict[str, BySeed], names: list[str]) -> None:
-    """A bar for the mean of each group that is told, a line from its smallest to its largest."""
+def _bars(axis: Axes, values: dict[str, BySeed], names: list[str], start: float = 0.0) -> None:
+    """A bar from `start` to the mean of each group that is told, a line from its smallest to its largest."""
     for name, one in values.items():
         place = names.index(name)
-        agreed = one.max() < 0 or one.min() > 0
-        axis.barh(place, one.mean(), color=CLEAR if agreed else UNCLEAR)
-        axis.plot([one.min(), one.max()], [place, place], color="#222222", linewidth=1.2)
-    axis.axvline(0, color="#222222", linewidth=0.8)
+        agreed = one.max() < start or one.min() > start
+        axis.barh(place, one.mean() - start, left=start, color=CLEAR if agreed else UNCLEAR)
+        axis.plot([one.min(), one.max()], [place, place], color=INK, linewidth=1.2)
+    axis.axvline(start, color=INK, linewidth=0.8)
     axis.set_yticks(range(len(names)), names)
     axis.locator_params(axis="x", nbins=5)
     axis.grid(axis="x", alpha=0.3)

@@ -6,8 +6,9 @@
     python benchmarks/features.py --only ablation --ablation-out docs
 
 Every section prints what was measured beside the bar that it is held to. What we compare with, IBM's Graph Feature
-Preprocessor (snapml, `pip install -e .[benchmarks]`), is measured in the same run, on the same rows in the same
-order. Speed is of one core. Run it on a quiet machine; the load is written beside the figures.
+Preprocessor (snapml), is measured in the same run, on the same rows in the same order. Speed is of one core. Run it
+on a quiet machine; the load is written beside the figures. It needs `pip install -e .[benchmarks,redis]`, and the
+section `redis` a server.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Final
 import feature_ablation
 import feature_peer
 import feature_quality
+import feature_redis
 import feature_speed
 import feature_state
 from feature_data import ROOT, Library, Measurement
@@ -36,10 +38,10 @@ PACKAGES: Final = ("lightgbm", "numba", "numpy", "pyarrow", "snapml")
 Section = Callable[[], list[Measurement]]
 
 
-def sections(
-    library: Library, peer: Peer, folder: Path, ablation_out: Path | None, quick: bool
-) -> dict[str, Section]:
+def sections(chosen: argparse.Namespace, folder: Path) -> dict[str, Section]:
     """What can be measured, by name, in the order in which it is."""
+    library, peer = Library(chosen.data, chosen.cache or folder), Peer()
+    quick = chosen.quick
     return {
         "replay": lambda: feature_speed.replay(library, peer, quick),
         "observe": lambda: feature_speed.observe(library),
@@ -48,8 +50,9 @@ def sections(
         "memory": lambda: feature_state.memory(quick),
         "snapshot": lambda: feature_state.snapshot(folder, quick),
         "equality": lambda: feature_state.equality(library, quick),
+        "redis": lambda: feature_redis.shared_state(library, chosen.redis, quick),
         "quality": lambda: feature_quality.quality(library, peer, quick),
-        "ablation": lambda: feature_ablation.ablation(library, ablation_out, quick),
+        "ablation": lambda: feature_ablation.ablation(library, chosen.ablation_out, quick),
     }
 
 
@@ -80,13 +83,12 @@ def main() -> None:
     options.add_argument("--json", type=Path, help="write all figures to this file, section by section")
     options.add_argument("--quick", action="store_true", help="less data, within five minutes")
     options.add_argument("--only", nargs="+", metavar="SECTION", help="sections to run; default: all")
+    options.add_argument("--redis", default="redis://127.0.0.1:6379/15", metavar="URL", help="default: %(default)s")
     options.add_argument("--ablation-out", type=Path, help="folder of the ablation's table and plot")
     chosen = options.parse_args()
     console = Console(width=180)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        library = Library(chosen.data, chosen.cache or folder)
-        known = sections(library, Peer(), folder, chosen.ablation_out, chosen.quick)
+        known = sections(chosen, Path(temporary))
         if unknown := set(chosen.only or ()) - set(known):
             options.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(known)}")
         measured = {}
