@@ -48,14 +48,14 @@ def rebuild(engine: FeatureEngine, history: Path | None, log: DecisionLog, pseud
     replayed = [np.empty(0, np.uint64)]
     if history is not None:
         for table in _history(history):
-            engine.replay(pseudonyms.table(table), tokens=False)
+            engine.advance(pseudonyms.table(table))
             replayed.append(_hashes(table["tx_id"].to_pylist()))
     known = np.unique(np.concatenate(replayed))
     following, repeated = 1, 0
     stored = log.in_state_order()
     while decisions := list(islice(stored, ROWS)):
         is_new = ~np.isin(_hashes(decision.tx_id for decision in decisions), known)
-        engine.replay(to_table(decision.transaction for decision in compress(decisions, is_new)), tokens=False)
+        engine.advance(to_table(decision.transaction for decision in compress(decisions, is_new)))
         following, repeated = decisions[-1].observed + 1, repeated + int((~is_new).sum())
     if repeated:
         _logger.info("%d transactions of the decision log are in the history already", repeated)

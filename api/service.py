@@ -19,6 +19,7 @@ from api.schemas import Ready
 from api.scoring import Scorer
 from api.serving_bundle import ServingBundle
 from api.settings import ApiSettings
+from riskdistill.data.rates import Rates
 from riskdistill.errors import ConfigError, UnavailableError
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.releases import ReleaseLog
@@ -117,7 +118,7 @@ class Service:
         pseudonyms = Pseudonyms(_pseudonym_key(settings, log))
         self._bundles = ServingBundle(settings.bundle or self._releases(settings), self.metrics)
         warm = await self._bundles.first(settings.follow_seconds)
-        engine = warm.bundle.engine()
+        engine = warm.bundle.engine(Rates.read(settings.rates))
         place = await asyncio.to_thread(rebuild, engine, settings.history, log, pseudonyms)
         bypass = TeacherBypass(settings.teacher_deadline_ms / 1e3)
         self._stack.callback(bypass.close)

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.monitor_commands import audit_app, monitor_app, release_app
+from pipelines.monitor_commands import RatesOption, audit_app, monitor_app, release_app
 from pipelines.progress import Steps
 from riskdistill import __version__
 from riskdistill.errors import ConfigError, RiskDistillError
@@ -151,12 +151,13 @@ def evaluate(
     bundle: BundleOption,
     input: Annotated[Path, typer.Option("--input", help="Folder of canonical tables with labels (see ingest).")],
     out: OutFolder,
+    rates: RatesOption = None,
 ) -> None:
     """Judge a bundle's student and teacher on labelled data that it has not seen."""
     from pipelines.jobs import evaluate_bundle
 
     with Steps() as steps:
-        report, path = evaluate_bundle(bundle, input, out, steps)
+        report, path = evaluate_bundle(bundle, input, out, steps, rates=rates)
     console.print(report_table(report))
     _made({"metrics": path})
 
@@ -171,13 +172,14 @@ def score(
     history: Annotated[
         Path | None, typer.Option(help="Canonical transactions that came before, for account state.")
     ] = None,
+    rates: RatesOption = None,
 ) -> None:
     """Score a file offline, exactly as the service would; the scores are in order of time."""
     from pipelines.jobs import score_file
     from pipelines.score import quarantine_beside
 
     with Steps() as steps:
-        scores, rejected = score_file(file, bundle, history, out, steps)
+        scores, rejected = score_file(file, bundle, history, out, steps, rates=rates)
     table = Table("action", "transactions", title=f"{len(scores):,} scored, {rejected:,} in quarantine")
     for action, count in scores["action"].value_counts().items():
         table.add_row(str(action), f"{count:,}")
@@ -195,6 +197,7 @@ def serve(
         Path | None, typer.Option(help="Folder of the decision log and the pseudonym key.")
     ] = None,
     history: Annotated[Path | None, typer.Option(help="Canonical transactions that came before.")] = None,
+    rates: RatesOption = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; loopback by default.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 8000 by default.")] = None,
     api_keys_file: Annotated[
@@ -211,6 +214,7 @@ def serve(
             releases=releases,
             state_dir=state_dir,
             history=history,
+            rates=rates,
             host=host,
             port=port,
             api_keys_file=api_keys_file,

@@ -173,7 +173,7 @@ def _score_live(
 
 def _offline_difference(bundle: Bundle, out: Path, sent: pa.Table, decisions: Sequence[dict[str, Any]]) -> float:
     engine = bundle.engine()
-    engine.replay(pq.read_table(out / "run" / "canonical" / "transactions.parquet"), tokens=False)
+    engine.advance(pq.read_table(out / "run" / "canonical" / "transactions.parquet"))
     offline = score_table(bundle, engine, sent)["score"].to_numpy()
     return float(np.abs(offline - [decision["score"] for decision in decisions]).max())
 
@@ -252,7 +252,7 @@ def _report(
     """The drift report of the drifted traffic, and the audit record of all decisions."""
     step = steps.step("reports")
     engine = bundle.engine()
-    engine.replay(pq.read_table(out / "run" / "canonical" / "transactions.parquet"), tokens=False)
+    engine.advance(pq.read_table(out / "run" / "canonical" / "transactions.parquet"))
     before = measure(bundle, look(bundle, engine, calm))
     window = look(bundle, engine, drifted)
     drift = measure(bundle, window)

@@ -16,19 +16,22 @@ from monitoring.profile import SCORE, load_profile
 from monitoring.report import write_drift_report
 from riskdistill.bundle import Bundle
 from riskdistill.data.ingest import read_transactions
+from riskdistill.data.rates import Rates
 from riskdistill.errors import EmptyInputError
 from riskdistill.features import FeatureEngine
 
 
-def drift_report(bundle: Bundle, window: Path, history: Path | None, out: Path) -> tuple[DriftReport, Path]:
+def drift_report(
+    bundle: Bundle, window: Path, history: Path | None, out: Path, *, rates: Path | None = None
+) -> tuple[DriftReport, Path]:
     """Replay a history, then measure a window of canonical transactions; returns the report and its page.
 
     Raises:
         EmptyInputError: the window holds no valid transaction.
     """
-    engine = bundle.engine()
+    engine = bundle.engine(Rates.read(rates))
     if history is not None:
-        engine.replay(read_transactions(history)[0], tokens=False)
+        engine.advance(read_transactions(history)[0])
     transactions, _ = read_transactions(window)
     if not transactions.num_rows:
         raise EmptyInputError("no valid transaction", where=str(window), mend="give a window with traffic")
@@ -54,7 +57,7 @@ class Window:
 
 def look(bundle: Bundle, engine: FeatureEngine, transactions: pa.Table) -> Window:
     """Encode and score canonical transactions; the engine, which knows what came before, moves on."""
-    encoded = engine.replay(transactions)
+    encoded = engine.encode(transactions)
     span = pc.min_max(transactions["timestamp"]).as_py()
     hours = max((span["max"] - span["min"]).total_seconds() / 3_600, 1 / 60)
     return Window(hours, encoded.context, bundle.student.score_all(encoded).score)

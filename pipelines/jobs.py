@@ -19,6 +19,7 @@ from pipelines.score import check_ending, quarantine_beside, score_table, write_
 from riskdistill.bundle import Bundle
 from riskdistill.config import EvaluationConfig, SplitConfig
 from riskdistill.data.ingest import load_canonical, read_transactions
+from riskdistill.data.rates import Rates
 from riskdistill.data.schema import TIMESTAMP
 from riskdistill.dataset import Period, fingerprint, periods_to_judge
 from riskdistill.errors import BundleError, ConfigError, EmptyInputError
@@ -64,7 +65,7 @@ def simulation_config(preset: str, overrides: list[str]) -> SimulationConfig:
 
 
 def score_file(
-    file: Path, bundle_path: Path, history: Path | None, out: Path, steps: Steps
+    file: Path, bundle_path: Path, history: Path | None, out: Path, steps: Steps, *, rates: Path | None = None
 ) -> tuple[pd.DataFrame, int]:
     """Score a file of canonical transactions after replaying a history; returns scores and rows rejected.
 
@@ -77,11 +78,11 @@ def score_file(
     """
     check_ending(out)
     bundle = Bundle.load(bundle_path)
-    engine = bundle.engine()
+    engine = bundle.engine(Rates.read(rates))
     if history is not None:
         past, _ = read_transactions(history)
         step = steps.step("history", past.num_rows)
-        engine.replay(past, tokens=False, progress=step.advance)
+        engine.advance(past, progress=step.advance)
         step.done()
     transactions, rejected = read_transactions(file)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +103,9 @@ def score_file(
     return scores, int(rejected.num_rows)
 
 
-def evaluate_bundle(bundle_path: Path, source: Path, out: Path, steps: Steps) -> tuple[MetricsReport, Path]:
+def evaluate_bundle(
+    bundle_path: Path, source: Path, out: Path, steps: Steps, *, rates: Path | None = None
+) -> tuple[MetricsReport, Path]:
     """Judge a bundle on the last fifth of labelled canonical tables; the fifth before it chooses F1's threshold.
 
     Returns:
@@ -118,7 +121,8 @@ def evaluate_bundle(bundle_path: Path, source: Path, out: Path, steps: Steps) ->
     scorers = {STUDENT: bundle.student, TEACHER: bundle.teacher}
     transactions, labels = load_canonical(source)
     step = steps.step("features", transactions.num_rows)
-    periods = periods_to_judge(transactions, labels, bundle.engine(), SplitConfig(), progress=step.advance)
+    engine = bundle.engine(Rates.read(rates))
+    periods = periods_to_judge(transactions, labels, engine, SplitConfig(), progress=step.advance)
     step.done()
     step = steps.step("score")
     validation, test = (

@@ -31,6 +31,9 @@ Decisions = Annotated[str, typer.Option("--decisions", help="URL of the decision
 Actor = Annotated[str, typer.Option("--actor", help="Who does this; kept in the log.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the log.")]
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder for what is made.")]
+RatesOption = Annotated[
+    Path | None, typer.Option("--rates", help="File of daily rates to the dollar, as the bundle was trained with.")
+]
 
 
 @monitor_app.command()
@@ -39,6 +42,7 @@ def drift(
     input: Annotated[Path, typer.Option("--input", help="Canonical transactions of the window to look at.")],
     out: OutFolder,
     history: Annotated[Path | None, typer.Option(help="Canonical transactions that came before.")] = None,
+    rates: RatesOption = None,
 ) -> None:
     """Write the drift report of a window of traffic: drift.html, drift.json, and Evidently's page."""
     from pipelines.drift import drift_report
@@ -48,7 +52,7 @@ def drift(
             "warning: no --history, so account state starts empty: features of the past will look like drift",
             file=sys.stderr,
         )
-    report, page = drift_report(Bundle.load(bundle, teacher=False), input, history, out)
+    report, page = drift_report(Bundle.load(bundle, teacher=False), input, history, out, rates=rates)
     console.print(f"verdict: {report.verdict}; {len(report.drifting)} of {len(report.features)} features drift")
     console.print(report.recommendation)
     console.print(f"report {page}", soft_wrap=True, highlight=False)

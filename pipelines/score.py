@@ -31,7 +31,7 @@ def score_table(
     parts = []
     for start in range(0, transactions.num_rows, ROWS_AT_A_TIME):
         rows = transactions.slice(start, ROWS_AT_A_TIME)
-        encoded = engine.replay(rows)
+        encoded = engine.encode(rows)
         student = bundle.student.score(encoded).score
         score, route = student.copy(), np.full(len(student), "student", object)
         bypassed = np.array([bundle.thresholds.bypass(value) is not None for value in student], bool)

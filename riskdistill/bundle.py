@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from riskdistill.data.rates import Rates
 from riskdistill.errors import BundleDamagedError, BundleIncompatibleError
 from riskdistill.features import FeatureEngine, FeatureSpec
 from riskdistill.models.calibration import Calibrator
@@ -221,9 +222,14 @@ class Bundle:
         """Names of the typology classes, in the order of `Scored.typology`."""
         return self.manifest.typologies
 
-    def engine(self) -> FeatureEngine:
-        """A new, empty feature engine of this bundle's specification."""
-        return FeatureEngine(self.spec)
+    def engine(self, rates: Rates | None = None) -> FeatureEngine:
+        """A new, empty feature engine of this bundle's specification.
+
+        Args:
+            rates: dollars per unit as of a day, where the bundle was trained with such a file; they go on after the
+                training, so they are no part of the bundle.
+        """
+        return FeatureEngine(self.spec, rates)
 
 
 def write_bundle(path: Path, parts: BundleParts, models: Mapping[str, Path]) -> Bundle:

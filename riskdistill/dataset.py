@@ -23,8 +23,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from riskdistill.augmentation import perturb, sources, synthetic_anomalies
-from riskdistill.config import ExperimentConfig, SplitConfig
+from riskdistill.config import ExperimentConfig, FeaturesConfig, SplitConfig
 from riskdistill.data.order import time_order
+from riskdistill.data.rates import Rates
 from riskdistill.data.schema import LABELS, NORMAL, TIMESTAMP, TRANSACTIONS
 from riskdistill.errors import DataError
 from riskdistill.features import Encoded, FeatureEngine, FeatureSpec
@@ -142,8 +143,8 @@ def build_dataset(
     rng = np.random.default_rng([config.seed, 0])
     chosen = _choose(label[:first], config, rng)
     wanted = np.concatenate([chosen, np.ones(len(times) - first, np.bool_)])
-    spec = FeatureSpec(events_per_party=config.features.events_per_party)
-    encoded = FeatureEngine(spec).replay(transactions, tokens=wanted, progress=progress)
+    engine = feature_engine(config.features)
+    encoded = engine.encode(transactions, tokens=wanted, progress=progress)
     normal, kept = int((chosen & ~label[:first]).sum()), int(chosen.sum())
     past = transactions.slice(0, first), known.slice(0, first)
     count = round(normal / config.mix.normal * config.mix.synthetic)
@@ -157,7 +158,7 @@ def build_dataset(
     after = Encoded(encoded.context[first:], encoded.events[kept:])
     validation, test = _periods(after, known, labels, times, second)
     return Dataset(
-        spec=spec,
+        spec=engine.spec,
         typologies=typologies,
         train=train,
         train_context=encoded.context[:first],
@@ -170,10 +171,21 @@ def build_dataset(
         fingerprint=fingerprint(
             transactions,
             labels,
-            spec.fingerprint
+            engine.spec.fingerprint
+            + engine.rates.fingerprint
             + config.model_dump_json(include={"seed", "split", "features", "mix", "perturbations"}),
         ),
     )
+
+
+def feature_engine(features: FeaturesConfig) -> FeatureEngine:
+    """A new, empty feature engine as an experiment's configuration describes it.
+
+    Raises:
+        DataError: the file of rates is absent or damaged.
+    """
+    spec = FeatureSpec(**features.model_dump(exclude={"rates"}))
+    return FeatureEngine(spec, Rates.read(features.rates))
 
 
 def periods_to_judge(
@@ -198,7 +210,7 @@ def periods_to_judge(
     _check_labels(transactions, labels)
     times = transactions["timestamp"].cast(pa.int64()).to_numpy()
     first, second = split_points(times, split)
-    encoded = engine.replay(transactions, tokens=np.arange(len(times)) >= first, progress=progress)
+    encoded = engine.encode(transactions, tokens=np.arange(len(times)) >= first, progress=progress)
     after = Encoded(encoded.context[first:], encoded.events)
     return _periods(after, as_known_at(labels, _moment(times[second])), labels, times, second)
 
@@ -284,9 +296,9 @@ def _synthetic(
 
     There are fewer where there is too little to perturb, and more where the last grafted scheme is larger.
     """
-    spec = FeatureSpec(events_per_party=config.features.events_per_party)
+    engine = feature_engine(config.features)
     if count == 0:
-        empty = FeatureEngine(spec).replay(transactions.slice(0, 0))
+        empty = engine.encode(transactions.slice(0, 0))
         return _Labelled(empty, np.zeros(0, np.bool_), np.zeros(0, object))
     options = [{"name": p.name, "share": p.share, **p.parameters} for p in config.perturbations]
     perturbed, perturbed_labels = perturb(transactions, labels, options, rng, until)
@@ -305,7 +317,7 @@ def _synthetic(
     order = time_order(merged, coarse=unit >= HOUR)
     place = order - kept.num_rows  # among the made rows; negative for the real ones
     is_learned = (place >= 0) & learned[np.maximum(place, 0)]
-    encoded = FeatureEngine(spec).replay(merged.take(order), tokens=is_learned, progress=progress)
+    encoded = engine.encode(merged.take(order), tokens=is_learned, progress=progress)
     told = pa.concat_tables([perturbed_labels, grafted_labels]).take(place[is_learned])
     return _Labelled(
         Encoded(encoded.context[is_learned], encoded.events),

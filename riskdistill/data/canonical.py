@@ -15,9 +15,12 @@ from typing import Any, Final
 import pyarrow as pa
 
 from riskdistill.data.columns import Column, pc
+from riskdistill.data.currencies import CURRENCY_CODES
 from riskdistill.data.schema import RANGES, TIMESTAMP, TRANSACTIONS
 from riskdistill.errors import TransactionError
 
+CURRENCIES: Final = ("currency_paid", "currency_received")
+_CODES: Final = pa.array(CURRENCY_CODES)
 _ZONE_MEND: Final = "say which zone its times are in, e.g. in pandas .dt.tz_localize('UTC')"
 _KINDS: Final = {
     pa.string(): "give texts",
@@ -110,10 +113,13 @@ def _decoded(column: Column) -> Column:
 
 
 def _check(name: str, column: Column) -> None:
-    """Refuses nulls where a value is required, and numbers out of their range."""
+    """Refuses nulls where a value is required, unknown currencies, and numbers out of their range."""
     optional = TRANSACTIONS.field(name).nullable
     if column.null_count and not optional:
         _refuse(name, column, pc.is_null(column), "fill it in, or leave the row out")
+    if name in CURRENCIES and not pc.all(pc.is_in(pc.unique(column), value_set=_CODES)).as_py():
+        unknown = pc.invert(pc.is_in(column, value_set=_CODES))
+        _refuse(name, column, unknown, f"use one of {', '.join(CURRENCY_CODES)}")
     if name in RANGES:
         least, most = RANGES[name]
         in_range = pc.and_(pc.greater_equal(column, least), pc.less_equal(column, most))

@@ -67,8 +67,10 @@ class Rates:
         return Rates({})
 
     @staticmethod
-    def read(path: Path) -> Rates:
+    def read(path: Path | None) -> Rates:
         """The rates of a CSV, gzipped CSV or Parquet file with the columns `COLUMNS`, rows in any order.
+
+        Without a file, the fixed ones.
 
         A day is a date (in CSV `2026-01-31`); a currency is one of `CURRENCY_CODES`.
 
@@ -77,6 +79,8 @@ class Rates:
                 such thing, or that comes twice, or a dollar that is not worth one. Names the file and the row,
                 counted from 1, a header not counted.
         """
+        if path is None:
+            return Rates.fixed()
         published: dict[str, dict[int, float]] = {code: {} for code in CURRENCY_CODES}
         for rows in read_rows(path, COLUMNS):
             for number, day, code, rate in _read(rows, path):

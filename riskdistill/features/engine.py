@@ -1,105 +1,140 @@
 """The feature engine: the one place where a transaction becomes numbers, in backfill and live alike.
 
     engine = FeatureEngine()
-    encoded = engine.replay(table)          # history, row by row, in the table's order
+    for encoded in engine.replay(table):    # history, row by row, in the table's order
+        ...
     encoded = engine.observe(transaction)   # the next step of the same stream
 
 What it promises: features use only what came strictly before; they do not depend on how the stream was cut into
 batches; a transaction id that is among the sender's last `RING` events counts once; a row costs the same however
-long the history.
+long the history; an account that was idle for `FeatureSpec.forget_after_days` is as new.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
-import xxhash
 from numpy.typing import NDArray
 
-from riskdistill.data.currencies import CURRENCY_CODES, USD_PER_UNIT
+from riskdistill.data.canonical import canonical_table
+from riskdistill.data.rates import Rates
 from riskdistill.data.transaction import Transaction
-from riskdistill.errors import StateError, TransactionError
-from riskdistill.features import update
+from riskdistill.features import snapshot, update
 from riskdistill.features.encoded import Encoded
-from riskdistill.features.record import ACCOUNT, TRANSACTION
-from riskdistill.features.spec import FORMAT_BUCKETS, FeatureSpec
+from riskdistill.features.record import ACCOUNT, DAY, RING
+from riskdistill.features.rows import RowEncoder
+from riskdistill.features.spec import FeatureSpec
 
-CHUNK: Final = 16_384  # rows between two calls of `progress`
-_CURRENCY: Final = {code: index + 1 for index, code in enumerate(CURRENCY_CODES)}
+BATCH_ROWS: Final = 16_384
+_FIRST_CAPACITY: Final = 1_024
 _BYTES: Final = np.dtype((np.void, ACCOUNT.itemsize))  # copies a record whole, not field by field
-_USD: Final = np.array([0.0, *USD_PER_UNIT.values()])
-
-
-def _hash(text: str) -> int:
-    return int(xxhash.xxh64_intdigest(text.encode()))
-
-
-def account_key(bank: str, account: str) -> int:
-    """The 64-bit key of an account; an account is known by its bank and its number there."""
-    return _hash(f"{bank}\x1f{account}")
-
-
-def format_bucket(payment_format: str) -> int:
-    """The hash bucket of a payment format, 1 to FORMAT_BUCKETS - 1."""
-    return 1 + _hash(payment_format) % (FORMAT_BUCKETS - 1)
+_ONE: Final = np.zeros(1, np.int64)
 
 
 class FeatureEngine:
     """Account records and the compiled step over them. Not thread-safe: one writer.
 
+    Transactions come as `Transaction` objects, or as tables of canonical columns: an Arrow table, a pandas or
+    Polars data frame, or anything else with an Arrow C stream.
+
     Args:
         spec: which features and how many event tokens; the default is what bundles are trained with.
+        rates: dollars per unit of each currency as of a day; the default is one fixed table.
     """
 
-    def __init__(self, spec: FeatureSpec | None = None) -> None:
+    def __init__(self, spec: FeatureSpec | None = None, rates: Rates | None = None) -> None:
         self.spec = spec or FeatureSpec()
-        self._rows: dict[int, int] = {}  # account key -> row of its record
-        self._records: NDArray[Any] = np.zeros(1_024, ACCOUNT)
+        self.rates = rates or Rates.fixed()
+        self._encoder = RowEncoder(self.rates)
+        self._windows = np.array(self.spec.windows)
+        self._forget = self.spec.forget_after_days * DAY
+        self._width = len(self.spec.context)
+        self._tokens = 2 * self.spec.events_per_party, len(self.spec.token_channels)
+        self._places: dict[int, int] = {}  # account key -> row of its record, from 1
+        self._records: NDArray[Any] = np.zeros(_FIRST_CAPACITY, ACCOUNT)  # row 0 stays blank
 
     def __len__(self) -> int:
         """The number of accounts known."""
-        return len(self._rows)
+        return len(self._places)
 
     def replay(
         self,
-        transactions: pa.Table,
+        transactions: object,
+        *,
+        tokens: bool = True,
+        batch_rows: int = BATCH_ROWS,
+        progress: Callable[[int], None] | None = None,
+    ) -> Iterator[Encoded]:
+        """Encode and apply transactions in the table's order, a batch at a time: memory is bounded by the batch.
+
+        A batch is applied when the iterator gives it. To keep no features use `advance`, to keep all `encode`.
+
+        Args:
+            transactions: a table of canonical columns, in order of arrival.
+            tokens: whether to write event tokens.
+            batch_rows: rows of one batch.
+            progress: called with the number of rows done since the last call.
+
+        Raises:
+            TransactionError: at once, if a column is missing or a value is no canonical one; nothing is applied.
+        """
+        table = canonical_table(transactions)
+        return self._batches(table, tokens, batch_rows, progress)
+
+    def encode(
+        self,
+        transactions: object,
         *,
         tokens: bool | NDArray[np.bool_] = True,
         progress: Callable[[int], None] | None = None,
     ) -> Encoded:
-        """Encode and apply canonical transactions in the table's order.
+        """As `replay`, in one piece.
 
         Args:
-            transactions: canonical rows, in order of arrival.
+            transactions: a table of canonical columns, in order of arrival.
             tokens: whether to write event tokens, for all rows or by a mask [n]; the rows without are left out
                 of `events`, so with a mask `events` has `mask.sum()` rows.
             progress: called with the number of rows done since the last call.
 
         Raises:
-            TransactionError: an amount is not finite or a currency is not known.
+            TransactionError: a column is missing or a value is no canonical one; nothing is applied.
         """
-        rows = self._encode_columns(transactions)
-        wanted = np.full(len(rows), tokens) if isinstance(tokens, bool) else np.asarray(tokens, bool)
+        table = canonical_table(transactions)
+        wanted = np.full(len(table), tokens) if isinstance(tokens, bool) else np.asarray(tokens, bool)
         slots = np.where(wanted, np.cumsum(wanted) - 1, -1).astype(np.int64)
-        context = np.empty((len(rows), len(self.spec.context)), np.float32)
-        events = np.empty((int(wanted.sum()), *self._events_shape), np.float32)
-        for start in range(0, len(rows), CHUNK):
-            part = slice(start, start + CHUNK)
-            update.replay(self._records, rows[part], context[part], events, slots[part])
+        context = np.empty((len(table), self._width), np.float32)
+        events = np.empty((int(wanted.sum()), *self._tokens), np.float32)
+        for start in range(0, len(table), BATCH_ROWS):
+            rows = self._rows_of(table.slice(start, BATCH_ROWS))
+            part = slice(start, start + len(rows))
+            self._run(rows, context[part], events, slots[part], apply=True)
             if progress is not None:
-                progress(len(rows[part]))
+                progress(len(rows))
         return Encoded(context, events)
+
+    def advance(self, transactions: object, *, progress: Callable[[int], None] | None = None) -> None:
+        """Apply transactions and keep no features: the engine is where `replay` would have left it.
+
+        Raises:
+            TransactionError: a column is missing or a value is no canonical one; nothing is applied.
+        """
+        for _ in self.replay(transactions, tokens=False, progress=progress):
+            pass
 
     def observe(self, transaction: Transaction) -> Encoded:
         """Encode one transaction as known strictly before it, then apply it."""
-        return self._step(self._encode_one(transaction), self._records)
+        return self._step(self._encoder.one(transaction, self._place), apply=True)
+
+    def peek(self, transaction: Transaction) -> Encoded:
+        """Encode one transaction without applying it; the engine is as it was."""
+        return self._step(self._encoder.one(transaction, self._place_or_blank), apply=False)
 
     @contextmanager
     def observing(self, transaction: Transaction) -> Iterator[Encoded]:
@@ -107,165 +142,100 @@ class FeatureEngine:
 
         Nothing else may use the engine inside the block.
         """
-        known = len(self._rows)
-        encoded, places, moved_on = self._attempt(transaction)
-        try:
-            yield encoded
-        except BaseException:
-            self._forget_all_but(known)
-            raise
-        self._records.view(_BYTES)[places] = moved_on.view(_BYTES)
+        yield self.peek(transaction)
+        self.observe(transaction)
 
-    def peek(self, transaction: Transaction) -> Encoded:
-        """Encode one transaction without applying it; the engine is as it was."""
-        known = len(self._rows)
-        encoded, _, _ = self._attempt(transaction)
-        self._forget_all_but(known)
-        return encoded
+    def evict(self, now: datetime) -> int:
+        """Free the records of accounts idle for longer than `spec.forget_after_days`; returns how many.
 
-    def save(self, path: Path) -> None:
-        """Write all account records to `path` (.npz), atomically."""
-        temporary = path.with_suffix(".tmp")
-        keys = np.fromiter(self._rows, np.uint64, len(self._rows))
-        with temporary.open("wb") as file:
-            np.savez(
-                file,
-                keys=keys,
-                records=self._records[: len(keys)].view(np.uint8).reshape(len(keys), ACCOUNT.itemsize),
-                version=np.array(self.spec.record_version),
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        Changes no feature of a transaction at or after `now`: such accounts are read as new in any case.
 
-    def restore(self, path: Path) -> None:
-        """Replace all account records by those that `save` wrote.
+        Args:
+            now: no later transaction is stamped before this.
+        """
+        records = self._records[: len(self._places) + 1]
+        newest = records["time"][np.arange(len(records)), (records["head"] - 1) % RING]
+        kept = now.timestamp() - newest <= self._forget
+        kept[0] = True
+        if not kept.all():
+            self._adopt(records.view(_BYTES)[kept].view(ACCOUNT), int(kept.sum()) - 1)
+        return int((~kept).sum())
+
+    def save(self, path: Path, *, position: int = 0) -> None:
+        """Write all account records to `path`, atomically.
+
+        Args:
+            position: how far in a log the engine is; `restore` gives it back to whoever replays the rest.
+        """
+        snapshot.write(path, self._records, len(self), position)
+
+    def restore(self, path: Path) -> int:
+        """Replace all account records by those that `save` wrote; returns the position given there.
+
+        The file is mapped, and copied on write: let it lie while the engine lives. (Saving to its path is safe.)
 
         Raises:
             StateError: the file is absent, damaged, or of another record version; the engine keeps its state.
         """
-        try:
-            # opened here, as NumPy leaves a file open that it cannot read
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
-                version, keys, records = int(saved["version"]), saved["keys"], saved["records"]
-        except Exception as error:
-            raise StateError(
-                f"cannot read the snapshot ({error})", where=str(path), mend="replay the history instead"
-            ) from error
-        if version != self.spec.record_version or records.shape != (len(keys), ACCOUNT.itemsize):
-            raise StateError(
-                f"snapshot of record version {version}, this engine writes {self.spec.record_version}",
-                where=str(path),
-                mend="replay the history instead",
-            )
-        self._rows = {int(key): row for row, key in enumerate(keys)}
-        self._records = np.zeros(max(1_024, len(keys)), ACCOUNT)
-        self._records[: len(keys)] = np.ascontiguousarray(records).view(ACCOUNT).reshape(-1)
+        records, header = snapshot.read(path)
+        self._adopt(records, header.accounts)
+        return header.position
 
-    @property
-    def _events_shape(self) -> tuple[int, int]:
-        return 2 * self.spec.events_per_party, len(self.spec.token_channels)
+    def _adopt(self, records: NDArray[Any], accounts: int) -> None:
+        keys = records["key"][1 : accounts + 1].tolist()
+        self._places = dict(zip(keys, range(1, accounts + 1), strict=True))
+        self._records = records
 
-    def _step(self, row: NDArray[Any], records: NDArray[Any]) -> Encoded:
-        context = np.empty((1, len(self.spec.context)), np.float32)
-        events = np.empty((1, *self._events_shape), np.float32)
-        update.replay(records, row, context, events, np.zeros(1, np.int64))
-        return Encoded(context, events)
+    def _batches(
+        self, table: pa.Table, tokens: bool, batch_rows: int, progress: Callable[[int], None] | None
+    ) -> Iterator[Encoded]:
+        for start in range(0, len(table), batch_rows):
+            rows = self._rows_of(table.slice(start, batch_rows))
+            context = np.empty((len(rows), self._width), np.float32)
+            events = np.empty((len(rows) if tokens else 0, *self._tokens), np.float32)
+            slots = np.arange(len(rows)) if tokens else np.full(len(rows), -1)
+            self._run(rows, context, events, slots, apply=True)
+            if progress is not None:
+                progress(len(rows))
+            yield Encoded(context, events)
 
-    def _attempt(self, transaction: Transaction) -> tuple[Encoded, list[int], NDArray[Any]]:
-        """The encoded row, the rows of the records that it changes, and what they are after it."""
-        row = self._encode_one(transaction)
-        places = list(dict.fromkeys((int(row["sender"][0]), int(row["receiver"][0]))))
-        copies = self._records.view(_BYTES)[places].view(ACCOUNT)
-        row["sender"], row["receiver"] = 0, len(places) - 1
-        return self._step(row, copies), places, copies
-
-    def _forget_all_but(self, known: int) -> None:
-        while len(self._rows) > known:
-            self._rows.popitem()
-
-    def _row_of(self, key: int) -> int:
-        row = self._rows.get(key)
-        if row is None:
-            row = self._rows[key] = len(self._rows)
-            if row >= len(self._records):
-                self._records = np.concatenate([self._records, np.zeros(len(self._records), ACCOUNT)])
-            self._records[row] = np.zeros((), ACCOUNT)  # a row may have been lent to an attempt
-        return row
-
-    def _encode_one(self, transaction: Transaction) -> NDArray[Any]:
-        sender = account_key(transaction.sender_bank, transaction.sender_account)
-        receiver = account_key(transaction.receiver_bank, transaction.receiver_account)
-        countries = transaction.sender_country, transaction.receiver_country
-        row = np.zeros(1, TRANSACTION)
-        row[0] = (
-            self._row_of(sender),
-            self._row_of(receiver),
-            sender,
-            receiver,
-            _hash(transaction.tx_id),
-            # datetime.timestamp() rounds to a float; integer microseconds agree with the Arrow column
-            _epoch_seconds(transaction),
-            transaction.amount_paid * USD_PER_UNIT[transaction.currency_paid],
-            transaction.amount_received * USD_PER_UNIT[transaction.currency_received],
-            transaction.amount_paid,
-            np.nan if None in countries else float(countries[0] != countries[1]),
-            format_bucket(transaction.payment_format),
-            _CURRENCY[transaction.currency_paid],
-            _CURRENCY[transaction.currency_received],
-            transaction.sender_bank == transaction.receiver_bank,
-        )
-        return row
-
-    def _encode_columns(self, table: pa.Table) -> NDArray[Any]:
-        rows = np.zeros(len(table), TRANSACTION)
-        if not len(table):
-            return rows
-        for side in ("sender", "receiver"):
-            joined = pc.binary_join_element_wise(table[f"{side}_bank"], table[f"{side}_account"], "\x1f")
-            codes, uniques = _factorize(joined)
-            keys = np.array([_hash(key) for key in uniques], np.uint64)
-            rows[f"{side}_key"] = keys[codes]
-        # records in order of first appearance, as a live engine would make them
-        order = np.stack([rows["sender_key"], rows["receiver_key"]], axis=1).reshape(-1)
-        accounts, first, codes = np.unique(order, return_index=True, return_inverse=True)
-        places = np.empty(len(accounts), np.int64)
-        for index in np.argsort(first):
-            places[index] = self._row_of(int(accounts[index]))
-        both = places[codes].reshape(-1, 2)
-        rows["sender"], rows["receiver"] = both[:, 0], both[:, 1]
-        rows["tx"] = [_hash(tx) for tx in table["tx_id"].to_pylist()]
-        rows["time"] = table["timestamp"].cast(pa.int64()).to_numpy() / 1e6
-        for side in ("paid", "received"):
-            codes, names = _factorize(table[f"currency_{side}"])
-            rows[f"currency_{side}"] = _currency_indices(names)[codes]
-            amounts = table[f"amount_{side}"].to_numpy()
-            rows[f"usd_{side}"] = amounts * _USD[rows[f"currency_{side}"]]
-        rows["amount"] = table["amount_paid"].to_numpy()
-        if not np.isfinite(rows["usd_paid"]).all() or not np.isfinite(rows["usd_received"]).all():
-            raise TransactionError("an amount is not a finite number", mend="ingest the file first")
-        codes, formats = _factorize(table["payment_format"])
-        rows["format"] = np.array([format_bucket(name) for name in formats], np.uint8)[codes]
-        rows["same_bank"] = pc.equal(table["sender_bank"], table["receiver_bank"]).to_numpy()
-        crossed = pc.not_equal(table["sender_country"], table["receiver_country"]).cast(pa.float32())
-        rows["cross_border"] = crossed.to_numpy()
+    def _rows_of(self, table: pa.Table) -> NDArray[Any]:
+        """Encoded rows whose accounts all have a record; new ones in order of first appearance, as live."""
+        rows = self._encoder.table(table)
+        both = np.stack([rows["sender_key"], rows["receiver_key"]], axis=1).reshape(-1)
+        codes, keys = pd.factorize(both)
+        places = np.fromiter(map(self._place, keys.tolist()), np.int64, len(keys))[codes].reshape(-1, 2)
+        rows["sender"], rows["receiver"] = places[:, 0], places[:, 1]
         return rows
 
+    def _step(self, row: NDArray[Any], *, apply: bool) -> Encoded:
+        context = np.empty((1, self._width), np.float32)
+        events = np.empty((1, *self._tokens), np.float32)
+        self._run(row, context, events, _ONE, apply=apply)
+        return Encoded(context, events)
 
-def _epoch_seconds(transaction: Transaction) -> float:
-    moment = transaction.timestamp
-    return (int(moment.replace(microsecond=0).timestamp()) * 1_000_000 + moment.microsecond) / 1e6
+    def _run(
+        self,
+        rows: NDArray[Any],
+        context: NDArray[np.float32],
+        events: NDArray[np.float32],
+        slots: NDArray[np.int64],
+        *,
+        apply: bool,
+    ) -> None:
+        update.replay(self._records, rows, context, events, slots, self._windows, self._forget, apply)
 
+    def _place_or_blank(self, key: int) -> int:
+        return self._places.get(key, 0)
 
-def _factorize(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[str]]:
-    encoded = column.combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
-    return encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
-
-
-def _currency_indices(codes: list[str]) -> NDArray[np.uint8]:
-    unknown = sorted(set(codes) - _CURRENCY.keys())
-    if unknown:
-        raise TransactionError(f"unknown currency {unknown[0]!r}", mend=f"use one of {', '.join(CURRENCY_CODES)}")
-    return np.array([_CURRENCY[code] for code in codes], np.uint8)
+    def _place(self, key: int) -> int:
+        place = self._places.get(key)
+        if place is None:
+            place = len(self._places) + 1
+            if place >= len(self._records):
+                grown = np.zeros(max(_FIRST_CAPACITY, len(self._records) * 3 // 2), ACCOUNT)
+                grown.view(_BYTES)[: len(self._records)] = self._records.view(_BYTES)
+                self._records = grown
+            self._records["key"][place] = key  # at once: a repeated payment may never be applied
+            self._places[key] = place
+        return place

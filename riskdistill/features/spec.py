@@ -1,18 +1,21 @@
 """What the engine computes, as data: every feature with its group, unit and meaning, in the order of the vector.
 
-The order here *is* the order in which `encode` writes; a test compares the two. A bundle carries this
+The order here *is* the order in which the kernels write; a test compares the two by name. A bundle carries this
 specification, and a scorer refuses a bundle whose fingerprint is not the one that it computes.
+
+"Recent" is within 28 days and among the party's last 48 events. Windows count whole what the ring of 48 holds.
 """
 
 from __future__ import annotations
 
 import hashlib
 from functools import cached_property
-from typing import Final
+from itertools import pairwise
+from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, computed_field
 
-from riskdistill.features.record import HALF_LIFE_NAMES, RECORD_VERSION, RING, WINDOW_NAMES
+from riskdistill.features.record import DAY, HALF_LIFE_NAMES, HOUR, RECORD_VERSION, RING, WEEK
 
 
 class Feature(BaseModel):
@@ -26,40 +29,85 @@ class Feature(BaseModel):
     meaning: str
 
 
+def _features(group: str, rows: tuple[tuple[str, str, str], ...]) -> tuple[Feature, ...]:
+    return tuple(Feature(name=name, group=group, unit=unit, meaning=meaning) for name, unit, meaning in rows)
+
+
 TRANSACTION_FEATURES: Final = (
-    Feature(name="amount_usd", group="amount", unit="USD", meaning="amount paid at the fixed rate"),
-    Feature(name="received_ratio", group="amount", unit="ratio", meaning="dollars received per dollar paid"),
-    Feature(name="round_1", group="amount", unit="flag", meaning="amount is a whole number"),
-    Feature(name="round_100", group="amount", unit="flag", meaning="amount is a multiple of 100"),
-    Feature(name="round_1000", group="amount", unit="flag", meaning="amount is a multiple of 1,000"),
-    Feature(name="below_limit", group="amount", unit="flag", meaning="within 10 % below 1,000, 3,000 or 10,000"),
-    Feature(name="hour", group="calendar", unit="hours", meaning="hour of the day, UTC"),
-    Feature(name="weekday", group="calendar", unit="days", meaning="day of the week, Monday is 0"),
-    Feature(name="month_day", group="calendar", unit="days", meaning="day of the month, UTC"),
-    Feature(name="self_transfer", group="channel", unit="flag", meaning="sender and receiver are one account"),
-    Feature(name="same_bank", group="channel", unit="flag", meaning="both accounts are at one bank"),
-    Feature(name="cross_currency", group="channel", unit="flag", meaning="paid and received currencies differ"),
-    Feature(name="cross_border", group="channel", unit="flag", meaning="countries differ, where known"),
-    Feature(name="payment_format", group="channel", unit="bucket", meaning="hash bucket of the payment format"),
-    Feature(name="currency_paid", group="channel", unit="index", meaning="index of the currency paid"),
-    Feature(name="currency_received", group="channel", unit="index", meaning="index of the currency received"),
+    *_features(
+        "amount",
+        (
+            ("amount_usd", "USD", "amount paid, at the rate of its day"),
+            ("received_ratio", "ratio", "dollars received per dollar paid"),
+            ("round_1", "flag", "amount is a whole number"),
+            ("round_100", "flag", "amount is a multiple of 100"),
+            ("round_1000", "flag", "amount is a multiple of 1,000"),
+            ("below_limit", "flag", "within 10 % below 1,000, 3,000 or 10,000"),
+        ),
+    ),
+    *_features(
+        "calendar",
+        (
+            ("hour", "hours", "hour of the day, UTC"),
+            ("weekday", "days", "day of the week, Monday is 0"),
+            ("month_day", "days", "day of the month, UTC"),
+        ),
+    ),
+    *_features(
+        "channel",
+        (
+            ("self_transfer", "flag", "sender and receiver are one account"),
+            ("same_bank", "flag", "both accounts are at one bank"),
+            ("cross_currency", "flag", "paid and received currencies differ"),
+            ("cross_border", "flag", "countries differ, where known"),
+            ("payment_format", "bucket", "hash bucket of the payment format"),
+            ("currency_paid", "index", "index of the currency paid"),
+            ("currency_received", "index", "index of the currency received"),
+        ),
+    ),
+    *_features(
+        "balance",
+        (
+            ("sender_balance", "USD", "sender's balance before the payment, where known"),
+            ("receiver_balance", "USD", "receiver's balance before the payment, where known"),
+            ("sender_balance_share", "ratio", "amount paid over the sender's balance, where that is above 0"),
+            (
+                "receiver_balance_share",
+                "ratio",
+                "amount received over the receiver's, where that is above 0",
+            ),
+        ),
+    ),
+    *_features(
+        "customer",
+        (
+            ("sender_tenure", "days", "since the sender became a customer, where known"),
+            ("receiver_tenure", "days", "since the receiver became a customer, where known"),
+            ("sender_contact_changes", "changes", "of the sender's contact data so far, where known"),
+            ("receiver_contact_changes", "changes", "of the receiver's contact data so far, where known"),
+        ),
+    ),
 )
 
+# of one party in one window; each is written for payments received, then for payments sent
 _WINDOWED: Final = (
-    ("in_count", "payments", "payments received in the last {w}"),
-    ("out_count", "payments", "payments sent in the last {w}"),
-    ("in_sum", "USD", "received in the last {w}"),
-    ("out_sum", "USD", "sent in the last {w}"),
-    ("in_peers", "accounts", "distinct senders in the last {w}"),
-    ("out_peers", "accounts", "distinct receivers in the last {w}"),
+    ("count", "payments", "payments {verb} in the last {w}"),
+    ("sum", "USD", "{verb} in the last {w}"),
+    ("mean", "USD", "mean payment {verb} in the last {w}"),
+    ("deviation", "USD", "standard deviation of the payments {verb} in the last {w}, of two or more"),
+    ("largest", "USD", "largest payment {verb} in the last {w}"),
+    ("peers", "accounts", "distinct counterparties of the payments {verb} in the last {w}"),
+    ("banks", "banks", "distinct banks of those counterparties in the last {w}"),
+    ("currencies", "currencies", "distinct currencies of the payments {verb} in the last {w}"),
 )
+_DIRECTIONS: Final = (("in", "received"), ("out", "sent"))
 
 # (name, group, unit, meaning) of what is known of one party beside the windows
 _PARTY: Final = (
     ("age", "history", "seconds", "time since the account was first seen"),
     ("in_gap", "history", "seconds", "time since the last payment received"),
     ("out_gap", "history", "seconds", "time since the last payment sent"),
-    ("mean_gap", "history", "seconds", "mean time between the recent events"),
+    ("mean_gap", "history", "seconds", "mean time between the last 48 events, the last gap reaching to now"),
     ("in_total_count", "history", "payments", "payments received ever"),
     ("out_total_count", "history", "payments", "payments sent ever"),
     ("in_total_sum", "history", "USD", "received ever"),
@@ -70,13 +118,20 @@ _PARTY: Final = (
     ("max_ratio", "habit", "ratio", "amount over the largest recent one in this direction"),
     ("repeats", "habit", "payments", "recent payments in this direction within 1 % of the amount"),
     ("same_format", "habit", "share", "share of recent events with this payment format"),
-    ("in_first_share", "habit", "share", "share of recent senders seen for the first time"),
-    ("out_first_share", "habit", "share", "share of recent receivers seen for the first time"),
+    ("round_share", "habit", "share", "share of recent amounts in this direction that are multiples of 100"),
+    ("below_limit_share", "habit", "share", "share of recent amounts in this direction just below a limit"),
+    ("in_first_share", "habit", "share", "share of recent payments received that were a first contact"),
+    ("out_first_share", "habit", "share", "share of recent payments sent that were a first contact"),
     ("match", "flow", "log ratio", "distance to the nearest recent amount in the other direction"),
     ("match_gap", "flow", "seconds", "age of that nearest amount"),
     ("carried", "flow", "ratio", "amount over what moved in the other direction in 7 days"),
     ("net_7d", "flow", "share", "(in - out) / (in + out) over 7 days"),
     ("through_7d", "flow", "share", "smaller over larger of in and out over 7 days"),
+    ("stay", "flow", "seconds", "time from money received to the next payment sent, or to now, weighted by amount"),
+    ("continued_6h", "flow", "share", "share of the money received after which a payment left within 6 hours"),
+    ("continued_2d", "flow", "share", "share of the money received after which a payment left within 2 days"),
+    ("in_matched", "flow", "share", "share of recent payments received within 10 % of an amount sent before"),
+    ("out_matched", "flow", "share", "share of recent payments sent within 10 % of an amount received before"),
     ("in_peer_senders", "neighbours", "accounts", "mean count of senders of those who paid this account"),
     ("in_peer_receivers", "neighbours", "accounts", "mean count of receivers of those who paid this account"),
     ("out_peer_senders", "neighbours", "accounts", "mean count of senders of those paid by this account"),
@@ -90,56 +145,47 @@ _DECAYED: Final = (
     ("out_flow", "USD", "sent, decayed with half-life {h}"),
 )
 
-PAIR_FEATURES: Final = (
-    Feature(name="pair_count", group="pair", unit="payments", meaning="recent payments from sender to receiver"),
-    Feature(name="pair_gap", group="pair", unit="seconds", meaning="time since the last of them"),
-    Feature(name="pair_ratio", group="pair", unit="log ratio", meaning="amount against the last of them"),
-    Feature(name="reverse_count", group="pair", unit="payments", meaning="recent payments from receiver to sender"),
-    Feature(name="reverse_gap", group="pair", unit="seconds", meaning="time since the last of them"),
-    Feature(name="reverse_ratio", group="pair", unit="log ratio", meaning="amount against the last of them"),
+PAIR_FEATURES: Final = _features(
+    "pair",
+    (
+        ("pair_count", "payments", "payments from sender to receiver before, 0 at first contact"),
+        ("pair_gap", "seconds", "time since the last of them"),
+        ("pair_ratio", "log ratio", "amount against the last of them"),
+        ("reverse_count", "payments", "payments from receiver to sender before"),
+        ("reverse_gap", "seconds", "time since the last of them"),
+        ("reverse_ratio", "log ratio", "amount against the last of them"),
+    ),
 )
 
-SHAPE_FEATURES: Final = (
-    Feature(name="common_senders", group="shape", unit="accounts", meaning="accounts that paid both parties"),
-    Feature(name="common_receivers", group="shape", unit="accounts", meaning="accounts that both parties paid"),
-    Feature(
-        name="relays",
-        group="shape",
-        unit="payment pairs",
-        meaning="payments by the sender to accounts, each with a later one from there to the receiver",
-    ),
-    Feature(
-        name="returns",
-        group="shape",
-        unit="payment pairs",
-        meaning="payments by the receiver to accounts, each with a later one from there to the sender",
-    ),
-    Feature(
-        name="cycle_hops",
-        group="shape",
-        unit="hops",
-        meaning="hops from receiver to sender of money now returning",
-    ),
-    Feature(name="cycle_gap", group="shape", unit="seconds", meaning="time since that money left the receiver"),
-    Feature(name="cycle_ratio", group="shape", unit="log ratio", meaning="amount against that money"),
-    Feature(
-        name="upstream_sender",
-        group="shape",
-        unit="accounts",
-        meaning="accounts whose money reached the sender",
-    ),
-    Feature(
-        name="upstream_receiver",
-        group="shape",
-        unit="accounts",
-        meaning="accounts whose money reached the receiver",
-    ),
-    Feature(name="upstream_common", group="shape", unit="accounts", meaning="accounts whose money reached both"),
-    Feature(
-        name="upstream_depth",
-        group="shape",
-        unit="hops",
-        meaning="longest recent chain that ends at the sender",
+SHAPE_FEATURES: Final = _features(
+    "shape",
+    (
+        ("common_senders", "accounts", "accounts that recently paid both parties"),
+        ("common_receivers", "accounts", "accounts that both parties recently paid"),
+        (
+            "relays",
+            "payment pairs",
+            "sender's payments to accounts, each with a later one on to the receiver",
+        ),
+        (
+            "returns",
+            "payment pairs",
+            "receiver's payments to accounts, each with a later one on to the sender",
+        ),
+        ("copayers", "accounts", "other payers of the receiver whose payment before went to a payee of the sender"),
+        ("copayees", "accounts", "other payees of the sender whose payer before was a payer of the receiver"),
+        (
+            "chain",
+            "payments",
+            "payments of amounts within 10 %, each out of the last, that this one continues",
+        ),
+        ("cycle_hops", "hops", "hops from receiver to sender of money now returning"),
+        ("cycle_gap", "seconds", "time since that money left the receiver"),
+        ("cycle_ratio", "log ratio", "amount against that money"),
+        ("upstream_sender", "accounts", "accounts whose money reached the sender in 14 days"),
+        ("upstream_receiver", "accounts", "accounts whose money reached the receiver in 14 days"),
+        ("upstream_common", "accounts", "accounts whose money reached both"),
+        ("upstream_depth", "hops", "longest chain of the last 14 days that ends at the sender"),
     ),
 )
 
@@ -160,51 +206,69 @@ TOKEN_CHANNELS: Final = (
 FORMAT_BUCKETS: Final = 32
 
 
-def _party(side: str) -> list[Feature]:
-    windowed = [
-        Feature(
-            name=f"{side}_{name}_{w}",
-            group=f"{side} activity",
-            unit=unit,
-            meaning=f"{side}: {meaning.format(w=w)}",
-        )
-        for w in WINDOW_NAMES
+def window_name(seconds: float) -> str:
+    """How a window is called in a feature's name.
+
+    >>> [window_name(seconds) for seconds in (86_400.0, 5_400.0, 36 * 3_600.0)]
+    ['1d', '90m', '36h']
+    """
+    for unit, name in ((DAY, "d"), (HOUR, "h"), (60.0, "m")):
+        if seconds % unit == 0:
+            return f"{seconds / unit:.0f}{name}"
+    return f"{seconds:g}s"
+
+
+def _party(side: str, windows: tuple[float, ...]) -> list[Feature]:
+    activity = [
+        (f"{direction}_{name}_{w}", unit, meaning.format(w=w, verb=verb))
+        for w in map(window_name, windows)
         for name, unit, meaning in _WINDOWED
-    ]
-    decayed = [
-        Feature(
-            name=f"{side}_{name}_{h}",
-            group=f"{side} activity",
-            unit=unit,
-            meaning=f"{side}: {meaning.format(h=h)}",
-        )
-        for h in HALF_LIFE_NAMES
-        for name, unit, meaning in _DECAYED
-    ]
-    rest = [
+        for direction, verb in _DIRECTIONS
+    ] + [(f"{name}_{h}", unit, meaning.format(h=h)) for h in HALF_LIFE_NAMES for name, unit, meaning in _DECAYED]
+    rows = [(name, "activity", unit, meaning) for name, unit, meaning in activity] + list(_PARTY)
+    return [
         Feature(name=f"{side}_{name}", group=f"{side} {group}", unit=unit, meaning=f"{side}: {meaning}")
-        for name, group, unit, meaning in _PARTY
+        for name, group, unit, meaning in rows
     ]
-    return windowed + decayed + rest
+
+
+def _ascending(windows: tuple[float, ...]) -> tuple[float, ...]:
+    if windows[0] <= 0 or any(later <= earlier for earlier, later in pairwise(windows)):
+        raise ValueError("windows must be seconds above 0, each longer than the one before")
+    return windows
+
+
+Windows = Annotated[tuple[float, ...], Field(min_length=1, max_length=8), AfterValidator(_ascending)]
+ForgetAfter = Annotated[float, Field(ge=28.0)]  # days; the features look back as far
+WINDOWS: Final = (HOUR, DAY, WEEK, 4 * WEEK)
+FORGET_AFTER_DAYS: Final = 1_000.0
 
 
 class FeatureSpec(BaseModel):
-    """The context vector's features and the shape of the event tokens."""
+    """The context vector's features and the shape of the event tokens.
+
+    Attributes:
+        events_per_party: tokens of recent events, of the sender and of the receiver each.
+        windows: seconds, ascending; which windows activity is counted in.
+        forget_after_days: an account without an event for longer than this is as new, whenever it is swept out.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     record_version: int = RECORD_VERSION
     events_per_party: int = Field(default=24, ge=1, le=RING)
-    context: tuple[Feature, ...] = (
-        *TRANSACTION_FEATURES,
-        *_party("sender"),
-        *_party("receiver"),
-        *PAIR_FEATURES,
-        *SHAPE_FEATURES,
-    )
+    windows: Windows = WINDOWS
+    forget_after_days: ForgetAfter = FORGET_AFTER_DAYS
     token_channels: tuple[str, ...] = TOKEN_CHANNELS
 
-    @property
+    @computed_field  # type: ignore[prop-decorator]
+    @cached_property
+    def context(self) -> tuple[Feature, ...]:
+        """All features, in the order of the context vector."""
+        parties = (*_party("sender", self.windows), *_party("receiver", self.windows))
+        return (*TRANSACTION_FEATURES, *parties, *PAIR_FEATURES, *SHAPE_FEATURES)
+
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Feature names in the order of the context vector."""
         return tuple(feature.name for feature in self.context)
@@ -217,7 +281,7 @@ class FeatureSpec(BaseModel):
             columns.setdefault(feature.group, []).append(column)
         return {group: tuple(members) for group, members in columns.items()}
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """16 hex digits that change whenever an encoded row would."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]

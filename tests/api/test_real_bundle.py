@@ -39,7 +39,7 @@ async def test_scores_over_http_are_the_bundle_s_own(
     answers = [(await client.post("/v1/score", json=one)).json() for one in bodies[:40]]
     batch = await client.post("/v1/score/batch", json={"transactions": bodies[40:]})
     answers += [item["decision"] for item in batch.json()["results"]]
-    rows = tiny_bundle.engine().replay(traffic)
+    rows = tiny_bundle.engine().encode(traffic)
     assert tiny_bundle.teacher is not None
     expected = {"student": tiny_bundle.student.score(rows).score, "teacher": tiny_bundle.teacher.score(rows).score}
     assert {answer["route"] for answer in answers} == {"student", "teacher"}

@@ -46,7 +46,7 @@ def test_the_service_decides_the_same(tiny_bundle: Bundle, tiny_tables: Tables, 
 def test_the_teacher_decides_what_takes_the_bypass(tiny_bundle: Bundle, tiny_tables: Tables) -> None:
     traffic = tiny_tables[0].slice(0, 200)
     scores = score_table(tiny_bundle, tiny_bundle.engine(), traffic)
-    encoded = tiny_bundle.engine().replay(traffic)
+    encoded = tiny_bundle.engine().encode(traffic)
     assert tiny_bundle.teacher is not None
     teacher, student = (model.score_all(encoded).score for model in (tiny_bundle.teacher, tiny_bundle.student))
     bypassed = np.array([tiny_bundle.thresholds.bypass(value) is not None for value in student])

@@ -84,7 +84,7 @@ def test_a_bundle_comes_back_as_it_was_written(
 def test_the_engine_of_a_bundle_encodes_what_its_models_read(
     tiny_bundle: Bundle, tiny_tables: tuple[Any, Any]
 ) -> None:
-    encoded = tiny_bundle.engine().replay(tiny_tables[0].slice(0, 50))
+    encoded = tiny_bundle.engine().encode(tiny_tables[0].slice(0, 50))
     scored = tiny_bundle.student.score(encoded)
     assert scored.score.shape == (50,)
     assert scored.typology.shape == (50, len(tiny_bundle.typologies))

@@ -1,0 +1,113 @@
+"""Account records in a file: written whole and atomically, read by mapping it into memory.
+
+    4,096 bytes   JSON header: what this is, record version and size, how many records, checksum, position
+    the records   as they lie in memory, one after another, the blank one first
+    room          for accounts to come: a hole in the file, which takes no space on the disk
+
+A restored engine maps the file copy-on-write: records are read where they lie, several processes share them, a
+change makes a page the process's own, and the file never changes. The checksum is of all records (XXH3, 128 bits);
+a file that was cut, changed or written by another record version is refused and the engine keeps what it has. There
+is no migration from version 1, which kept less than version 2 needs: replay the history instead.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from riskdistill.errors import StateError
+from riskdistill.features.record import ACCOUNT, RECORD_VERSION
+
+HEADER_BYTES: Final = 4_096
+_CHUNK: Final = 1 << 26  # bytes hashed and written at a time
+_KIND: Final = "riskdistill account records"
+_AGAIN: Final = "replay the history, or the decision log, and save again"
+
+
+class Header(BaseModel):
+    """What the file says of itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str = _KIND
+    record_version: int = RECORD_VERSION
+    record_bytes: int = ACCOUNT.itemsize
+    accounts: int = Field(ge=0)
+    capacity: int = Field(ge=1)  # records for which the file has room, the blank one among them
+    checksum: str
+    position: int = 0
+
+
+def write(path: Path, records: NDArray[Any], accounts: int, position: int) -> None:
+    """Write the blank record and those of `accounts` to `path`, atomically.
+
+    Args:
+        records: [capacity] of record.ACCOUNT; the blank one, the accounts', then room.
+        position: how far in a log the records are, for whoever replays the rest.
+    """
+    data = records[: accounts + 1].view(np.uint8)
+    temporary = path.with_name(f".{path.name}.tmp")
+    checksum = xxhash.xxh3_128()
+    try:
+        with temporary.open("wb", buffering=0) as file:
+            file.write(bytes(HEADER_BYTES))
+            for start in range(0, len(data), _CHUNK):
+                part = data[start : start + _CHUNK]
+                checksum.update(part.data)
+                file.write(part.data)
+            header = Header(
+                accounts=accounts, capacity=len(records), checksum=checksum.hexdigest(), position=position
+            )
+            file.truncate(HEADER_BYTES + records.nbytes)
+            file.seek(0)
+            file.write(header.model_dump_json().encode().ljust(HEADER_BYTES, b" "))
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read(path: Path) -> tuple[NDArray[Any], Header]:
+    """The records [capacity] of a file that `write` made, mapped copy-on-write, and its header.
+
+    Raises:
+        StateError: the file is absent, damaged, or of another record version.
+    """
+    header = _header(path)
+    if (header.record_version, header.record_bytes) != (RECORD_VERSION, ACCOUNT.itemsize):
+        raise StateError(
+            f"snapshot of record version {header.record_version}, this engine reads {RECORD_VERSION}",
+            where=str(path),
+            mend=_AGAIN,
+        )
+    size, wanted = path.stat().st_size, HEADER_BYTES + header.capacity * ACCOUNT.itemsize
+    if size != wanted or header.accounts >= header.capacity:
+        raise StateError(f"the file has {size:,} bytes, not {wanted:,}", where=str(path), mend=_AGAIN)
+    data = np.memmap(path, np.uint8, mode="c", offset=HEADER_BYTES)
+    used = (header.accounts + 1) * ACCOUNT.itemsize
+    checksum = xxhash.xxh3_128()
+    for start in range(0, used, _CHUNK):
+        checksum.update(data[start : min(start + _CHUNK, used)].data)
+    if checksum.hexdigest() != header.checksum:
+        raise StateError("the records are not those that were written", where=str(path), mend=_AGAIN)
+    return np.asarray(data).view(ACCOUNT), header
+
+
+def _header(path: Path) -> Header:
+    try:
+        with path.open("rb") as file:
+            header = Header.model_validate(json.loads(file.read(HEADER_BYTES)))
+    except (OSError, ValueError) as error:
+        raise StateError(
+            f"not a snapshot of account records ({type(error).__name__})", where=str(path), mend=_AGAIN
+        ) from error
+    if header.kind != _KIND:
+        raise StateError(f"not a snapshot of account records but {header.kind!r}", where=str(path), mend=_AGAIN)
+    return header
