@@ -1,4 +1,7 @@
-"""Features: what an account's past says of a payment, computed by one bounded streaming step."""
+"""Features: what an account's past says of a payment, computed by one bounded streaming step.
+
+For scikit-learn pipelines see `transformer`, for state in Redis `redis_state`; both are imported where they are used.
+"""
 
 from riskdistill.features.encoded import Encoded
 from riskdistill.features.engine import FeatureEngine

@@ -128,6 +128,25 @@ class FeatureEngine:
         for _ in self.replay(transactions, tokens=False, progress=progress):
             pass
 
+    def preview(self, transactions: object, *, tokens: bool = True) -> Encoded:
+        """As `encode`, each row from all before it, but afterwards the engine is as it was.
+
+        Raises:
+            TransactionError: a column is missing or a value is no canonical one.
+        """
+        table, known = canonical_table(transactions), len(self)
+        rows = self._encoder.table(table)
+        keys = np.unique(np.concatenate([rows["sender_key"], rows["receiver_key"]])).tolist()
+        touched = [place for place in map(self._place_or_blank, keys) if place]
+        saved = self._records.view(_BYTES)[touched]
+        try:
+            return self.encode(table, tokens=tokens)
+        finally:
+            self._records.view(_BYTES)[touched] = saved
+            self._records.view(_BYTES)[known + 1 : len(self) + 1] = self._records.view(_BYTES)[0]
+            while len(self) > known:
+                self._places.popitem()
+
     def observe(self, transaction: Transaction) -> Encoded:
         """Encode one transaction as known strictly before it, then apply it."""
         return self._step(self._encoder.one(transaction, self._place), apply=True)

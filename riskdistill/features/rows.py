@@ -59,6 +59,9 @@ class RowEncoder:
         self._row = np.zeros(1, TRANSACTION)
         self._bytes = self._row.view(np.uint8).data
 
+    def __reduce__(self) -> tuple[type[RowEncoder], tuple[Rates]]:
+        return RowEncoder, (self._rates,)  # the row is working space
+
     def one(self, transaction: Transaction, place: Callable[[int], int]) -> NDArray[Any]:
         """One transaction as an array of one row, which the next call overwrites.
 
