@@ -117,7 +117,7 @@ def _check(name: str, column: Column) -> None:
     optional = TRANSACTIONS.field(name).nullable
     if column.null_count and not optional:
         _refuse(name, column, pc.is_null(column), "fill it in, or leave the row out")
-    if name in CURRENCIES and not pc.all(pc.is_in(pc.unique(column), value_set=_CODES)).as_py():
+    if name in CURRENCIES and pc.all(pc.is_in(pc.unique(column), value_set=_CODES)).as_py() is False:
         unknown = pc.invert(pc.is_in(column, value_set=_CODES))
         _refuse(name, column, unknown, f"use one of {', '.join(CURRENCY_CODES)}")
     if name in RANGES:

@@ -1,6 +1,6 @@
 """Features: what an account's past says of a payment, computed by one bounded streaming step.
 
-For scikit-learn pipelines see `transformer`, for state in Redis `redis_state`; both are imported where they are used.
+For scikit-learn pipelines see `transformer`, for state in Redis `redis_state`; import them where they are used.
 """
 
 from riskdistill.features.encoded import Encoded

@@ -105,9 +105,12 @@ class FeatureEngine:
 
         Raises:
             TransactionError: a column is missing or a value is no canonical one; nothing is applied.
+            ValueError: the mask is not as long as the table.
         """
         table = canonical_table(transactions)
         wanted = np.full(len(table), tokens) if isinstance(tokens, bool) else np.asarray(tokens, bool)
+        if wanted.shape != (len(table),):
+            raise ValueError(f"a mask of shape {wanted.shape} for {len(table)} transactions")
         slots = np.where(wanted, np.cumsum(wanted) - 1, -1).astype(np.int64)
         context = np.empty((len(table), self._width), np.float32)
         events = np.empty((int(wanted.sum()), *self._tokens), np.float32)
@@ -143,7 +146,6 @@ class FeatureEngine:
             return self.encode(table, tokens=tokens)
         finally:
             self._records.view(_BYTES)[touched] = saved
-            self._records.view(_BYTES)[known + 1 : len(self) + 1] = self._records.view(_BYTES)[0]
             while len(self) > known:
                 self._places.popitem()
 
@@ -255,6 +257,7 @@ class FeatureEngine:
                 grown = np.zeros(max(_FIRST_CAPACITY, len(self._records) * 3 // 2), ACCOUNT)
                 grown.view(_BYTES)[: len(self._records)] = self._records.view(_BYTES)
                 self._records = grown
+            self._records.view(_BYTES)[place] = self._records.view(_BYTES)[0]  # it may have been lent to a preview
             self._records["key"][place] = key  # at once: a repeated payment may never be applied
             self._places[key] = place
         return place

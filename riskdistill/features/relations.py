@@ -143,9 +143,7 @@ def encode_shared(sender: Record, receiver: Record, tx: Record, bits: Bits, out:
 
 
 @inner
-def count_elsewhere(
-    rec: Record, flow: int, other: Record, other_key: int, own_key: int, now: float, circle: int
-) -> float:
+def count_elsewhere(rec: Record, flow: int, other: Record, other_key: int, now: float, circle: int) -> float:
     """Bipartite overlap: counterparties of `rec` in one direction who were just elsewhere with one of `other`'s.
 
     Of the receiver's other payers, those who had paid somebody before whom the sender pays too; or, of the sender's
@@ -162,7 +160,7 @@ def count_elsewhere(
         place = rec.elsewhere[j]
         if rec.flow[j] != flow or not rec.marks[j] & LAST_OF_PEER or rec.peer[j] == other_key:
             continue
-        if place == 0 or place == own_key or not circle & bit_of(place):
+        if place == 0 or not circle & bit_of(place):
             continue
         for i in range(other.size):
             if other.peer[i] == place and other.flow[i] == 1 - flow and now - other.time[i] <= HORIZON:

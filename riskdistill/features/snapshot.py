@@ -5,9 +5,9 @@
     room          for accounts to come: a hole in the file, which takes no space on the disk
 
 A restored engine maps the file copy-on-write: records are read where they lie, several processes share them, a
-change makes a page the process's own, and the file never changes. The checksum is of all records (XXH3, 128 bits);
-a file that was cut, changed or written by another record version is refused and the engine keeps what it has. There
-is no migration from version 1, which kept less than version 2 needs: replay the history instead.
+change makes a page the process's own, and the file never changes. The checksum is of the header and all records
+(XXH3, 128 bits); a file that was cut, changed or written by another record version is refused and the engine keeps
+what it has. There is no migration from version 1, which kept less than version 2 needs: replay the history instead.
 """
 
 from __future__ import annotations
@@ -41,8 +41,14 @@ class Header(BaseModel):
     record_bytes: int = ACCOUNT.itemsize
     accounts: int = Field(ge=0)
     capacity: int = Field(ge=1)  # records for which the file has room, the blank one among them
-    checksum: str
     position: int = 0
+    checksum: str = ""
+
+    def sealed(self, records: xxhash.xxh3_128) -> Header:
+        """The header with the checksum of the records, hashed already, and of all else that it says."""
+        both = records.copy()
+        both.update(self.model_copy(update={"checksum": ""}).model_dump_json().encode())
+        return self.model_copy(update={"checksum": both.hexdigest()})
 
 
 def write(path: Path, records: NDArray[Any], accounts: int, position: int) -> None:
@@ -62,9 +68,7 @@ def write(path: Path, records: NDArray[Any], accounts: int, position: int) -> No
                 part = data[start : start + _CHUNK]
                 checksum.update(part.data)
                 file.write(part.data)
-            header = Header(
-                accounts=accounts, capacity=len(records), checksum=checksum.hexdigest(), position=position
-            )
+            header = Header(accounts=accounts, capacity=len(records), position=position).sealed(checksum)
             file.truncate(HEADER_BYTES + records.nbytes)
             file.seek(0)
             file.write(header.model_dump_json().encode().ljust(HEADER_BYTES, b" "))
@@ -95,7 +99,7 @@ def read(path: Path) -> tuple[NDArray[Any], Header]:
     checksum = xxhash.xxh3_128()
     for start in range(0, used, _CHUNK):
         checksum.update(data[start : min(start + _CHUNK, used)].data)
-    if checksum.hexdigest() != header.checksum:
+    if header.sealed(checksum) != header:
         raise StateError("the records are not those that were written", where=str(path), mend=_AGAIN)
     return np.asarray(data).view(ACCOUNT), header
 

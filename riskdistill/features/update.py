@@ -86,8 +86,8 @@ def _encode(
     encode_party(receiver, tx, IN, tx.usd_received, windows, sums, out[TRANSACTION_SIZE + party :], payee)
     encode_pair(sender, tx, out[pair_at:])
     encode_shared(sender, receiver, tx, bits, shape)
-    shape[4] = count_elsewhere(receiver, IN, sender, tx.sender_key, tx.receiver_key, tx.time, payer.circle)
-    shape[5] = count_elsewhere(sender, OUT, receiver, tx.receiver_key, tx.sender_key, tx.time, payee.circle)
+    shape[4] = count_elsewhere(receiver, IN, sender, tx.sender_key, tx.time, payer.circle)
+    shape[5] = count_elsewhere(sender, OUT, receiver, tx.receiver_key, tx.time, payee.circle)
     chain = min(255, payer.chain + 1) if payer.matched else 0
     shape[6] = chain
     encode_upstream(sender, receiver, tx, shape[7:])
