@@ -1,107 +1,27 @@
-"""Account state in Redis: the numbers of the engine in memory, whoever else writes and whatever breaks.
-
-These tests talk to a real Redis on this machine, database 15, each under a prefix of its own that it removes.
-"""
+"""Account state in Redis: the numbers of the engine in memory, whoever else writes."""
 
 from __future__ import annotations
 
-import socket
 import threading
-import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from payment_histories import Payment, histories, history, payment, table, transaction
+from payment_histories import Payment, histories, payment, transaction
+from redis_records import URL, in_memory, interfere, saved, stored
+from small_engines import SMALL, busy, same
+from small_engines import encoded as replayed
 
-from riskdistill.errors import ConfigError, StateError, UnavailableError
-from riskdistill.features import Encoded, FeatureEngine, FeatureSpec, redis_state, snapshot
-from riskdistill.features.record import ACCOUNT, RECORD_VERSION
+from riskdistill.errors import StateError, UnavailableError
+from riskdistill.features import Encoded, redis_state
 from riskdistill.features.redis_state import RedisFeatureEngine
 
-URL = "redis://127.0.0.1:6379/15"
-SMALL = FeatureSpec(events_per_party=4)
 WRITERS = 4
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[redis.Redis]:
-    client = redis.Redis.from_url(URL, socket_connect_timeout=1)
-    try:
-        client.ping()
-    except redis.ConnectionError as error:
-        pytest.skip(f"no Redis answers at {URL}: {error}")
-    yield client
-    client.close()
-
-
-@pytest.fixture
-def prefixes(server: redis.Redis) -> Iterator[Callable[[], str]]:
-    """New prefixes, each of an empty state; all are removed in the end."""
-    made: list[str] = []
-
-    def new() -> str:
-        made.append(f"test-{uuid.uuid4().hex}")
-        return made[-1]
-
-    yield new
-    for prefix in made:
-        if names := list(server.scan_iter(f"{prefix}:*", count=1_000)):
-            server.delete(*names)
-
-
-@pytest.fixture
-def prefix(prefixes: Callable[[], str]) -> str:
-    return prefixes()
-
-
-@pytest.fixture
-def new_engine(prefix: str) -> Iterator[Callable[..., RedisFeatureEngine]]:
-    """Engines of one prefix."""
-    made: list[RedisFeatureEngine] = []
-
-    def new(**options: Any) -> RedisFeatureEngine:
-        made.append(RedisFeatureEngine(URL, SMALL, prefix=prefix, **options))
-        return made[-1]
-
-    yield new
-    for engine in made:
-        engine.close()
-
-
-def same(left: Encoded, right: Encoded) -> bool:
-    """Whether two encodings are equal to the bit."""
-    return (left.context.tobytes(), left.events.tobytes()) == (right.context.tobytes(), right.events.tobytes())
-
-
-def busy(count: int, seed: int = 0) -> list[Payment]:
-    return history(np.random.default_rng(seed), count, steps=(0.0, 60.0, 5_000.0))
-
-
-def replayed(rows: list[Payment]) -> Encoded:
-    return FeatureEngine(SMALL).encode(table(rows))
-
-
-def stored(server: redis.Redis, prefix: str) -> dict[int, bytes]:
-    """Every record under a prefix, by account key."""
-    names = list(server.scan_iter(f"{prefix}:account:*", count=1_000))
-    return {int(name.rpartition(b":")[2], 16): bytes(server.get(name))[8:] for name in names}
-
-
-def in_memory(rows: list[Payment], path: Path) -> dict[int, bytes]:
-    """Every record of an engine in memory that observed `rows`, by account key."""
-    engine = FeatureEngine(SMALL)
-    engine.advance(table(rows))
-    engine.save(path)
-    records, header = snapshot.read(path)
-    return {int(record["key"]): record.tobytes() for record in records[1 : header.accounts + 1]}
 
 
 def test_the_features_and_records_are_those_of_the_engine_in_memory(
@@ -200,22 +120,6 @@ def test_concurrent_writers_lose_nothing_and_equal_the_replay_in_the_order_of_th
     assert sum(engine.conflicts for engine in engines) > 0
 
 
-def interfere(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object], times: int = 1) -> None:
-    """Let `act` happen between the reading and the commit of each of the next `times` steps."""
-    step = redis_state.update.replay
-    left = [times]
-
-    def interrupted(*arguments: Any) -> None:
-        if left[0] > 0:
-            left[0] -= 1
-            monkeypatch.setattr(redis_state.update, "replay", step)
-            act()
-            monkeypatch.setattr(redis_state.update, "replay", interrupted)
-        step(*arguments)
-
-    monkeypatch.setattr(redis_state.update, "replay", interrupted)
-
-
 @pytest.mark.parametrize("known", [True, False])
 def test_a_step_that_another_writer_overtook_is_computed_again(
     monkeypatch: pytest.MonkeyPatch, new_engine: Callable[..., RedisFeatureEngine], known: bool
@@ -255,216 +159,7 @@ def test_a_step_that_is_always_overtaken_is_given_up_and_changes_nothing(
     assert engine.sequence == 0
 
 
-# ---- Redis fails
-
-
-def test_a_commit_whose_reply_was_lost_is_not_made_twice(
-    monkeypatch: pytest.MonkeyPatch, server: redis.Redis, prefix: str, new_engine: Callable[..., RedisFeatureEngine]
-) -> None:
-    rows, engine = busy(10), new_engine()
-    receive = redis.Redis.parse_response
-    lost = []
-
-    def lose_one_reply(self: Any, connection: Any, command_name: str, **options: Any) -> Any:
-        reply = receive(self, connection, command_name, **options)
-        if command_name == "EVALSHA" and not lost:
-            lost.append(reply)
-            raise redis.ConnectionError("the connection broke")
-        return reply
-
-    first = engine.observe_many([transaction(row) for row in rows[:5]])
-    monkeypatch.setattr(redis.Redis, "parse_response", lose_one_reply)
-    second = engine.observe_many([transaction(row) for row in rows[5:]])
-    assert lost == [[2, []]]
-    assert same(Encoded.concat([first, second]), replayed(rows))
-    assert (engine.sequence, engine.conflicts) == (2, 0)
-    assert server.get(f"{prefix}:sequence") == b"2"
-
-
-def test_the_script_is_sent_again_to_a_redis_that_forgot_it(
-    server: redis.Redis, new_engine: Callable[..., RedisFeatureEngine]
-) -> None:
-    engine, rows = new_engine(), busy(10)
-    before = engine.observe_many([transaction(row) for row in rows[:5]])
-    server.script_flush()
-    after = engine.observe_many([transaction(row) for row in rows[5:]])
-    assert same(Encoded.concat([before, after]), replayed(rows))
-
-
-@pytest.mark.parametrize("moment", ["before the step", "within the step"])
-def test_state_that_redis_lost_is_noticed_and_not_written_over(
-    monkeypatch: pytest.MonkeyPatch,
-    server: redis.Redis,
-    prefix: str,
-    new_engine: Callable[..., RedisFeatureEngine],
-    moment: str,
-) -> None:
-    engine = new_engine()
-    engine.observe(transaction(payment(0, 0, 1, 0)))
-    lose = lambda: server.delete(*server.scan_iter(f"{prefix}:*"))  # noqa: E731
-    if moment == "before the step":
-        lose()
-    else:
-        interfere(monkeypatch, lose)
-    with pytest.raises(StateError, match=r"at commit 0, but was at 1: it lost account state .*seed it again"):
-        engine.observe(transaction(payment(1, 2, 3, 0)))
-    assert list(server.scan_iter(f"{prefix}:*")) == []
-
-
-def free_port() -> int:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        return int(unused.getsockname()[1])
-
-
-def test_a_redis_that_is_down_is_told_at_once_and_without_the_password() -> None:
-    port = free_port()
-    engine = RedisFeatureEngine(f"redis://user:s3cr3t@127.0.0.1:{port}/2?client_name=me")
-    asked = transaction(payment(0, 0, 1, 0))
-    started = time.monotonic()
-    for step in (engine.observe, engine.peek):
-        with pytest.raises(UnavailableError) as caught:
-            step(asked)
-        assert str(caught.value).startswith(f"redis://127.0.0.1:{port}/2: Redis did not answer (")
-        assert str(caught.value).endswith("(mend: see that it runs and can be reached)")
-        assert "s3cr3t" not in everything_told(caught.value)
-    assert time.monotonic() - started < 2
-    assert "s3cr3t" not in repr(engine)
-
-
-def test_a_redis_that_never_answers_is_given_up_within_the_deadline() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        engine = RedisFeatureEngine(f"redis://:s3cr3t@127.0.0.1:{silent.getsockname()[1]}", deadline=0.2)
-        started = time.monotonic()
-        with pytest.raises(UnavailableError, match="did not answer") as caught:
-            engine.observe(transaction(payment(0, 0, 1, 0)))
-        assert time.monotonic() - started < 2
-        assert "s3cr3t" not in everything_told(caught.value)
-        engine.close()
-
-
-def everything_told(error: BaseException | None) -> str:
-    """The messages of an error and of all its causes."""
-    told = []
-    while error is not None:
-        told += [str(error), repr(error)]
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return "\n".join(told)
-
-
-def test_a_wrong_password_is_refused_and_not_told(server: redis.Redis) -> None:
-    engine = RedisFeatureEngine(URL.replace("//", "//nobody:s3cr3t@"))
-    with pytest.raises(StateError, match="correct the user and password of the URL") as caught:
-        engine.observe(transaction(payment(0, 0, 1, 0)))
-    assert "s3cr3t" not in everything_told(caught.value)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://user:s3cr3t@localhost:6379",
-        "redis://user:s3cr3t/more@localhost:6379",
-        "redis://:123?s3cr3t@localhost:6379",
-        "redis://:123#s3cr3t@localhost:6379",
-        "redis://[s3cr3t",
-        "redis://user:s3cr3t@localhost:6379?socket_timeout=s3cr3t",
-        "",
-    ],
-)
-def test_a_url_that_is_none_is_refused_and_not_told(url: str) -> None:
-    with pytest.raises(ConfigError, match="the URL of Redis cannot be read") as caught:
-        RedisFeatureEngine(url)
-    assert "s3cr3t" not in everything_told(caught.value)
-
-
-# ---- what is stored
-
-
-@pytest.mark.parametrize("harm", ["cut", "longer", "empty", "of another account"])
-def test_a_value_that_is_no_record_of_the_account_is_refused_and_kept(
-    server: redis.Redis, prefix: str, new_engine: Callable[..., RedisFeatureEngine], harm: str
-) -> None:
-    engine = new_engine()
-    engine.observe(transaction(payment(0, 0, 1, 0)))
-    name, other = sorted(server.scan_iter(f"{prefix}:account:*"))
-    value = bytes(server.get(name))
-    damaged = {"cut": value[:-1], "longer": value + b"x", "empty": b"", "of another account": server.get(other)}
-    server.set(name, damaged[harm])
-    for step in (engine.observe, engine.peek):
-        with pytest.raises(StateError, match=rf"{name.decode()} holds [\d,]+ bytes that are no record"):
-            step(transaction(payment(1, 0, 1, 60)))
-    assert server.get(name) == damaged[harm]
-    assert server.get(f"{prefix}:sequence") == b"1"
-
-
-def test_a_key_of_another_kind_is_refused_and_kept(
-    server: redis.Redis, prefix: str, new_engine: Callable[..., RedisFeatureEngine]
-) -> None:
-    engine = new_engine()
-    engine.observe(transaction(payment(0, 0, 1, 0)))
-    name = min(server.scan_iter(f"{prefix}:account:*"))
-    server.delete(name)
-    server.rpush(name, "x")
-    with pytest.raises(StateError, match=r"Redis refused: .*wrong kind of value"):
-        engine.observe(transaction(payment(1, 0, 1, 60)))
-    assert server.type(name) == b"list"
-    assert server.get(f"{prefix}:sequence") == b"1"
-
-
-def test_keys_tell_the_record_version_and_the_account_and_stay_for_ever(
-    server: redis.Redis, prefix: str, new_engine: Callable[..., RedisFeatureEngine]
-) -> None:
-    new_engine().observe(transaction(payment(0, 0, 0, 0)))
-    (name,) = server.scan_iter(f"{prefix}:account:*")
-    value = bytes(server.get(name))
-    key = int(np.frombuffer(value, ACCOUNT, offset=8)["key"][0])
-    assert name.decode() == f"{prefix}:account:{RECORD_VERSION}:{key:016x}"
-    assert int.from_bytes(value[:8], "little") == 1
-    assert server.ttl(name) == -1
-
-
-def test_redis_drops_records_some_days_after_their_last_change_where_that_is_asked_for(
-    server: redis.Redis, prefix: str, new_engine: Callable[..., RedisFeatureEngine], tmp_path: Path
-) -> None:
-    new_engine(keep_days=1_100).observe(transaction(payment(0, 0, 1, 0)))
-    assert all(0 <= 1_100 * 86_400 - server.ttl(name) < 10 for name in server.scan_iter(f"{prefix}:account:*"))
-    new_engine().seed(saved(busy(10), tmp_path), replace=True)
-    assert all(server.ttl(name) == -1 for name in server.scan_iter(f"{prefix}:account:*"))
-    new_engine(keep_days=1_100).seed(saved(busy(10), tmp_path), replace=True)
-    assert all(server.ttl(name) > 1_099 * 86_400 for name in server.scan_iter(f"{prefix}:account:*"))
-
-
-def test_a_record_that_was_dropped_meanwhile_is_as_new(
-    monkeypatch: pytest.MonkeyPatch, server: redis.Redis, prefix: str, new_engine: Callable[..., RedisFeatureEngine]
-) -> None:
-    engine = new_engine()
-    engine.observe(transaction(payment(0, 0, 0, 0)))
-    interfere(monkeypatch, lambda: server.delete(*server.scan_iter(f"{prefix}:account:*")))
-    later = payment(1, 0, 0, 60)
-    assert same(engine.observe(transaction(later)), replayed([later]))
-    assert engine.conflicts == 1
-
-
-@pytest.mark.parametrize("keep_days", [0.0, 999.0, 1_000.0])
-def test_records_are_not_dropped_before_an_account_counts_as_new(keep_days: float) -> None:
-    with pytest.raises(ConfigError, match="longer than forget_after_days, 1000"):
-        RedisFeatureEngine(URL, SMALL, keep_days=keep_days)
-
-
-@pytest.mark.parametrize("prefix", ["", "a b", "a*", "a[b]", "é"])
-def test_a_prefix_that_means_more_than_itself_is_refused(prefix: str) -> None:
-    with pytest.raises(ConfigError, match="cannot be a prefix"):
-        RedisFeatureEngine(URL, SMALL, prefix=prefix)
-
-
 # ---- from a backfill to live
-
-
-def saved(rows: list[Payment], folder: Path, position: int = 0) -> Path:
-    engine = FeatureEngine(SMALL)
-    engine.advance(table(rows))
-    engine.save(folder / "snapshot", position=position)
-    return folder / "snapshot"
 
 
 def test_what_follows_a_seeding_is_what_follows_the_backfill(
