@@ -1,4 +1,4 @@
-"""An account's past as plain lists: what the bounded record of the engine stands for, and every bound by its name."""
+"""An account's past as plain lists: what the engine's bounded record stands for, and each bound by its name."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from typing import Any
 from slow_account import DAY, NAN, Account, Event, Key, Values, as_kept
 from slow_party import OTHER, is_just_below, nearest, party
 from slow_relations import is_near, pair, shape
+from slow_tokens import tokens
 
 from riskdistill.data.currencies import CURRENCY_CODES
 from riskdistill.data.rates import Rates
@@ -45,6 +46,16 @@ class Reference:
             self.accounts |= {keys[0]: sender, keys[1]: receiver}
             self._apply(row, (paid, received), values["chain"])
         return values
+
+    def tokens(self, row: Row, most: int) -> tuple[list[Values], list[Values]]:
+        """The sender's and the receiver's last events as known before a row."""
+        now, keys = row["timestamp"].timestamp(), _keys(row)
+        paid = row["amount_paid"] * self._rate(row, "paid")
+        sender, receiver = (self._account(key, now) for key in keys)
+        return (
+            tokens(sender, receiver, keys[1], now, paid, most),
+            tokens(receiver, sender, keys[0], now, paid, most),
+        )
 
     def _account(self, key: Key, now: float) -> Account:
         account = self.accounts.get(key, Account())

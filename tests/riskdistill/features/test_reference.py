@@ -173,8 +173,3 @@ def test_a_forgotten_account_begins_again() -> None:
     assert np.isnan(values_of(rows, 1)["sender_age"])
     assert values_of(rows, 1)["pair_count"] == values_of(rows, 1)["receiver_in_total_count"] == 0
     assert values_of(rows, 2)["sender_age"] == DAY
-
-
-def test_names_are_unique_and_every_one_has_a_meaning() -> None:
-    assert len(set(NAMES)) == len(NAMES)
-    assert all(feature.meaning and feature.unit and feature.group for feature in SPEC.context)
