@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from riskdistill.data.rates import Rates
 from riskdistill.data.schema import TRANSACTIONS
 from riskdistill.data.transaction import Transaction
+from riskdistill.features.rows import account_key
 
 Payment = dict[str, Any]
 DAY = 86_400.0
@@ -100,6 +103,18 @@ def histories(most: int = 24, **options: Any) -> st.SearchStrategy[list[Payment]
         return history(np.random.default_rng(seed), count, **options)
 
     return st.builds(build, st.integers(0, 2**32 - 1), st.integers(1, most))
+
+
+def with_colliding_keys(rows: list[Payment]) -> list[Payment]:
+    """The same history between accounts whose keys are equal in the bits by which the engine skips searches."""
+    free = (number for number in itertools.count() if account_key("b1", f"c{number}") % 256 == 0)
+    names: dict[tuple[str, str], str] = collections.defaultdict(lambda: f"c{next(free)}")
+    sides = ("sender", "receiver")
+    accounts = [{side: names[row[f"{side}_bank"], row[f"{side}_account"]] for side in sides} for row in rows]
+    return [
+        row | {f"{side}_bank": "b1" for side in sides} | {f"{side}_account": name for side, name in new.items()}
+        for row, new in zip(rows, accounts, strict=True)
+    ]
 
 
 def table(rows: list[Payment]) -> pa.Table:

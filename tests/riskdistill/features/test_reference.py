@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import slow_account
 from hypothesis import given, settings
-from payment_histories import DAY, RATES, Payment, histories, history, payment, table
+from payment_histories import DAY, RATES, Payment, histories, history, payment, table, with_colliding_keys
 from slow_account import REMEMBERED
 from slow_reference import Reference
 
@@ -105,6 +105,19 @@ def test_every_feature_equals_the_reference_along_a_chain_longer_than_is_followe
     reference = check(rows)
     hops = [origin.hops for account in reference.accounts.values() for origin in account.origins]
     assert max(hops) == slow_account.MOST_HOPS
+
+
+def test_money_older_than_two_weeks_is_not_passed_on_not_even_for_a_late_payment() -> None:
+    rows = [payment(0, 0, 1, 0), payment(1, 1, 2, 14.5 * DAY), payment(2, 2, 3, 13 * DAY)]
+    check(rows)
+    assert values_of(rows)["upstream_sender"] == 1
+
+
+def test_accounts_whose_hashed_bits_are_equal_are_told_apart() -> None:
+    steps = (0.0, 3_600.0, 3 * DAY, 10 * DAY)
+    rows = with_colliding_keys(history(np.random.default_rng(5), 200, steps, accounts=9))
+    assert len({(row["sender_bank"], row["sender_account"]) for row in rows}) == 9
+    check(rows)
 
 
 # ---- a few meanings by hand, against a mistake that both would make

@@ -56,7 +56,7 @@ def one_by_one(rows: list[Payment], rates: Rates) -> bytes:
     return b"".join(encoder.one(transaction(row), nowhere).tobytes() for row in rows)
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(st.lists(ANY_PAYMENT, min_size=1, max_size=5), st.sampled_from([Rates.fixed(), RATES]))
 def test_a_row_of_a_table_is_encoded_as_the_transaction_bit_by_bit(rows: list[Payment], rates: Rates) -> None:
     canonical = to_table([transaction(row) for row in rows])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from payment_histories import RATES, Payment, histories, history, payment, table
+from payment_histories import RATES, Payment, histories, history, payment, table, with_colliding_keys
 from slow_reference import Reference
 from small_engines import SMALL, busy, encoded
 
@@ -39,6 +39,10 @@ def test_every_channel_equals_the_reference(rows: list[Payment]) -> None:
 def test_every_channel_equals_the_reference_beyond_the_ring(late: float) -> None:
     rng = np.random.default_rng(4)
     check(history(rng, 130, steps=(0.0, 600.0, 9_000.0, 86_400.0), accounts=3, late=late), FULL)
+
+
+def test_counterparties_whose_hashed_bits_are_equal_are_told_apart() -> None:
+    check(with_colliding_keys(history(np.random.default_rng(6), 80, accounts=9)), SMALL)
 
 
 def test_tokens_are_newest_first_sender_then_receiver_and_padded() -> None:
