@@ -40,7 +40,7 @@ BELOW_LIMIT: Final = 64  # just below a reporting limit in its own currency
 
 ACCOUNT: Final = np.dtype(
     [
-        ("key", np.uint64),  # of the account; 0 while it has no event
+        ("key", np.uint64),  # of the account; 0: the blank record
         # ring of recent events; slot `head` is the next to be overwritten
         ("time", np.float64, (RING,)),  # seconds since the epoch, never falling from event to event
         ("peer", np.uint64, (RING,)),  # key of the counterparty

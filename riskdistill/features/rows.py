@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -39,10 +39,10 @@ def account_key(bank: str, account: str) -> int:
 
 def format_bucket(payment_format: str) -> int:
     """The hash bucket of a payment format, 1 to FORMAT_BUCKETS - 1."""
-    return 1 + _hash(payment_format.encode()) % (FORMAT_BUCKETS - 1)
+    return 1 + int(xxhash.xxh64_intdigest(payment_format.encode())) % (FORMAT_BUCKETS - 1)
 
 
-@cache
+@lru_cache(maxsize=1_024)  # bounded: clients choose the text
 def _bucket(payment_format: str) -> int:
     return format_bucket(payment_format)
 

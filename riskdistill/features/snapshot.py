@@ -62,7 +62,7 @@ def write(path: Path, records: NDArray[Any], accounts: int, position: int) -> No
     temporary = path.with_name(f".{path.name}.tmp")
     checksum = xxhash.xxh3_128()
     try:
-        with temporary.open("wb", buffering=0) as file:
+        with temporary.open("wb") as file:
             file.write(bytes(HEADER_BYTES))
             for start in range(0, len(data), _CHUNK):
                 part = data[start : start + _CHUNK]
@@ -72,6 +72,7 @@ def write(path: Path, records: NDArray[Any], accounts: int, position: int) -> No
             file.truncate(HEADER_BYTES + records.nbytes)
             file.seek(0)
             file.write(header.model_dump_json().encode().ljust(HEADER_BYTES, b" "))
+            file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:

@@ -233,12 +233,13 @@ def _party(side: str, windows: tuple[float, ...]) -> list[Feature]:
 
 
 def _ascending(windows: tuple[float, ...]) -> tuple[float, ...]:
-    if windows[0] <= 0 or any(later <= earlier for earlier, later in pairwise(windows)):
-        raise ValueError("windows must be seconds above 0, each longer than the one before")
+    if any(later <= earlier for earlier, later in pairwise(windows)):
+        raise ValueError("each window must be longer than the one before")
     return windows
 
 
-Windows = Annotated[tuple[float, ...], Field(min_length=1, max_length=8), AfterValidator(_ascending)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Windows = Annotated[tuple[Seconds, ...], Field(min_length=1, max_length=8), AfterValidator(_ascending)]
 ForgetAfter = Annotated[float, Field(ge=28.0)]  # days; the features look back as far
 WINDOWS: Final = (HOUR, DAY, WEEK, 4 * WEEK)
 FORGET_AFTER_DAYS: Final = 1_000.0
@@ -251,6 +252,8 @@ class FeatureSpec(BaseModel):
         events_per_party: tokens of recent events, of the sender and of the receiver each.
         windows: seconds, ascending; which windows activity is counted in.
         forget_after_days: an account without an event for longer than this is as new, whenever it is swept out.
+
+    To change one make a new one: `model_copy` would keep what was computed of the old.
     """
 
     model_config = ConfigDict(frozen=True)

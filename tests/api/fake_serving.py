@@ -24,6 +24,7 @@ from fastapi import FastAPI
 
 from api.settings import ApiSettings
 from riskdistill.bundle import Thresholds
+from riskdistill.data.rates import Rates
 from riskdistill.data.transaction import Transaction, transactions_from
 from riskdistill.errors import BundleDamagedError
 from riskdistill.features.encoded import Encoded
@@ -53,8 +54,9 @@ class FakeEngine:
             self._known.add(transaction.tx_id)
             self._sent[sender] += 1
 
-    def replay(self, table: pa.Table, *, tokens: bool = True) -> Encoded:
-        return Encoded.concat([self.observe(transaction) for transaction in transactions_from(table)])
+    def advance(self, table: pa.Table) -> None:
+        for transaction in transactions_from(table):
+            self.observe(transaction)
 
 
 class FakeModel:
@@ -129,7 +131,7 @@ class FakeBundle:
             raise BundleDamagedError("a file is damaged", where=str(path), mend="copy it again") from error
         return cls(**fields)
 
-    def engine(self) -> FakeEngine:
+    def engine(self, rates: Rates | None = None) -> FakeEngine:
         return FakeEngine()
 
 

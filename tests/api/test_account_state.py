@@ -130,7 +130,7 @@ def test_what_is_in_both_history_and_log_counts_once(
     pq.write_table(to_table(stream[:700]), tmp_path / "transactions.parquet")
     log.append([decided(transaction, place) for place, transaction in enumerate(hidden[100:], start=1)])
     once = FeatureEngine()
-    once.replay(to_table(hidden), tokens=False)
+    once.advance(to_table(hidden))
     rebuilt = FeatureEngine()
     with caplog.at_level("INFO"):
         assert rebuild(rebuilt, tmp_path, log, PSEUDONYMS) == 701

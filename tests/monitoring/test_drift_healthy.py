@@ -25,7 +25,7 @@ def world(drift: Drift | None) -> World:
     config = SimulationConfig(accounts=600, days=DAYS, seed=1, drift=drift)
     transactions = simulate(config).transactions
     since = pc.subtract(transactions["timestamp"], config.start).to_numpy()
-    context = FeatureEngine(SPEC).replay(transactions, tokens=False).context
+    context = FeatureEngine(SPEC).encode(transactions, tokens=False).context
     return since // np.timedelta64(timedelta(days=1)), context, np.random.default_rng(0).beta(0.5, 20, len(context))
 
 

@@ -84,7 +84,7 @@ def test_evaluation_rows_are_those_of_a_plain_replay(
     """Every row once, with the features that it really had: no synthetic row has touched them."""
     first, second = cuts
     mature = first + len(tiny_dataset.validation)
-    plain = FeatureEngine(tiny_dataset.spec).replay(tiny_tables[0])
+    plain = FeatureEngine(tiny_dataset.spec).encode(tiny_tables[0])
     for period, rows in ((tiny_dataset.validation, slice(first, mature)), (tiny_dataset.test, slice(second, None))):
         np.testing.assert_array_equal(period.encoded.context, plain.context[rows])
         np.testing.assert_array_equal(period.encoded.events, plain.events[rows])
@@ -97,7 +97,7 @@ def test_evaluation_rows_are_those_of_a_plain_replay(
 def test_training_rows_have_the_tokens_of_their_own_row(
     tiny_dataset: Dataset, tiny_tables: Tables, cuts: tuple[int, int]
 ) -> None:
-    plain = FeatureEngine(tiny_dataset.spec).replay(tiny_tables[0].slice(0, cuts[0]))
+    plain = FeatureEngine(tiny_dataset.spec).encode(tiny_tables[0].slice(0, cuts[0]))
     place = {row.tobytes(): number for number, row in enumerate(plain.context)}
     encoded, found = tiny_dataset.train.encoded, 0
     for context, events in zip(encoded.context, encoded.events, strict=True):
@@ -148,9 +148,9 @@ def test_synthetic_rows_are_made_from_and_placed_in_the_training_period_only(
     replayed: list[pa.Table] = []
 
     class Recording(FeatureEngine):
-        def replay(self, transactions: pa.Table, **options: Any) -> Any:
+        def encode(self, transactions: pa.Table, **options: Any) -> Any:
             replayed.append(transactions)
-            return super().replay(transactions, **options)
+            return super().encode(transactions, **options)
 
     monkeypatch.setattr(dataset_module, "FeatureEngine", Recording)
     build_dataset(*tiny_tables, tiny.CONFIG)
@@ -189,9 +189,9 @@ def test_synthetic_rows_are_stamped_as_coarsely_as_the_source(
     merged: list[pa.Table] = []
 
     class Recording(FeatureEngine):
-        def replay(self, transactions: pa.Table, **options: Any) -> Any:
+        def encode(self, transactions: pa.Table, **options: Any) -> Any:
             merged.append(transactions)
-            return super().replay(transactions, **options)
+            return super().encode(transactions, **options)
 
     monkeypatch.setattr(dataset_module, "FeatureEngine", Recording)
     build_dataset(daily, labels, tiny.CONFIG)

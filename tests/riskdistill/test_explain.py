@@ -11,10 +11,11 @@ import pytest
 from riskdistill.bundle import Bundle
 from riskdistill.dataset import Dataset
 from riskdistill.explain import MATERIAL, reasons
-from riskdistill.features import Encoded, Feature, FeatureSpec
+from riskdistill.features import Encoded, Feature
 
-SPEC = FeatureSpec(
+SPEC = SimpleNamespace(
     events_per_party=1,
+    groups={"amount": (0,), "activity": (1, 2), "pair": (3,)},
     context=(
         Feature(name="amount", group="amount", unit="USD", meaning="amount paid"),
         Feature(name="count", group="activity", unit="payments", meaning="payments today"),
