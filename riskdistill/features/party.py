@@ -15,7 +15,6 @@ from riskdistill.features.compiled import inner
 from riskdistill.features.record import (
     BELOW_LIMIT,
     DAY,
-    FIRST_CONTACT,
     HALF_LIVES,
     HORIZON,
     HOUR,
@@ -23,7 +22,6 @@ from riskdistill.features.record import (
     LAST_OF_BANK,
     LAST_OF_CURRENCY,
     LAST_OF_PEER,
-    MATCHED,
     OUT,
     RING,
     ROUND,
@@ -40,39 +38,24 @@ DECAYED: Final = 4 * N_DECAYS
 REST: Final = 32
 MATCH: Final = float(np.log(1.1))  # amounts this near, as logarithms, nearly equal each other
 
-# What the pass over a party's ring gathers; the first five fields are for the other party and for the update.
+# What the reading of one party leaves for the other party's features and for the update.
 GLANCE: Final = np.dtype(
     [
         ("elsewhere", np.uint64),  # the last other counterparty in the party's role; 0: there is none
         ("circle", np.uint64),  # hashed set of the counterparties in that role
+        ("reach", np.int64),  # events within HORIZON
         ("degree", np.float64, (2,)),  # distinct counterparties within HORIZON, by direction
         ("matched", np.uint8),  # whether an amount in the other direction is near
         ("chain", np.uint8),  # of the event that has that amount
-        # of the payments in the party's role
-        ("same", np.float64),
-        ("smaller", np.float64),
-        ("largest", np.float64),
-        ("repeats", np.float64),
-        ("round", np.float64),
-        ("below", np.float64),
-        ("formats", np.float64),  # events with the transaction's format
-        # the nearest amount in the other direction
-        ("ratio", np.float64),
-        ("gap", np.float64),
-        # money received and the payment that left next
-        ("leaving", np.float64),  # when it left, seen from the event at hand
-        ("came", np.float64),  # dollars
-        ("stay", np.float64),  # dollars times seconds
-        ("soon", np.float64),  # dollars
-        ("later", np.float64),
     ],
     align=True,
 )
 
-# rows of the sums over events, each by direction; the first nine make a window
-COUNT, SUM, SHIFT, SHIFTED, SQUARES, LARGEST, PEERS, BANKS, CURRENCIES = range(9)
-SEEN, WEEK_SUM, FIRST, NEAR, SENDERS, RECEIVERS = range(9, 15)
-N_SUMS: Final = 15
+# Counts of a window in one integer, 12 bits each: events, and those that are the last of a peer, bank, currency
+_TALLY: Final = np.array(
+    [1 + ((marks & 1) << 12) + ((marks & 2) << 23) + ((marks & 4) << 34) for marks in range(8)], np.int64
+)
+_LAST_OF_ANY: Final = LAST_OF_PEER | LAST_OF_BANK | LAST_OF_CURRENCY
 
 
 @inner
@@ -89,164 +72,185 @@ def slot(rec: Record, back: int) -> int:
 
 
 @inner
+def holds(rec: Record, key: int) -> bool:
+    """Whether any event of the ring is with this counterparty; no early end, so that it compiles to vector code."""
+    found = 0
+    for j in range(RING):
+        found += 1 if rec.peer[j] == key else 0
+    return found > 0
+
+
+@inner
 def bit_of(key: int) -> Any:
     """An account's one bit in a hashed set of 64."""
     return np.uint64(1) << (key & np.uint64(63))
 
 
 @inner
-def _window(sums: Sums, out: Floats) -> None:
-    """The features of the window that `sums` has just filled, `out[0:WINDOWED]`."""
-    for flow in range(2):
-        n = sums[COUNT, flow]
-        out[flow] = n
-        out[2 + flow] = sums[SUM, flow]
-        out[4 + flow] = share(sums[SUM, flow], n)
-        spread = sums[SQUARES, flow] - sums[SHIFTED, flow] * share(sums[SHIFTED, flow], n)
-        out[6 + flow] = np.sqrt(max(0.0, spread) / (n - 1.0)) if n > 1.0 else np.nan
-        out[8 + flow] = sums[LARGEST, flow] if n > 0.0 else np.nan
-        out[10 + flow] = sums[PEERS, flow]
-        out[12 + flow] = sums[BANKS, flow]
-        out[14 + flow] = sums[CURRENCIES, flow]
+def _direction(tally: int, first: float, apart: float, squares: float, largest: float, out: Floats) -> None:
+    """One direction of a window, every other place of `out` [WINDOWED - 1].
 
-
-@inner
-def _count(rec: Record, j: int, sums: Sums) -> None:
-    """Add event `j` to the sums of the windows that hold it.
-
-    Of each counterparty the newest event is marked, so that the marks within a window are its distinct ones.
-    Squares are of distances to the first amount seen, so that large equal amounts have no spread (Chan, Golub and
-    LeVeque 1983, "Algorithms for computing the sample variance").
+    Args:
+        tally: counts as in `_TALLY`.
+        first: the newest amount; `apart` and `squares` are sums of the distances of the others to it and of their
+            squares, so that large equal amounts have no spread (Chan, Golub and LeVeque 1983, "Algorithms for
+            computing the sample variance").
     """
-    flow, usd, marks = rec.flow[j], np.float64(rec.usd[j]), rec.marks[j]
-    if sums[COUNT, flow] == 0.0:
-        sums[SHIFT, flow] = usd
-    apart = usd - sums[SHIFT, flow]
-    sums[COUNT, flow] += 1.0
-    sums[SUM, flow] += usd
-    sums[SHIFTED, flow] += apart
-    sums[SQUARES, flow] += apart * apart
-    sums[LARGEST, flow] = max(sums[LARGEST, flow], usd)
-    sums[PEERS, flow] += 1.0 if marks & LAST_OF_PEER else 0.0
-    sums[BANKS, flow] += 1.0 if marks & LAST_OF_BANK else 0.0
-    sums[CURRENCIES, flow] += 1.0 if marks & LAST_OF_CURRENCY else 0.0
+    n = np.float64(tally & 0xFFF)
+    total = n * first + apart if tally else 0.0
+    out[0] = n
+    out[2] = total
+    out[4] = share(total, n)
+    out[6] = np.sqrt(max(0.0, squares - apart * apart / n) / (n - 1.0)) if n > 1.0 else np.nan
+    out[8] = largest if tally else np.nan
+    out[10] = (tally >> 12) & 0xFFF
+    out[12] = (tally >> 24) & 0xFFF
+    out[14] = (tally >> 36) & 0xFFF
 
 
 @inner
-def _compare(rec: Record, j: int, tx: Record, usd: float, seen: Record) -> None:
-    """Compare the transaction with event `j`, which is in the party's role."""
-    event, marks = np.float64(rec.usd[j]), rec.marks[j]
-    seen.circle |= bit_of(rec.peer[j])
-    if seen.elsewhere == 0 and rec.peer[j] != (tx.receiver_key if rec.flow[j] == OUT else tx.sender_key):
-        seen.elsewhere = rec.peer[j]
-    seen.same += 1.0
-    # equal amounts must compare as equal, and the ring keeps single precision
-    seen.smaller += 1.0 if rec.usd[j] < np.float32(usd) else 0.0
-    seen.largest = max(seen.largest, event)
-    seen.repeats += 1.0 if abs(event - usd) <= 0.01 * usd else 0.0
-    seen.round += 1.0 if marks & ROUND else 0.0
-    seen.below += 1.0 if marks & BELOW_LIMIT else 0.0
+def _windows(rec: Record, now: float, windows: Sums, out: Floats) -> int:
+    """The features of all windows, `out[0:WINDOWED * len(windows)]`; returns how many events are within HORIZON.
 
-
-@inner
-def _match(rec: Record, j: int, age: float, usd: float, seen: Record) -> None:
-    """Take event `j`, which is in the other direction, if its amount is the nearest so far."""
-    event = np.float64(rec.usd[j])
-    ratio = (1.0 + max(event, usd)) / (1.0 + min(event, usd))
-    if ratio < seen.ratio:
-        seen.ratio, seen.gap, seen.chain = ratio, age, rec.chain[j]
-
-
-@inner
-def _follow(rec: Record, j: int, age: float, seen: Record) -> None:
-    """Follow money: how long what came with event `j` stayed until the next payment left."""
-    if rec.flow[j] == OUT:
-        seen.leaving = rec.time[j]
-        return
-    event, left = np.float64(rec.usd[j]), seen.leaving == seen.leaving  # not NaN
-    stayed = seen.leaving - rec.time[j] if left else age
-    seen.came += event
-    seen.stay += event * stayed
-    seen.soon += event if left and stayed <= 6.0 * HOUR else 0.0
-    seen.later += event if left and stayed <= 2.0 * DAY else 0.0
-
-
-@inner
-def _recent(rec: Record, j: int, age: float, tx: Record, role: int, usd: float, sums: Sums, seen: Record) -> None:
-    """Gather what counts of event `j`, which is within HORIZON."""
-    flow, marks = rec.flow[j], rec.marks[j]
-    sums[SEEN, flow] += 1.0
-    sums[WEEK_SUM, flow] += rec.usd[j] if age <= WEEK else 0.0
-    sums[FIRST, flow] += 1.0 if marks & FIRST_CONTACT else 0.0
-    sums[NEAR, flow] += 1.0 if marks & MATCHED else 0.0
-    sums[SENDERS, flow] += rec.peer_senders[j]
-    sums[RECEIVERS, flow] += rec.peer_receivers[j]
-    seen.degree[flow] += 1.0 if marks & LAST_OF_PEER else 0.0
-    seen.formats += 1.0 if rec.format[j] == tx.format else 0.0
-    if flow == role:
-        _compare(rec, j, tx, usd, seen)
-    else:
-        _match(rec, j, age, usd, seen)
-    _follow(rec, j, age, seen)
-
-
-@inner
-def _ring(
-    rec: Record, tx: Record, role: int, usd: float, windows: Sums, sums: Sums, out: Floats, seen: Record
-) -> None:
-    """One pass over the ring, newest event first: the windows are written to `out`, the rest is gathered."""
-    w, last_window = 0, len(windows)
+    One pass, newest event first: a window is written when the first event older than it comes. Of each counterparty
+    the newest event is marked, so that the marks within a window are its distinct ones.
+    """
+    w, last_window, reach = 0, len(windows), 0
+    came = went = 0
+    first_in = apart_in = squares_in = largest_in = 0.0
+    first_out = apart_out = squares_out = largest_out = 0.0
     for back in range(rec.size):
         j = slot(rec, back)
-        age = max(0.0, tx.time - rec.time[j])
+        age = now - rec.time[j]
         while w < last_window and age > windows[w]:
-            _window(sums, out[WINDOWED * w :])
+            _direction(came, first_in, apart_in, squares_in, largest_in, out[WINDOWED * w :])
+            _direction(went, first_out, apart_out, squares_out, largest_out, out[WINDOWED * w + 1 :])
             w += 1
-        if w < last_window:
-            _count(rec, j, sums)
-        elif age > HORIZON:
-            break
         if age <= HORIZON:
-            _recent(rec, j, age, tx, role, usd, sums, seen)
+            reach = back + 1
+        elif w == last_window:
+            break
+        usd, tally = np.float64(rec.usd[j]), _TALLY[rec.marks[j] & _LAST_OF_ANY]
+        if rec.flow[j] == IN:
+            first_in = first_in if came else usd
+            came += tally
+            apart_in += usd - first_in
+            squares_in += (usd - first_in) * (usd - first_in)
+            largest_in = max(largest_in, usd)
+        else:
+            first_out = first_out if went else usd
+            went += tally
+            apart_out += usd - first_out
+            squares_out += (usd - first_out) * (usd - first_out)
+            largest_out = max(largest_out, usd)
     while w < last_window:
-        _window(sums, out[WINDOWED * w :])
+        _direction(came, first_in, apart_in, squares_in, largest_in, out[WINDOWED * w :])
+        _direction(went, first_out, apart_out, squares_out, largest_out, out[WINDOWED * w + 1 :])
         w += 1
-    seen.matched = 1 if np.log(seen.ratio) <= MATCH else 0
+    return reach
 
 
 @inner
-def _habits(role: int, usd: float, sums: Sums, seen: Record, out: Floats) -> None:
-    """What the pass gathered, `out[10:32]` of the features beside the windows."""
-    out[10] = share(seen.smaller, seen.same)
-    out[11] = share(usd, seen.largest)
-    out[12] = seen.repeats
-    out[13] = share(seen.formats, sums[SEEN, IN] + sums[SEEN, OUT])
-    out[14] = share(seen.round, seen.same)
-    out[15] = share(seen.below, seen.same)
-    out[18] = np.log(seen.ratio) if seen.ratio < np.inf else np.nan
-    out[19] = seen.gap
-    out[20] = share(usd, sums[WEEK_SUM, 1 - role])
-    received, sent = sums[WEEK_SUM, IN], sums[WEEK_SUM, OUT]
+def _neighbours(rec: Record, reach: int, out: Floats, glance: Record) -> None:
+    """First contacts, matched amounts, and the degrees of counterparties, `out[16:18]` and `out[26:32]`."""
+    events = first = matched = senders = receivers = degree = 0  # of payments sent
+    all_first = all_matched = all_senders = all_receivers = all_degree = 0
+    for back in range(reach):
+        j = slot(rec, back)
+        sent, marks = int(rec.flow[j]), int(rec.marks[j])
+        is_first, is_matched, is_last = (marks >> 3) & 1, (marks >> 4) & 1, marks & LAST_OF_PEER
+        events += sent
+        first += is_first * sent
+        matched += is_matched * sent
+        degree += is_last * sent
+        senders += rec.peer_senders[j] * sent
+        receivers += rec.peer_receivers[j] * sent
+        all_first += is_first
+        all_matched += is_matched
+        all_degree += is_last
+        all_senders += rec.peer_senders[j]
+        all_receivers += rec.peer_receivers[j]
+    received = reach - events
+    glance.degree[IN] = all_degree - degree
+    glance.degree[OUT] = degree
+    out[16] = share(all_first - first, received)
+    out[17] = share(first, events)
+    out[26] = share(all_matched - matched, received)
+    out[27] = share(matched, events)
+    out[28] = share(all_senders - senders, received)
+    out[29] = share(all_receivers - receivers, received)
+    out[30] = share(senders, events)
+    out[31] = share(receivers, events)
+
+
+@inner
+def _habits(rec: Record, reach: int, tx: Record, role: int, usd: float, out: Floats, glance: Record) -> None:
+    """The transaction against the party's recent events in its role, `out[10:16]`."""
+    other = tx.receiver_key if role == OUT else tx.sender_key
+    as_kept = np.float32(usd)  # equal amounts must compare as equal, and the ring keeps single precision
+    same = smaller = repeats = formats = rounds = below = 0
+    largest = np.float32(0.0)
+    elsewhere = circle = np.uint64(0)
+    for back in range(reach):
+        j = slot(rec, back)
+        formats += 1 if rec.format[j] == tx.format else 0
+        if rec.flow[j] != role:
+            continue
+        event, peer, marks = rec.usd[j], rec.peer[j], rec.marks[j]
+        circle |= bit_of(peer)
+        if elsewhere == 0 and peer != other:
+            elsewhere = peer
+        same += 1
+        smaller += 1 if event < as_kept else 0
+        largest = max(largest, event)
+        repeats += 1 if abs(np.float64(event) - usd) <= 0.01 * usd else 0
+        rounds += 1 if marks & ROUND else 0
+        below += 1 if marks & BELOW_LIMIT else 0
+    glance.elsewhere = elsewhere
+    glance.circle = circle
+    out[10] = share(smaller, same)
+    out[11] = share(usd, np.float64(largest))
+    out[12] = repeats
+    out[13] = share(formats, reach)
+    out[14] = share(rounds, same)
+    out[15] = share(below, same)
+
+
+@inner
+def _flow(rec: Record, reach: int, now: float, role: int, usd: float, out: Floats, glance: Record) -> None:
+    """Money that passes through: the nearest amount in the other direction, how long money stays, `out[18:26]`."""
+    nearest, nearest_gap, chain = np.inf, np.nan, np.uint8(0)
+    leaving = np.nan  # when the next payment left, seen from the event at hand
+    received = sent = came = stay = soon = later = 0.0
+    for back in range(reach):
+        j = slot(rec, back)
+        age, event, flow = max(0.0, now - rec.time[j]), np.float64(rec.usd[j]), rec.flow[j]
+        if flow != role:
+            ratio = (1.0 + max(event, usd)) / (1.0 + min(event, usd))
+            if ratio < nearest:
+                nearest, nearest_gap, chain = ratio, age, rec.chain[j]
+        if flow == OUT:
+            leaving = rec.time[j]
+            sent += event if age <= WEEK else 0.0
+            continue
+        left = leaving == leaving  # not NaN
+        stayed = leaving - rec.time[j] if left else age
+        received += event if age <= WEEK else 0.0
+        came += event
+        stay += event * stayed
+        soon += event if left and stayed <= 6.0 * HOUR else 0.0
+        later += event if left and stayed <= 2.0 * DAY else 0.0
+    match = np.log(nearest) if nearest < np.inf else np.nan
+    glance.matched = 1 if match <= MATCH else 0
+    glance.chain = chain
+    out[18] = match
+    out[19] = nearest_gap
+    out[20] = share(usd, received if role == OUT else sent)
     out[21] = share(received - sent, received + sent)
     out[22] = share(min(received, sent), max(received, sent))
-    out[23] = share(seen.stay, seen.came)
-    out[24] = share(seen.soon, seen.came)
-    out[25] = share(seen.later, seen.came)
-    for flow in range(2):
-        out[16 + flow] = share(sums[FIRST, flow], sums[SEEN, flow])
-        out[26 + flow] = share(sums[NEAR, flow], sums[SEEN, flow])
-        out[28 + 2 * flow] = share(sums[SENDERS, flow], sums[SEEN, flow])
-        out[29 + 2 * flow] = share(sums[RECEIVERS, flow], sums[SEEN, flow])
-
-
-@inner
-def _clear(seen: Record) -> None:
-    seen.elsewhere = seen.circle = 0
-    seen.degree[:] = 0.0
-    seen.matched = seen.chain = 0
-    seen.same = seen.smaller = seen.largest = seen.repeats = seen.round = seen.below = seen.formats = 0.0
-    seen.ratio, seen.gap, seen.leaving = np.inf, np.nan, np.nan
-    seen.came = seen.stay = seen.soon = seen.later = 0.0
+    out[23] = share(stay, came)
+    out[24] = share(soon, came)
+    out[25] = share(later, came)
 
 
 @inner
@@ -285,28 +289,28 @@ def _deviations(rec: Record, flow: int, log_usd: float) -> float:
 
 @inner
 def encode_party(
-    rec: Record, tx: Record, role: int, usd: float, windows: Sums, sums: Sums, out: Floats, glance: Record
+    rec: Record, tx: Record, role: int, usd: float, windows: Sums, out: Floats, glance: Record
 ) -> None:
     """Write all features of one party into `out` [WINDOWED * len(windows) + DECAYED + REST].
 
     Args:
-        rec: the party's record, or a blank one.
+        rec: the party's record, or the blank one.
         tx: the transaction that is scored.
         role: OUT for the sender, IN for the receiver.
         usd: what the party pays or receives.
         windows: seconds, ascending.
-        sums: float64 [N_SUMS, 2], working space.
         out: written.
         glance: one GLANCE, written.
     """
     at = WINDOWED * len(windows)
     rest = out[at + DECAYED :]
-    sums[:] = 0.0
-    _clear(glance)
-    _ring(rec, tx, role, usd, windows, sums, out, glance)
-    _habits(role, usd, sums, glance, rest)
+    reach = _windows(rec, tx.time, windows, out)
+    glance.reach = reach
     _decayed(rec, tx.time, out[at:])
     _history(rec, tx.time, rest)
     log_usd = np.log1p(usd)
     rest[8] = _deviations(rec, role, log_usd)
     rest[9] = _deviations(rec, 1 - role, log_usd)
+    _habits(rec, reach, tx, role, usd, rest, glance)
+    _neighbours(rec, reach, rest, glance)
+    _flow(rec, reach, tx.time, role, usd, rest, glance)

@@ -1,7 +1,6 @@
 """The compiled reading of two accounts together: what they had with each other and whom they have in common.
 
-Bounded like the reading of one account: the two rings are compared through a hashed set, so that the events of one
-are looked up in the other only where a counterparty may be shared.
+Bounded like the reading of one account: events of one ring are looked up in the other, whatever the accounts' past.
 """
 
 from __future__ import annotations
@@ -9,14 +8,12 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from riskdistill.features.compiled import inner
-from riskdistill.features.party import Floats, Record, bit_of, slot
+from riskdistill.features.party import Floats, Record, bit_of, holds, slot
 from riskdistill.features.record import (
     BELOW_LIMIT,
     DAY,
-    HORIZON,
     HOUR,
     IN,
     KNOWN,
@@ -26,8 +23,6 @@ from riskdistill.features.record import (
     UPSTREAM_SECONDS,
 )
 from riskdistill.features.spec import PAIR_FEATURES, TRANSACTION_FEATURES
-
-Bits = NDArray[np.uint64]
 
 TRANSACTION_SIZE: Final = len(TRANSACTION_FEATURES)
 PAIR_SIZE: Final = len(PAIR_FEATURES)
@@ -85,12 +80,12 @@ def encode_transaction(tx: Record, out: Floats) -> None:
 
 @inner
 def known_slot(rec: Record, peer: int, flow: int) -> int:
-    """Where the record remembers a counterparty in one direction, or -1."""
+    """Where the record remembers a counterparty in one direction, or -1; no early end, as in `holds`."""
     key = peer ^ np.uint64(flow)
+    found = -1
     for i in range(KNOWN):
-        if rec.known_key[i] == key:
-            return i
-    return -1
+        found = max(found, i if rec.known_key[i] == key else -1)
+    return found
 
 
 @inner
@@ -104,32 +99,19 @@ def encode_pair(sender: Record, tx: Record, out: Floats) -> None:
 
 
 @inner
-def _recent_peers(rec: Record, now: float, bits: Bits) -> int:
-    """Fill a hashed set [4] of the counterparties within HORIZON; returns how many events those are."""
-    bits[:] = 0
-    for back in range(rec.size):
-        j = slot(rec, back)
-        if now - rec.time[j] > HORIZON:
-            return int(back)
-        bits[(rec.peer[j] >> np.uint64(6)) & np.uint64(3)] |= bit_of(rec.peer[j])
-    return int(rec.size)
+def encode_shared(sender: Record, receiver: Record, tx: Record, payer: Record, payee: Record, out: Floats) -> None:
+    """Counterparties that the two rings share, by direction and order in time, `out[0:4]`.
 
-
-@inner
-def encode_shared(sender: Record, receiver: Record, tx: Record, bits: Bits, out: Floats) -> None:
-    """Counterparties that the two rings share, by direction and order in time, `out[0:4]`."""
+    Args:
+        payer, payee: the parties' glances.
+    """
     out[:4] = 0.0
-    events = _recent_peers(receiver, tx.time, bits)
-    for back in range(sender.size):
+    for back in range(payer.reach):
         i = slot(sender, back)
-        if tx.time - sender.time[i] > HORIZON:
-            break
         peer, flow = sender.peer[i], sender.flow[i]
-        if not bits[(peer >> np.uint64(6)) & np.uint64(3)] & bit_of(peer):
+        if peer == tx.receiver_key or peer == tx.sender_key or not holds(receiver, peer):
             continue
-        if peer == tx.receiver_key or peer == tx.sender_key:
-            continue
-        for other in range(events):
+        for other in range(payee.reach):
             j = slot(receiver, other)
             if receiver.peer[j] != peer:
                 continue
@@ -143,27 +125,29 @@ def encode_shared(sender: Record, receiver: Record, tx: Record, bits: Bits, out:
 
 
 @inner
-def count_elsewhere(rec: Record, flow: int, other: Record, other_key: int, now: float, circle: int) -> float:
+def count_elsewhere(
+    rec: Record, reach: int, flow: int, other: Record, other_key: int, other_reach: int, circle: int
+) -> float:
     """Bipartite overlap: counterparties of `rec` in one direction who were just elsewhere with one of `other`'s.
 
     Of the receiver's other payers, those who had paid somebody before whom the sender pays too; or, of the sender's
     other payees, those whom somebody had paid before who pays the receiver too.
 
     Args:
+        reach, other_reach: events of the two rings within HORIZON.
         circle: hashed set of the counterparties of `other` in its role, for skipping most searches.
     """
     met = 0.0
-    for back in range(rec.size):
+    for back in range(reach):
         j = slot(rec, back)
-        if now - rec.time[j] > HORIZON:
-            break
         place = rec.elsewhere[j]
         if rec.flow[j] != flow or not rec.marks[j] & LAST_OF_PEER or rec.peer[j] == other_key:
             continue
-        if place == 0 or not circle & bit_of(place):
+        if place == 0 or not circle & bit_of(place) or not holds(other, place):
             continue
-        for i in range(other.size):
-            if other.peer[i] == place and other.flow[i] == 1 - flow and now - other.time[i] <= HORIZON:
+        for behind in range(other_reach):
+            i = slot(other, behind)
+            if other.peer[i] == place and other.flow[i] == 1 - flow:
                 met += 1.0
                 break
     return met

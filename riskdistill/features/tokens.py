@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from riskdistill.features.compiled import inner
-from riskdistill.features.party import Floats, Record, bit_of, slot
+from riskdistill.features.party import Floats, Record, holds, slot
 from riskdistill.features.record import FIRST_CONTACT, IN
 
 _LOG_COUNT: Final = np.log1p(np.arange(256.0)).astype(np.float32)  # of every count that a byte holds
@@ -18,18 +18,9 @@ def encode_events(rec: Record, other: Record, other_key: int, tx: Record, out: F
     """Write one party's recent events as tokens, newest first, into `out` [events_per_party, channels]."""
     out[:] = 0.0
     log_now = np.log1p(tx.usd_paid)
-    dealt_with = np.uint64(0)
-    for back in range(other.size):
-        dealt_with |= bit_of(other.peer[slot(other, back)])
     for k in range(min(len(out), rec.size)):
         j = slot(rec, k)
         peer = rec.peer[j]
-        shared = 0.0
-        if dealt_with & bit_of(peer):
-            for i in range(other.size):
-                if other.peer[i] == peer:
-                    shared = 1.0
-                    break
         log_usd = np.log1p(rec.usd[j])
         out[k, 0] = 1.0 if rec.flow[j] == IN else -1.0
         out[k, 1] = log_usd
@@ -37,7 +28,7 @@ def encode_events(rec: Record, other: Record, other_key: int, tx: Record, out: F
         out[k, 3] = np.log1p(max(0.0, tx.time - rec.time[j]))
         out[k, 4] = np.log1p(max(0.0, rec.time[j] - rec.time[slot(rec, k + 1)])) if k + 1 < rec.size else 0.0
         out[k, 5] = 1.0 if peer == other_key else 0.0
-        out[k, 6] = shared
+        out[k, 6] = 1.0 if holds(other, peer) else 0.0
         out[k, 7] = 1.0 if rec.marks[j] & FIRST_CONTACT else 0.0
         out[k, 8] = _LOG_COUNT[rec.peer_senders[j]]
         out[k, 9] = _LOG_COUNT[rec.peer_receivers[j]]

@@ -19,7 +19,6 @@ from riskdistill.features.party import (
     DECAYED,
     GLANCE,
     N_DECAYS,
-    N_SUMS,
     REST,
     WINDOWED,
     Floats,
@@ -27,6 +26,7 @@ from riskdistill.features.party import (
     Sums,
     bit_of,
     encode_party,
+    holds,
     slot,
 )
 from riskdistill.features.record import (
@@ -68,8 +68,6 @@ def _encode(
     receiver: Record,
     tx: Record,
     windows: Sums,
-    sums: Sums,
-    bits: NDArray[np.uint64],
     glances: NDArray[Any],
     out: Floats,
 ) -> int:
@@ -82,12 +80,12 @@ def _encode(
     shape = out[pair_at + PAIR_SIZE :]
     payer, payee = glances[0], glances[1]
     encode_transaction(tx, out)
-    encode_party(sender, tx, OUT, tx.usd_paid, windows, sums, out[TRANSACTION_SIZE:], payer)
-    encode_party(receiver, tx, IN, tx.usd_received, windows, sums, out[TRANSACTION_SIZE + party :], payee)
+    encode_party(sender, tx, OUT, tx.usd_paid, windows, out[TRANSACTION_SIZE:], payer)
+    encode_party(receiver, tx, IN, tx.usd_received, windows, out[TRANSACTION_SIZE + party :], payee)
     encode_pair(sender, tx, out[pair_at:])
-    encode_shared(sender, receiver, tx, bits, shape)
-    shape[4] = count_elsewhere(receiver, IN, sender, tx.sender_key, tx.time, payer.circle)
-    shape[5] = count_elsewhere(sender, OUT, receiver, tx.receiver_key, tx.time, payee.circle)
+    encode_shared(sender, receiver, tx, payer, payee, shape)
+    shape[4] = count_elsewhere(receiver, payee.reach, IN, sender, tx.sender_key, payer.reach, payer.circle)
+    shape[5] = count_elsewhere(sender, payer.reach, OUT, receiver, tx.receiver_key, payee.reach, payee.circle)
     chain = min(255, payer.chain + 1) if payer.matched else 0
     shape[6] = chain
     encode_upstream(sender, receiver, tx, shape[7:])
@@ -97,10 +95,10 @@ def _encode(
 @inner
 def _seen(sender: Record, tx: Record) -> bool:
     """Whether the sender's ring already holds this transaction: the horizon of idempotence."""
-    for j in range(sender.size):  # noqa: SIM110 - numba compiles no generator expressions
-        if sender.tx[j] == tx.tx and sender.flow[j] == OUT:
-            return True
-    return False
+    found = 0
+    for j in range(RING):  # to the end, so that it compiles to vector code
+        found += 1 if sender.tx[j] == tx.tx and sender.flow[j] == OUT else 0
+    return found > 0 and sender.size > 0
 
 
 @inner
@@ -111,7 +109,7 @@ def _is_idle(rec: Record, now: float, forget: float) -> bool:
 @inner
 def _supersede(rec: Record, peer: int, bank: int, flow: int, currency: int) -> None:
     """Take the marks of being last from the events that the next one follows."""
-    wanted = LAST_OF_PEER | LAST_OF_BANK | LAST_OF_CURRENCY
+    wanted = LAST_OF_BANK | LAST_OF_CURRENCY | (LAST_OF_PEER if holds(rec, peer) else 0)
     for back in range(rec.size):
         j = slot(rec, back)
         if rec.flow[j] != flow:
@@ -284,14 +282,13 @@ def replay(
         apply: False leaves the records as they are.
     """
     half = events.shape[1] // 2
-    sums, bits = np.empty((N_SUMS, 2)), np.empty(4, np.uint64)
     glances, origins = np.empty(2, GLANCE), np.empty(UPSTREAM, ORIGIN)
     for row in range(len(transactions)):
         tx = transactions[row]
         new_sender = _is_idle(records[tx.sender], tx.time, forget)
         new_receiver = _is_idle(records[tx.receiver], tx.time, forget)
         sender, receiver = records[0 if new_sender else tx.sender], records[0 if new_receiver else tx.receiver]
-        chain = _encode(sender, receiver, tx, windows, sums, bits, glances, context[row])
+        chain = _encode(sender, receiver, tx, windows, glances, context[row])
         place = slots[row]
         if place >= 0:
             encode_events(sender, receiver, tx.receiver_key, tx, events[place, :half])
