@@ -32,7 +32,7 @@ from riskdistill.features.record import ACCOUNT, DAY, RING
 from riskdistill.features.rows import RowEncoder
 from riskdistill.features.spec import FeatureSpec
 
-BATCH_ROWS: Final = 16_384
+BATCH_ROWS: Final = 8_192
 _FIRST_CAPACITY: Final = 1_024
 _BYTES: Final = np.dtype((np.void, ACCOUNT.itemsize))  # copies a record whole, not field by field
 _ONE: Final = np.zeros(1, np.int64)

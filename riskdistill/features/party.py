@@ -1,7 +1,8 @@
 """The compiled reading of one account: its record and a transaction become the features of one party.
 
 Nothing here writes to a record, so that features are what was known strictly before. The work is constant: one pass
-over the ring, newest event first, however many payments or counterparties the account has had.
+over the ring, newest event first, however many payments or counterparties the account has had. Money comes and goes
+in no order that a processor could guess, so directions are chosen by value (`x if goes else 0.0`), not by branches.
 """
 
 from __future__ import annotations
@@ -130,19 +131,18 @@ def _windows(rec: Record, now: float, windows: Sums, out: Floats) -> int:
             reach = back + 1
         elif w == last_window:
             break
-        usd, tally = np.float64(rec.usd[j]), _TALLY[rec.marks[j] & _LAST_OF_ANY]
-        if rec.flow[j] == IN:
-            first_in = first_in if came else usd
-            came += tally
-            apart_in += usd - first_in
-            squares_in += (usd - first_in) * (usd - first_in)
-            largest_in = max(largest_in, usd)
-        else:
-            first_out = first_out if went else usd
-            went += tally
-            apart_out += usd - first_out
-            squares_out += (usd - first_out) * (usd - first_out)
-            largest_out = max(largest_out, usd)
+        usd, tally, out_ = np.float64(rec.usd[j]), _TALLY[rec.marks[j] & _LAST_OF_ANY], rec.flow[j] == OUT
+        first_in = usd if (came == 0) & (not out_) else first_in
+        first_out = usd if (went == 0) & out_ else first_out
+        from_in, from_out = 0.0 if out_ else usd - first_in, usd - first_out if out_ else 0.0
+        came += 0 if out_ else tally
+        went += tally if out_ else 0
+        apart_in += from_in
+        apart_out += from_out
+        squares_in += from_in * from_in
+        squares_out += from_out * from_out
+        largest_in = max(largest_in, 0.0 if out_ else usd)
+        largest_out = max(largest_out, usd if out_ else 0.0)
     while w < last_window:
         _direction(came, first_in, apart_in, squares_in, largest_in, out[WINDOWED * w :])
         _direction(went, first_out, apart_out, squares_out, largest_out, out[WINDOWED * w + 1 :])
@@ -194,18 +194,15 @@ def _habits(rec: Record, reach: int, tx: Record, role: int, usd: float, out: Flo
     for back in range(reach):
         j = slot(rec, back)
         formats += 1 if rec.format[j] == tx.format else 0
-        if rec.flow[j] != role:
-            continue
-        event, peer, marks = rec.usd[j], rec.peer[j], rec.marks[j]
-        circle |= bit_of(peer)
-        if elsewhere == 0 and peer != other:
-            elsewhere = peer
-        same += 1
-        smaller += 1 if event < as_kept else 0
-        largest = max(largest, event)
-        repeats += 1 if abs(np.float64(event) - usd) <= 0.01 * usd else 0
-        rounds += 1 if marks & ROUND else 0
-        below += 1 if marks & BELOW_LIMIT else 0
+        event, peer, marks, mine = rec.usd[j], rec.peer[j], rec.marks[j], rec.flow[j] == role
+        circle |= bit_of(peer) if mine else np.uint64(0)
+        elsewhere = peer if mine & (elsewhere == 0) & (peer != other) else elsewhere
+        same += 1 if mine else 0
+        smaller += 1 if mine & (event < as_kept) else 0
+        largest = max(largest, event if mine else np.float32(0.0))
+        repeats += 1 if mine & (abs(np.float64(event) - usd) <= 0.01 * usd) else 0
+        rounds += 1 if mine & ((marks & ROUND) != 0) else 0
+        below += 1 if mine & ((marks & BELOW_LIMIT) != 0) else 0
     glance.elsewhere = elsewhere
     glance.circle = circle
     out[10] = share(smaller, same)
@@ -224,22 +221,19 @@ def _flow(rec: Record, reach: int, now: float, role: int, usd: float, out: Float
     received = sent = came = stay = soon = later = 0.0
     for back in range(reach):
         j = slot(rec, back)
-        age, event, flow = max(0.0, now - rec.time[j]), np.float64(rec.usd[j]), rec.flow[j]
-        if flow != role:
-            ratio = (1.0 + max(event, usd)) / (1.0 + min(event, usd))
-            if ratio < nearest:
-                nearest, nearest_gap, chain = ratio, age, rec.chain[j]
-        if flow == OUT:
-            leaving = rec.time[j]
-            sent += event if age <= WEEK else 0.0
-            continue
-        left = leaving == leaving  # not NaN
-        stayed = leaving - rec.time[j] if left else age
-        received += event if age <= WEEK else 0.0
-        came += event
-        stay += event * stayed
-        soon += event if left and stayed <= 6.0 * HOUR else 0.0
-        later += event if left and stayed <= 2.0 * DAY else 0.0
+        age, event, goes = max(0.0, now - rec.time[j]), np.float64(rec.usd[j]), rec.flow[j] == OUT
+        ratio = (1.0 + max(event, usd)) / (1.0 + min(event, usd))
+        if (rec.flow[j] != role) & (ratio < nearest):
+            nearest, nearest_gap, chain = ratio, age, rec.chain[j]
+        leaving = rec.time[j] if goes else leaving
+        stayed = leaving - rec.time[j]  # NaN, and in no comparison, while nothing has left
+        inflow, this_week = 0.0 if goes else event, event if age <= WEEK else 0.0
+        sent += this_week if goes else 0.0
+        received += 0.0 if goes else this_week
+        came += inflow
+        stay += inflow * (stayed if stayed == stayed else age)
+        soon += inflow if stayed <= 6.0 * HOUR else 0.0
+        later += inflow if stayed <= 2.0 * DAY else 0.0
     match = np.log(nearest) if nearest < np.inf else np.nan
     glance.matched = 1 if match <= MATCH else 0
     glance.chain = chain

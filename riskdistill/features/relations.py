@@ -82,10 +82,10 @@ def encode_transaction(tx: Record, out: Floats) -> None:
 def known_slot(rec: Record, peer: int, flow: int) -> int:
     """Where the record remembers a counterparty in one direction, or -1; no early end, as in `holds`."""
     key = peer ^ np.uint64(flow)
-    found = -1
+    found = 0
     for i in range(KNOWN):
-        found = max(found, i if rec.known_key[i] == key else -1)
-    return found
+        found += i + 1 if rec.known_key[i] == key else 0
+    return found - 1
 
 
 @inner
@@ -99,6 +99,28 @@ def encode_pair(sender: Record, tx: Record, out: Floats) -> None:
 
 
 @inner
+def _through(
+    sender: Record, payer: Record, receiver: Record, payee: Record, peer: int, flow: int, out: Floats
+) -> None:
+    """Add the parties' events with one shared counterparty, the sender's in one direction, to `out[0:4]`."""
+    for behind in range(payee.reach):
+        j = slot(receiver, behind)
+        if receiver.peer[j] != peer:
+            continue
+        if receiver.flow[j] == flow:
+            out[flow] += 1.0 if receiver.marks[j] & LAST_OF_PEER else 0.0  # once for each account
+            continue
+        for back in range(payer.reach):
+            i = slot(sender, back)
+            if sender.peer[i] != peer or sender.flow[i] != flow:
+                continue
+            if flow == OUT:
+                out[2] += 1.0 if receiver.time[j] >= sender.time[i] else 0.0
+            else:
+                out[3] += 1.0 if sender.time[i] >= receiver.time[j] else 0.0
+
+
+@inner
 def encode_shared(sender: Record, receiver: Record, tx: Record, payer: Record, payee: Record, out: Floats) -> None:
     """Counterparties that the two rings share, by direction and order in time, `out[0:4]`.
 
@@ -108,20 +130,11 @@ def encode_shared(sender: Record, receiver: Record, tx: Record, payer: Record, p
     out[:4] = 0.0
     for back in range(payer.reach):
         i = slot(sender, back)
-        peer, flow = sender.peer[i], sender.flow[i]
-        if peer == tx.receiver_key or peer == tx.sender_key or not holds(receiver, peer):
+        peer = sender.peer[i]
+        if not sender.marks[i] & LAST_OF_PEER or peer == tx.receiver_key or peer == tx.sender_key:
             continue
-        for other in range(payee.reach):
-            j = slot(receiver, other)
-            if receiver.peer[j] != peer:
-                continue
-            if flow == receiver.flow[j]:
-                if sender.marks[i] & receiver.marks[j] & LAST_OF_PEER:  # once for each account
-                    out[flow] += 1.0
-            elif flow == OUT:
-                out[2] += 1.0 if receiver.time[j] >= sender.time[i] else 0.0
-            else:
-                out[3] += 1.0 if sender.time[i] >= receiver.time[j] else 0.0
+        if holds(receiver, peer):
+            _through(sender, payer, receiver, payee, peer, sender.flow[i], out)
 
 
 @inner
@@ -141,9 +154,8 @@ def count_elsewhere(
     for back in range(reach):
         j = slot(rec, back)
         place = rec.elsewhere[j]
-        if rec.flow[j] != flow or not rec.marks[j] & LAST_OF_PEER or rec.peer[j] == other_key:
-            continue
-        if place == 0 or not circle & bit_of(place) or not holds(other, place):
+        asked = (rec.flow[j] == flow) & ((rec.marks[j] & LAST_OF_PEER) != 0) & (rec.peer[j] != other_key)
+        if not (asked & (place != 0) & ((circle & bit_of(place)) != 0)) or not holds(other, place):
             continue
         for behind in range(other_reach):
             i = slot(other, behind)

@@ -68,15 +68,16 @@ class RowEncoder:
         Args:
             place: gives the row of an account's record for its key; called for the sender, then for the receiver.
         """
-        sender_bank, receiver_bank = transaction.sender_bank, transaction.receiver_bank
-        sender = account_key(sender_bank, transaction.sender_account)
-        receiver = account_key(receiver_bank, transaction.receiver_account)
-        paid, received = transaction.currency_paid, transaction.currency_received
-        seconds = transaction.timestamp.timestamp()
+        said = vars(transaction)  # quicker than two dozen attributes
+        sender_bank, receiver_bank = said["sender_bank"], said["receiver_bank"]
+        sender = account_key(sender_bank, said["sender_account"])
+        receiver = account_key(receiver_bank, said["receiver_account"])
+        paid, received = said["currency_paid"], said["currency_received"]
+        seconds = said["timestamp"].timestamp()
         rate_paid = self._rates.at(paid, seconds)
         rate_received = rate_paid if received == paid else self._rates.at(received, seconds)
-        of_sender, of_receiver = transaction.sender_balance, transaction.receiver_balance
-        here, there = transaction.sender_country, transaction.receiver_country
+        of_sender, of_receiver = said["sender_balance"], said["receiver_balance"]
+        here, there = said["sender_country"], said["receiver_country"]
         _PACKED.pack_into(
             self._bytes,
             0,
@@ -84,21 +85,21 @@ class RowEncoder:
             place(receiver),
             sender,
             receiver,
-            _hash(transaction.tx_id.encode()),
+            _hash(said["tx_id"].encode()),
             seconds,
-            transaction.amount_paid * rate_paid,
-            transaction.amount_received * rate_received,
-            transaction.amount_paid,
+            said["amount_paid"] * rate_paid,
+            said["amount_received"] * rate_received,
+            said["amount_paid"],
             _NAN if of_sender is None else of_sender * rate_paid,
             _NAN if of_receiver is None else of_receiver * rate_received,
-            _known(transaction.sender_tenure_days),
-            _known(transaction.receiver_tenure_days),
-            _known(transaction.sender_contact_changes),
-            _known(transaction.receiver_contact_changes),
+            _known(said["sender_tenure_days"]),
+            _known(said["receiver_tenure_days"]),
+            _known(said["sender_contact_changes"]),
+            _known(said["receiver_contact_changes"]),
             _hash(sender_bank.encode()) & 0xFFFFFFFF,
             _hash(receiver_bank.encode()) & 0xFFFFFFFF,
             _NAN if here is None or there is None else here != there,
-            _bucket(transaction.payment_format),
+            _bucket(said["payment_format"]),
             _CURRENCY[paid],
             _CURRENCY[received],
             sender_bank == receiver_bank,

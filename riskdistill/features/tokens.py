@@ -25,8 +25,8 @@ def encode_events(rec: Record, other: Record, other_key: int, tx: Record, out: F
         out[k, 0] = 1.0 if rec.flow[j] == IN else -1.0
         out[k, 1] = log_usd
         out[k, 2] = log_usd - log_now
-        out[k, 3] = np.log1p(max(0.0, tx.time - rec.time[j]))
-        out[k, 4] = np.log1p(max(0.0, rec.time[j] - rec.time[slot(rec, k + 1)])) if k + 1 < rec.size else 0.0
+        out[k, 3] = np.log1p(np.float32(max(0.0, tx.time - rec.time[j])))
+        out[k, 4] = np.log1p(np.float32(rec.time[j] - rec.time[slot(rec, k + 1)])) if k + 1 < rec.size else 0.0
         out[k, 5] = 1.0 if peer == other_key else 0.0
         out[k, 6] = 1.0 if holds(other, peer) else 0.0
         out[k, 7] = 1.0 if rec.marks[j] & FIRST_CONTACT else 0.0

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from riskdistill.features.compiled import entry, inner
+from riskdistill.features.compiled import entry, fetch_ahead, inner
 from riskdistill.features.party import (
     DECAYED,
     GLANCE,
@@ -26,7 +26,6 @@ from riskdistill.features.party import (
     Sums,
     bit_of,
     encode_party,
-    holds,
     slot,
 )
 from riskdistill.features.record import (
@@ -107,20 +106,13 @@ def _is_idle(rec: Record, now: float, forget: float) -> bool:
 
 
 @inner
-def _supersede(rec: Record, peer: int, bank: int, flow: int, currency: int) -> None:
-    """Take the marks of being last from the events that the next one follows."""
-    wanted = LAST_OF_BANK | LAST_OF_CURRENCY | (LAST_OF_PEER if holds(rec, peer) else 0)
-    for back in range(rec.size):
-        j = slot(rec, back)
-        if rec.flow[j] != flow:
-            continue
-        follows = LAST_OF_PEER if rec.peer[j] == peer else 0
-        follows |= LAST_OF_BANK if rec.bank[j] == bank else 0
-        follows |= LAST_OF_CURRENCY if rec.currency[j] == currency else 0
-        rec.marks[j] &= np.uint8(255 ^ follows)
-        wanted &= ~follows
-        if wanted == 0:
-            return
+def _unmark(rec: Record, mark: int, flow: int, values: NDArray[Any], value: int) -> None:
+    """Take a mark of being last from the one event that has it for `value` and its direction, if there is one."""
+    found = 0
+    for j in range(RING):  # to the end, so that it compiles to vector code
+        found += j + 1 if (values[j] == value) & (rec.flow[j] == flow) & ((rec.marks[j] & mark) != 0) else 0
+    if found:
+        rec.marks[found - 1] &= np.uint8(255 ^ mark)
 
 
 @inner
@@ -151,7 +143,9 @@ def _push(rec: Record, tx: Record, flow: int, usd: float, marks: int, chain: int
     peer, bank = (tx.receiver_key, tx.receiver_bank) if sends else (tx.sender_key, tx.sender_bank)
     currency = tx.currency_paid if sends else tx.currency_received
     time = max(tx.time, rec.time[slot(rec, 0)]) if rec.size > 0 else tx.time
-    _supersede(rec, peer, bank, flow, currency)
+    _unmark(rec, LAST_OF_PEER, flow, rec.peer, peer)
+    _unmark(rec, LAST_OF_BANK, flow, rec.bank, bank)
+    _unmark(rec, LAST_OF_CURRENCY, flow, rec.currency, currency)
     marks |= LAST_OF_PEER | LAST_OF_BANK | LAST_OF_CURRENCY
     if _meet(rec, peer, flow, time, usd):
         marks |= FIRST_CONTACT
@@ -229,7 +223,9 @@ def _carry(sender: Record, receiver: Record, tx: Record, origins: NDArray[Any]) 
         again = False
         if bits & bit_of(origin.key):
             for k in range(taken):
-                again = again or origins[k].key == origin.key
+                if origins[k].key == origin.key:
+                    again = True
+                    break
         if not again:
             bits |= bit_of(origin.key)
             taken += 1
@@ -285,6 +281,9 @@ def replay(
     glances, origins = np.empty(2, GLANCE), np.empty(UPSTREAM, ORIGIN)
     for row in range(len(transactions)):
         tx = transactions[row]
+        following = transactions[min(row + 1, len(transactions) - 1)]
+        fetch_ahead(records, following.sender)
+        fetch_ahead(records, following.receiver)
         new_sender = _is_idle(records[tx.sender], tx.time, forget)
         new_receiver = _is_idle(records[tx.receiver], tx.time, forget)
         sender, receiver = records[0 if new_sender else tx.sender], records[0 if new_receiver else tx.receiver]
