@@ -127,6 +127,43 @@ def ingest(
 
 
 @app.command(rich_help_panel=SCIENTIST)
+def features(
+    out: Annotated[Path | None, typer.Option("--out", help="Write all of them: .md or .json.")] = None,
+) -> None:
+    """What the feature engine computes: groups on the screen, every feature with its meaning in a file."""
+    from pipelines.features import write_specification
+    from riskdistill.features import FeatureSpec
+
+    spec = FeatureSpec()
+    table = Table("group", "features", "for example", title=f"{len(spec.context)} features")
+    for group, columns in spec.groups.items():
+        table.add_row(group, str(len(columns)), f"{spec.names[columns[0]]}: {spec.context[columns[0]].meaning}")
+    console.print(table)
+    if out is not None:
+        _made({"features": write_specification(out)})
+
+
+@app.command(rich_help_panel=SCIENTIST)
+def encode(
+    file: Annotated[Path, typer.Argument(help="Canonical transactions, CSV or Parquet.")],
+    out: Annotated[Path, typer.Option("--out", help="Where to write features: .parquet.")] = Path(
+        "features.parquet"
+    ),
+    history: Annotated[
+        Path | None, typer.Option(help="Canonical transactions that came before, for account state.")
+    ] = None,
+    rates: RatesOption = None,
+) -> None:
+    """Write the features of every transaction, each from what came strictly before it, in order of time."""
+    from pipelines.features import encode_file
+    from pipelines.inputs import quarantine_beside
+
+    with Steps() as steps:
+        rejected = encode_file(file, out, history, steps, rates=rates)
+    _made({"features": out, **({"quarantine": quarantine_beside(out)} if rejected else {})})
+
+
+@app.command(rich_help_panel=SCIENTIST)
 def run(
     config: Annotated[Path, typer.Argument(help="An experiment, e.g. configs/amlgentex.yaml.")],
     input: Annotated[Path, typer.Option("--input", help="What the configured reader reads.", show_default=False)],
@@ -175,8 +212,8 @@ def score(
     rates: RatesOption = None,
 ) -> None:
     """Score a file offline, exactly as the service would; the scores are in order of time."""
+    from pipelines.inputs import quarantine_beside
     from pipelines.jobs import score_file
-    from pipelines.score import quarantine_beside
 
     with Steps() as steps:
         scores, rejected = score_file(file, bundle, history, out, steps, rates=rates)

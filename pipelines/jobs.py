@@ -8,21 +8,21 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import yaml
 from pydantic import ValidationError
 
 from monitoring.pages import write_whole
+from pipelines.inputs import replay_history, valid_transactions
 from pipelines.progress import Steps
 from pipelines.run import measure_speed, period_facts
-from pipelines.score import check_ending, quarantine_beside, score_table, write_scores
+from pipelines.score import check_ending, score_table, write_scores
 from riskdistill.bundle import Bundle
 from riskdistill.config import EvaluationConfig, SplitConfig
-from riskdistill.data.ingest import load_canonical, read_transactions
+from riskdistill.data.ingest import load_canonical
 from riskdistill.data.rates import Rates
 from riskdistill.data.schema import TIMESTAMP
 from riskdistill.dataset import Period, fingerprint, periods_to_judge
-from riskdistill.errors import BundleError, ConfigError, EmptyInputError
+from riskdistill.errors import BundleError, ConfigError
 from riskdistill.evaluation.metrics import (
     STUDENT,
     TEACHER,
@@ -70,7 +70,7 @@ def score_file(
     """Score a file of canonical transactions after replaying a history; returns scores and rows rejected.
 
     Scores are in order of time, rows of one timestamp in the file's order. Rows that are not valid go to
-    `quarantine_beside(out)`, with reasons.
+    `inputs.quarantine_beside(out)`, with reasons.
 
     Raises:
         ConfigError: `out` ends in what cannot be written; nothing was scored.
@@ -79,28 +79,13 @@ def score_file(
     check_ending(out)
     bundle = Bundle.load(bundle_path)
     engine = bundle.engine(Rates.read(rates))
-    if history is not None:
-        past, _ = read_transactions(history)
-        step = steps.step("history", past.num_rows)
-        engine.advance(past, progress=step.advance)
-        step.done()
-    transactions, rejected = read_transactions(file)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    quarantine = quarantine_beside(out)
-    quarantine.unlink(missing_ok=True)
-    if rejected.num_rows:
-        pq.write_table(rejected, quarantine)
-    if not transactions.num_rows:
-        raise EmptyInputError(
-            f"none of {rejected.num_rows} rows is valid; the first: {rejected['reason'][0]}",
-            where=str(file),
-            mend=f"see {quarantine} for every row's reason",
-        )
+    replay_history(engine, history, steps)
+    transactions, rejected = valid_transactions(file, out)
     step = steps.step("score", transactions.num_rows)
     scores = score_table(bundle, engine, transactions, step)
     step.done()
     write_scores(scores, out)
-    return scores, int(rejected.num_rows)
+    return scores, rejected
 
 
 def evaluate_bundle(

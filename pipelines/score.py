@@ -58,11 +58,6 @@ def check_ending(path: Path) -> None:
         )
 
 
-def quarantine_beside(path: Path) -> Path:
-    """Where the rows that are not valid go when scores go to `path`."""
-    return path.with_suffix(".quarantine.parquet")
-
-
 def write_scores(scores: pd.DataFrame, path: Path) -> Path:
     """Write scores as CSV or Parquet, by the ending of `path`, atomically; numbers keep all their digits.
 

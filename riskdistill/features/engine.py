@@ -172,8 +172,13 @@ class FeatureEngine:
         Changes no feature of a transaction at or after `now`: such accounts are read as new in any case.
 
         Args:
-            now: no later transaction is stamped before this.
+            now: no later transaction is stamped before this; with a zone.
+
+        Raises:
+            ValueError: `now` has no zone.
         """
+        if now.tzinfo is None:
+            raise ValueError(f"{now.isoformat()} has no time zone; add one, e.g. datetime.now(UTC)")
         records = self._records[: len(self._places) + 1]
         newest = records["time"][np.arange(len(records)), (records["head"] - 1) % RING]
         kept = now.timestamp() - newest <= self._forget

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,18 +63,22 @@ def write(path: Path, records: NDArray[Any], accounts: int, position: int) -> No
     temporary = path.with_name(f".{path.name}.tmp")
     checksum = xxhash.xxh3_128()
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("wb") as file, ThreadPoolExecutor(1) as disk:
             file.write(bytes(HEADER_BYTES))
+            on_disk = []
             for start in range(0, len(data), _CHUNK):
                 part = data[start : start + _CHUNK]
                 checksum.update(part.data)
                 file.write(part.data)
+                on_disk.append(disk.submit(os.fdatasync, file.fileno()))  # while the next part is hashed and copied
             header = Header(accounts=accounts, capacity=len(records), position=position).sealed(checksum)
             file.truncate(HEADER_BYTES + records.nbytes)
             file.seek(0)
             file.write(header.model_dump_json().encode().ljust(HEADER_BYTES, b" "))
             file.flush()
             os.fsync(file.fileno())
+            for part_on_disk in on_disk:
+                part_on_disk.result()  # the disk's errors, which only one sync is told
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -16,7 +16,10 @@ from riskdistill.bundle import Bundle
 from riskdistill.errors import UnreadableFileError
 from riskdistill.evaluation.metrics import MetricsReport
 
-COMMANDS = ("simulate", "ingest", "run", "evaluate", "serve", "score", "monitor", "release", "audit", "demo")
+COMMANDS = (
+    *("simulate", "ingest", "run", "features", "encode", "evaluate"),
+    *("serve", "score", "monitor", "release", "audit", "demo"),
+)
 SIGNED = ("--actor", "ann", "--reason", "a test")
 
 
@@ -208,6 +211,7 @@ def test_an_unusable_file_is_named_by_every_command_that_reads_it(
         ("ingest", source, "--format", "canonical", "--out", out),
         ("run", config, "--input", source, "--out", out),
         ("score", source, "--bundle", bundle, "--out", tmp_path / "scores.csv"),
+        ("encode", source, "--out", tmp_path / "features.parquet"),
         ("monitor", "drift", "--bundle", bundle, "--input", source, "--out", out),
     ):
         told = refused(*command)
