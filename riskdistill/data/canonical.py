@@ -3,24 +3,35 @@
     canonical_table(pandas_frame), canonical_table(polars_frame), canonical_table(parquet_batch)
 
 Optional columns that are missing become null, other columns are left out, and types are widened where nothing can
-be lost. Whatever would make a row mean nothing is refused with its column, its row and the mend. A table that is
-canonical already passes through as it is, without a copy. A reader of files (`readers`) does more: it reads text,
-and sets bad rows aside instead of refusing the table.
+be lost. A row that `transaction.Transaction` would refuse, or would trim, is refused with its column, its row and
+the mend: an account has one spelling, whether it comes in a table or alone. A table that is canonical already
+passes through as it is, without a copy. A reader of files (`readers`) does more: it reads text, and sets bad rows
+aside instead of refusing the table.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import pyarrow as pa
 
 from riskdistill.data.columns import Column, pc
-from riskdistill.data.currencies import CURRENCY_CODES
 from riskdistill.data.schema import RANGES, TIMESTAMP, TRANSACTIONS
+from riskdistill.data.validate import (
+    COUNTRIES,
+    CURRENCIES,
+    SHOWN,
+    TEXT_LIMITS,
+    Rule,
+    country_rules,
+    currency_rules,
+    text_rules,
+    time_rules,
+)
 from riskdistill.errors import TransactionError
 
-CURRENCIES: Final = ("currency_paid", "currency_received")
-_CODES: Final = pa.array(CURRENCY_CODES)
+_IDS: Final = ("tx_id", "sender_account", "receiver_account")  # the texts that seldom repeat
 _ZONE_MEND: Final = "say which zone its times are in, e.g. in pandas .dt.tz_localize('UTC')"
 _KINDS: Final = {
     pa.string(): "give texts",
@@ -40,8 +51,9 @@ def canonical_table(data: object) -> pa.Table:
 
     Raises:
         TransactionError: not a table; a required column is missing, or holds a null; a column of another kind; a
-            time without a zone; a number that is not finite or not in its `schema.RANGES`. Names the column and
-            the first row concerned, counted from 0.
+            time without a zone; a number that is not finite or not in its `schema.RANGES`; a text or a time
+            that breaks a rule of `validate` or is not trimmed. Names the column and the first row concerned,
+            counted from 0.
     """
     table = _as_table(data)
     if not table.schema.equals(TRANSACTIONS):
@@ -113,24 +125,43 @@ def _decoded(column: Column) -> Column:
 
 
 def _check(name: str, column: Column) -> None:
-    """Refuses nulls where a value is required, unknown currencies, and numbers out of their range."""
+    """Refuses nulls where a value is required, numbers out of their range, and what breaks a rule of `validate`."""
     optional = TRANSACTIONS.field(name).nullable
     if column.null_count and not optional:
-        _refuse(name, column, pc.is_null(column), "fill it in, or leave the row out")
-    if name in CURRENCIES and pc.all(pc.is_in(pc.unique(column), value_set=_CODES)).as_py() is False:
-        unknown = pc.invert(pc.is_in(column, value_set=_CODES))
-        _refuse(name, column, unknown, f"use one of {', '.join(CURRENCY_CODES)}")
+        raise _refusal(name, pc.is_null(column), "is null", "fill it in, or leave the row out")
     if name in RANGES:
         least, most = RANGES[name]
-        in_range = pc.and_(pc.greater_equal(column, least), pc.less_equal(column, most))
-        good = pc.and_(in_range, pc.is_finite(column))  # a range may have no end, and infinity is no number
+        good = pc.and_(pc.greater_equal(column, least), pc.less_equal(column, most))  # not for NaN and infinity
         if pc.all(good).as_py() is False:
             unknown = "; null where it is not known" if optional else ""
-            _refuse(name, column, pc.invert(good), f"give a number from {least:g} to {most:g}{unknown}")
+            bad = pc.fill_null(pc.invert(good), False)
+            value = column[pc.index(bad, True).as_py()]
+            raise _refusal(name, bad, f"is {value}", f"give a number from {least:g} to {most:g}{unknown}")
+        return
+    values = column if name == "timestamp" or name in _IDS else pc.unique(column)
+    for problem, mend, broken in _rules(name, values):
+        if pc.any(broken).as_py():
+            bad = broken if values is column else pc.is_in(column, value_set=values.filter(broken))
+            value = (
+                column.filter(bad).slice(0, 1).cast(pa.string())[0].as_py()
+            )  # a time may be of no year of Python's
+            raise _refusal(name, bad, f"{problem}: {value[:SHOWN]!r}", mend)
 
 
-def _refuse(name: str, column: Column, bad: Column, mend: str) -> None:
+def _rules(name: str, column: Column) -> Iterator[Rule]:
+    """What `validate` asks of the column of that name, and of ids and names that they are trimmed."""
+    if name in TEXT_LIMITS:
+        trimmed = pc.utf8_trim_whitespace(column)
+        yield from text_rules(trimmed, TEXT_LIMITS[name])
+        yield "has spaces around it", "trim it", pc.not_equal(trimmed, column)
+    elif name in CURRENCIES:
+        yield from currency_rules(column)
+    elif name in COUNTRIES:
+        yield from country_rules(column)
+    else:
+        yield from time_rules(column)
+
+
+def _refusal(name: str, bad: Column, told: str, mend: str) -> TransactionError:
     row = pc.index(bad, True).as_py()
-    value = column[row].as_py()
-    told = "it is null" if value is None else f"it is {value}"
-    raise TransactionError(told, where=f"column {name!r}, row {row}", mend=mend)
+    return TransactionError(f"it {told}", where=f"column {name!r}, row {row}", mend=mend)

@@ -7,7 +7,7 @@
 The rule: a transaction takes the last rate that was published on or before its day in UTC; a rate holds from the
 first second of its day. Before a currency's first published day, and for a currency that the file does not list,
 the fixed rate of `currencies` holds. A later rate is never used, so what is published tomorrow changes nothing of
-today. A dollar is a dollar.
+today. A dollar is a dollar, and a rate outside `LEAST` to `MOST` is a mistake: it would make features infinite.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from riskdistill.errors import DataError
 
 COLUMNS: Final = ("day", "currency", "usd_per_unit")
 SECONDS_A_DAY: Final = 86_400
+LEAST: Final = 1e-9  # US dollars per unit; the fixed rates lie between 0.002 and 30,000
+MOST: Final = 1e9
 Published = Mapping[str, Mapping[int, float]]  # currency code -> day since 1970 -> US dollars per unit
 
 
@@ -41,15 +43,25 @@ class Rates:
     Args:
         published: rates by currency and day; those of `currencies` stand for all others.
 
+    Raises:
+        DataError: a currency that is not known, a rate outside `LEAST` to `MOST`, or a dollar that is not worth
+            one. Names the currency and the day.
+
     Attributes:
         fingerprint: 16 hex digits over all rates; equal for equal rates, in whatever order or format they came.
     """
 
     def __init__(self, published: Published) -> None:
+        for code, of_days in published.items():
+            if code not in USD_PER_UNIT:
+                raise DataError(unknown_currency(code), where="rates", mend="use its code, or leave it out")
+            for day, rate in of_days.items():
+                if wrong := _mistake(code, rate, rate):
+                    raise DataError(wrong[0], where=f"rates of {code}, day {day} since 1970", mend=wrong[1])
         # for each currency the seconds at which a rate begins to hold, and the rates, the fixed one first
         self._steps: dict[str, tuple[list[float], list[float]]] = {}
         for code in CURRENCY_CODES:
-            days = sorted(published.get(code, {}).items())
+            days = sorted(published.get(code, {}).items()) if code != "USD" else []
             starts = [float(day * SECONDS_A_DAY) for day, _ in days]
             self._steps[code] = starts, [USD_PER_UNIT[code], *(rate for _, rate in days)]
         self._fixed = np.array([0.0, *USD_PER_UNIT.values()])
@@ -87,7 +99,7 @@ class Rates:
                 if day in published[code]:
                     raise _wrong(path, number, f"{code} has a rate for that day already", "keep one of them")
                 published[code][day] = rate
-        return Rates({code: days for code, days in published.items() if code != "USD"})
+        return Rates(published)
 
     def of_rows(self, currency: NDArray[np.uint8], seconds: NDArray[np.float64]) -> NDArray[np.float64]:
         """float64 [n]: what a unit was worth in each row.
@@ -121,12 +133,18 @@ def _read(rows: Rows, path: Path) -> Iterator[tuple[int, int, str, float]]:
             raise _wrong(path, number, f"{found!r} is no day", "write it as 2026-01-31")
         if code not in USD_PER_UNIT:
             raise _wrong(path, number, unknown_currency(code or ""), "use its code, or leave the row out")
-        if rate is None or not 0 < rate < float("inf"):
-            found = rows.table["usd_per_unit"][place].as_py()
-            raise _wrong(path, number, f"{found!r} is no rate", "give the US dollars for one unit, above 0")
-        if code == "USD" and rate != 1:
-            raise _wrong(path, number, f"a US dollar is not worth {rate}", "give US dollars per unit of the others")
+        if wrong := _mistake(code, rate, rows.table["usd_per_unit"][place].as_py()):
+            raise _wrong(path, number, *wrong)
         yield number, day, code, rate
+
+
+def _mistake(code: str, rate: float | None, spelled: object) -> tuple[str, str] | None:
+    """What cannot be right in a rate that the source spells so, and the mend; None where nothing is wrong."""
+    if rate is None or not LEAST <= rate <= MOST:  # not for NaN either
+        return f"{spelled!r} is no rate", f"give the US dollars for one unit, from {LEAST:g} to {MOST:g}"
+    if code == "USD" and rate != 1:
+        return f"a US dollar is not worth {rate}", "give US dollars per unit of the others"
+    return None
 
 
 def _days(column: Column) -> Column:

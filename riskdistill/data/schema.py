@@ -10,7 +10,6 @@ altogether (`canonical.canonical_table` adds them).
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from math import inf
 from typing import Any, Final
 
 import pyarrow as pa
@@ -56,15 +55,16 @@ NORMAL: Final = "normal"  # typology of a transaction that is not laundering
 UNLISTED: Final = "unlisted"  # typology of laundering that belongs to no named shape
 
 MAX_AMOUNT: Final = 1e13  # the largest real payments are below 1e12; AMLworld rupee and yen rows reach 1e12
+MAX_TALLY: Final = 1e6  # 2,700 years as a customer; far inside float32, which features are kept in
 RANGES: Final[dict[str, tuple[float, float]]] = {  # of the numbers, both ends included; all are finite
     "amount_paid": (0.0, MAX_AMOUNT),
     "amount_received": (0.0, MAX_AMOUNT),
     "sender_balance": (-MAX_AMOUNT, MAX_AMOUNT),
     "receiver_balance": (-MAX_AMOUNT, MAX_AMOUNT),
-    "sender_tenure_days": (0.0, inf),
-    "receiver_tenure_days": (0.0, inf),
-    "sender_contact_changes": (0.0, inf),
-    "receiver_contact_changes": (0.0, inf),
+    "sender_tenure_days": (0.0, MAX_TALLY),
+    "receiver_tenure_days": (0.0, MAX_TALLY),
+    "sender_contact_changes": (0.0, MAX_TALLY),
+    "receiver_contact_changes": (0.0, MAX_TALLY),
 }
 ACCOUNT_FIELDS: Final = tuple(name for name in RANGES if TRANSACTIONS.field(name).nullable)
 MAX_ID_LENGTH: Final = 128

@@ -26,6 +26,7 @@ from riskdistill.data.schema import (
     MAX_AMOUNT,
     MAX_FORMAT_LENGTH,
     MAX_ID_LENGTH,
+    MAX_TALLY,
     MAX_YEAR,
     MIN_YEAR,
     TRANSACTIONS,
@@ -107,7 +108,7 @@ def _country(value: str | None) -> str | None:
 Identifier = Annotated[str, Field(strict=True), _text(MAX_ID_LENGTH)]
 Amount = Annotated[float, Field(strict=True, ge=0, le=MAX_AMOUNT, allow_inf_nan=False)]
 Balance = Annotated[float, Field(strict=True, ge=-MAX_AMOUNT, le=MAX_AMOUNT, allow_inf_nan=False)]
-Tally = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+Tally = Annotated[float, Field(strict=True, ge=0, le=MAX_TALLY, allow_inf_nan=False)]
 Currency = Annotated[str, Field(strict=True), AfterValidator(_currency)]
 Timestamp = Annotated[datetime, BeforeValidator(_is_written_out), AfterValidator(_utc)]
 Country = Annotated[str | None, Field(strict=True), AfterValidator(_country)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -11,11 +11,27 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from pydantic import ValidationError
 
 from riskdistill.data.canonical import canonical_table
-from riskdistill.data.schema import ACCOUNT_FIELDS, MAX_AMOUNT, TRANSACTIONS
+from riskdistill.data.columns import pc
+from riskdistill.data.schema import (
+    ACCOUNT_FIELDS,
+    EARLIEST,
+    LATEST,
+    MAX_AMOUNT,
+    MAX_FORMAT_LENGTH,
+    MAX_ID_LENGTH,
+    MAX_TALLY,
+    TIMESTAMP,
+    TRANSACTIONS,
+)
 from riskdistill.data.transaction import Transaction, to_table, transactions_from
+from riskdistill.data.validate import COUNTRIES, CURRENCIES, TEXT_LIMITS
 from riskdistill.errors import TransactionError
+
+MICROSECOND = timedelta(microseconds=1)
+SAME_KEY = (("x\x1fy", "z"), ("x", "y\x1fz"))  # bank and account
 
 
 def payment(number: int, **changes: Any) -> Transaction:
@@ -150,6 +166,8 @@ def test_a_table_without_rows_stays_one(empty: object) -> None:
         ("sender_balance", -MAX_AMOUNT * 1.01),
         ("receiver_tenure_days", -1.0),
         ("receiver_tenure_days", float("inf")),
+        ("receiver_tenure_days", MAX_TALLY * 1.01),
+        ("sender_contact_changes", MAX_TALLY * 1.01),
         ("sender_contact_changes", float("nan")),
     ],
 )
@@ -184,6 +202,86 @@ def test_what_cannot_be_canonical_is_refused_with_its_place_and_the_mend(name: s
     assert told in str(caught.value)
     assert f"column '{name}'" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+LONG, TOO_LONG = "é" * MAX_ID_LENGTH, "é" * (MAX_ID_LENGTH + 1)
+ODD_IDS = ["", " ", " a", "a\u3000", "a\n", "x\x1fy", "\x1c", "a\x00", "é\x7fb", "a\x85", "a\x85b", LONG, TOO_LONG]
+ODD_FORMATS = ["", "wire ", "a\tb", "é" * MAX_FORMAT_LENGTH, "é" * (MAX_FORMAT_LENGTH + 1)]
+ODD_COUNTRIES = [None, "GB", "gb", "GBR", "", " GB", "GB\n", "ÉÉ"]
+ODD_TIMES = [EARLIEST, EARLIEST - MICROSECOND, LATEST, LATEST - MICROSECOND]
+ODD_VALUES: list[tuple[str, Any]] = [
+    *((name, value) for name in TEXT_LIMITS if name != "payment_format" for value in ODD_IDS),
+    *(("payment_format", value) for value in ODD_FORMATS),
+    *((name, value) for name in COUNTRIES for value in ODD_COUNTRIES),
+    *((name, value) for name in CURRENCIES for value in ("JPY", "jpy", "", "EUR ")),
+    *(("timestamp", value) for value in ODD_TIMES),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), ODD_VALUES)
+def test_a_table_takes_a_value_just_when_a_transaction_keeps_it_as_it_is(name: str, value: Any) -> None:
+    fields = payment(1).model_dump() | {name: value}
+    try:
+        kept = getattr(Transaction(**fields), name) == value
+    except ValidationError:
+        kept = False
+    given = pa.Table.from_pylist([payment(0).model_dump(), fields, fields], schema=TRANSACTIONS)
+    if kept:
+        assert canonical_table(given) is given
+        return
+    with pytest.raises(TransactionError, match=rf"column '{name}', row 1: it .*\(mend: "):
+        canonical_table(given)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "told"),
+    [
+        ("sender_account", ["a", " b ", "c"], "row 1: it has spaces around it: ' b ' (mend: trim it)"),
+        (
+            "sender_bank",
+            ["a", "x\x1fy", "c"],
+            r"row 1: it holds control characters: 'x\x1fy' (mend: give printable",
+        ),
+        ("tx_id", ["a", "b", " "], "row 2: it is empty: ' ' (mend: give the source's own id or name)"),
+        (
+            "receiver_bank",
+            ["a", "b" * 129, "c"],
+            f"it is longer than 128 characters: '{'b' * 60}' (mend: shorten it)",
+        ),
+        ("payment_format", ["w", "w", "b" * 65], "row 2: it is longer than 64 characters"),
+        ("currency_paid", ["EUR", "EURO", "EURO"], "row 1: it is not a known currency: 'EURO' (mend: use one of "),
+        (
+            "sender_country",
+            [None, "gb", "GB"],
+            "row 1: it is not an ISO 3166 code of two capitals: 'gb' (mend: give",
+        ),
+    ],
+)
+def test_a_text_against_a_rule_is_refused_with_its_row_its_value_and_the_mend(
+    name: str, values: list[str | None], told: str
+) -> None:
+    with pytest.raises(TransactionError) as caught:
+        canonical_table(replaced(name, pa.chunked_array([values[:1], values[1:]], pa.string())))
+    assert f"column '{name}', " in str(caught.value)
+    assert told in str(caught.value)
+
+
+def test_a_time_of_no_calendar_is_refused_with_its_row_and_the_mend() -> None:
+    stamps = pa.array([0, 2**60, 0], TIMESTAMP)  # in the year 38,505
+    with pytest.raises(
+        TransactionError, match=r"column 'timestamp', row 1: it is not between 1990 .*\(mend: correct"
+    ):
+        canonical_table(
+            replaced("timestamp", pc.if_else(pa.array([True, False, True]), TABLE["timestamp"], stamps))
+        )
+
+
+def test_two_accounts_that_a_control_character_would_make_one_are_refused() -> None:
+    rows = [
+        payment(0).model_dump() | {"sender_bank": bank, "sender_account": account} for bank, account in SAME_KEY
+    ]
+    with pytest.raises(TransactionError, match="holds control characters"):
+        canonical_table(pa.Table.from_pylist(rows, schema=TRANSACTIONS))
 
 
 def test_a_column_that_is_there_twice_is_refused() -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from riskdistill.data.currencies import CURRENCY_CODES, USD_PER_UNIT
-from riskdistill.data.rates import Rates
+from riskdistill.data.rates import LEAST, MOST, Rates
 from riskdistill.errors import DataError, EmptyInputError, MissingColumnError, UnreadableFileError
 
 DAY = 86_400
@@ -122,10 +122,12 @@ def test_the_fingerprint_tells_rates_apart_and_not_files(tmp_path: Path) -> None
     [
         ("2026-01-02,EURO,1.1", "unknown currency 'EURO'; did you mean EUR?"),
         ("2026-01-02,,1.1", "unknown currency ''"),
-        ("2026-01-06,EUR,0", "'0' is no rate (mend: give the US dollars for one unit, above 0)"),
+        ("2026-01-06,EUR,0", "'0' is no rate (mend: give the US dollars for one unit, from 1e-09 to 1e+09)"),
         ("2026-01-06,EUR,-1", "'-1' is no rate"),
         ("2026-01-06,EUR,nan", "'nan' is no rate"),
         ("2026-01-06,EUR,inf", "'inf' is no rate"),
+        ("2026-01-06,EUR,9e-10", "'9e-10' is no rate"),
+        ("2026-01-06,EUR,1.1e9", "'1.1e9' is no rate"),
         ("2026-01-06,EUR,much", "'much' is no rate"),
         ("2026-01-06,EUR,", "'' is no rate"),
         ("2026-01-05,EUR,1.2", "EUR has a rate for that day already (mend: keep one of them)"),
@@ -144,6 +146,31 @@ def test_a_row_that_cannot_be_right_is_named_with_its_file_and_the_mend(
         Rates.read(file)
     assert str(caught.value).startswith(f"{file}, row 4: {told}")
     assert caught.value.mend
+
+
+@pytest.mark.parametrize(
+    ("published", "told"),
+    [
+        ({"EURO": {3: 1.1}}, "rates: unknown currency 'EURO'; did you mean EUR? (mend: use its code"),
+        ({"EURO": {}}, "rates: unknown currency 'EURO'"),
+        ({"EUR": {3: 1.1, 4: 9e-10}}, "rates of EUR, day 4 since 1970: 9e-10 is no rate (mend: give the US"),
+        ({"EUR": {3: 1.1 * MOST}}, "rates of EUR, day 3 since 1970: 1100000000.0 is no rate"),
+        ({"EUR": {3: float("nan")}}, "nan is no rate"),
+        ({"EUR": {3: float("inf")}}, "inf is no rate"),
+        ({"USD": {3: 1.01}}, "rates of USD, day 3 since 1970: a US dollar is not worth 1.01"),
+    ],
+)
+def test_rates_that_cannot_be_right_are_not_made(published: dict[str, dict[int, float]], told: str) -> None:
+    with pytest.raises(DataError) as caught:
+        Rates(published)
+    assert told in str(caught.value)
+    assert caught.value.mend
+
+
+def test_the_least_and_the_largest_rate_and_a_dollar_of_one_are_taken() -> None:
+    rates = Rates({"EUR": {0: LEAST, 1: MOST}, "USD": {0: 1.0}})
+    assert [rates.at("EUR", 0.0), rates.at("EUR", float(DAY))] == [LEAST, MOST]
+    assert rates.fingerprint == Rates({"EUR": {0: LEAST, 1: MOST}}).fingerprint
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from riskdistill.data import columns
-from riskdistill.data.schema import LABELS, MAX_AMOUNT, MAX_FORMAT_LENGTH, MAX_ID_LENGTH, TRANSACTIONS
+from riskdistill.data.schema import LABELS, MAX_AMOUNT, MAX_FORMAT_LENGTH, MAX_ID_LENGTH, MAX_TALLY, TRANSACTIONS
 from riskdistill.data.source import Rows
 from riskdistill.data.transaction import Transaction, transactions_from
 from riskdistill.data.validate import Batch, Draft, SeenIds, canonicalise
@@ -57,7 +57,9 @@ def validated(payloads: list[dict[str, Any]], seen: SeenIds | None = None) -> Ba
 
 values = {
     "tx_id": st.sampled_from(["t", "", "  ", "x" * MAX_ID_LENGTH, "x" * (MAX_ID_LENGTH + 1), "a\x07b", " é "]),
-    "sender_account": st.sampled_from(["a", "", "é" * MAX_ID_LENGTH, "é" * (MAX_ID_LENGTH + 1)]),
+    "sender_account": st.sampled_from(
+        ["a", "", "é" * MAX_ID_LENGTH, "é" * (MAX_ID_LENGTH + 1), "a\x1fb", "é\x7fb"]
+    ),
     "timestamp": st.sampled_from(
         [
             "2026-01-01T00:00:00+02:00",
@@ -76,8 +78,10 @@ values = {
     "receiver_balance": st.sampled_from(
         [None, 0.0, -MAX_AMOUNT, -1.01 * MAX_AMOUNT, 1.01 * MAX_AMOUNT, float("nan")]
     ),
-    "sender_tenure_days": st.sampled_from([None, 0.0, 1e5, -0.5, float("inf"), float("nan")]),
-    "sender_contact_changes": st.sampled_from([None, 0.0, 3.0, -1.0, float("inf")]),
+    "sender_tenure_days": st.sampled_from(
+        [None, 0.0, MAX_TALLY, 1.01 * MAX_TALLY, -0.5, float("inf"), float("nan")]
+    ),
+    "sender_contact_changes": st.sampled_from([None, 0.0, 3.0, -1.0, MAX_TALLY, 1.01 * MAX_TALLY, float("inf")]),
 }
 
 
@@ -104,6 +108,9 @@ def test_tables_and_single_transactions_are_judged_alike(changes: list[dict[str,
         ),
         ({"sender_account": ""}, "sender_account is empty: ''"),
         ({"sender_tenure_days": -1.0}, "sender_tenure_days is negative: '-1.0'"),
+        ({"receiver_tenure_days": 2e6}, "receiver_tenure_days is above 1e+06: '2000000.0'"),
+        ({"receiver_contact_changes": 2e6}, "receiver_contact_changes is above 1e+06: '2000000.0'"),
+        ({"sender_account": "a\x1fb"}, "sender_account holds control characters: 'a\\x1fb'"),
         ({"sender_balance": -1e14}, "sender_balance is below -1e+13: '-100000000000000.0'"),
         ({"receiver_balance": float("inf")}, "receiver_balance is not a finite number: 'inf'"),
         ({"receiver_country": "Spain"}, "receiver_country is not an ISO 3166 code of two capitals: 'Spain'"),
