@@ -15,6 +15,7 @@ from typing import Final, NamedTuple, Protocol
 
 from api.metrics import Metrics
 from riskdistill.bundle import Bundle
+from riskdistill.data.rates import Rates
 from riskdistill.data.transaction import Transaction
 from riskdistill.errors import BundleDamagedError, BundleError, BundleIncompatibleError
 from riskdistill.explain import reasons
@@ -74,12 +75,13 @@ class ServingBundle:
     Args:
         source: the directory of the one bundle to serve, or the releases to follow.
         metrics: told of swaps and refusals.
+        rates: dollars per unit as of a day; a bundle that was trained at others is refused.
     """
 
-    def __init__(self, source: Path | Releases, metrics: Metrics) -> None:
+    def __init__(self, source: Path | Releases, metrics: Metrics, rates: Rates | None = None) -> None:
         self.warm: Warm | None = None
         self.refused: Refused | None = None
-        self._source, self._metrics = source, metrics
+        self._source, self._metrics, self._rates = source, metrics, rates
 
     async def follow(self) -> None:
         """Takes over what should be served now, if it is not served already.
@@ -89,7 +91,7 @@ class ServingBundle:
         """
         if isinstance(self._source, Path):
             if self.warm is None:
-                self._swap(Warm(await asyncio.to_thread(_load, self._source), None, None))
+                self._swap(Warm(await asyncio.to_thread(_load, self._source, self._rates), None, None))
             return
         champion = await asyncio.to_thread(self._source.champion)
         if champion is None or (self.refused is not None and champion.release_id == self.refused.release_id):
@@ -139,7 +141,7 @@ class ServingBundle:
         for kept in (self.warm.bundle, self.warm.previous) if self.warm is not None else ():
             if kept is not None and kept.version == release.bundle_version:
                 return kept
-        bundle = await asyncio.to_thread(_load, Path(release.bundle_path))
+        bundle = await asyncio.to_thread(_load, Path(release.bundle_path), self._rates)
         if bundle.version != release.bundle_version:
             raise BundleDamagedError(
                 f"version {bundle.version} is not the released {release.bundle_version}",
@@ -165,7 +167,7 @@ class ServingBundle:
         _logger.info("bundle %s decides now", warm.bundle.version)
 
 
-def _load(path: Path) -> Bundle:
+def _load(path: Path, rates: Rates | None) -> Bundle:
     """A verified bundle that has scored once, so that no request pays for first-time work.
 
     Raises:
@@ -173,7 +175,7 @@ def _load(path: Path) -> Bundle:
     """
     try:
         bundle = Bundle.load(path)
-        encoded = bundle.engine().observe(_ANY)
+        encoded = bundle.engine(rates).observe(_ANY)
         bundle.student.score(encoded)
         if bundle.teacher is not None:
             bundle.teacher.score(encoded)

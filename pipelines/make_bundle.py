@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from monitoring.profile import build_profile, draw_sample
 from riskdistill import __version__
-from riskdistill.bundle import Bundle, BundleParts, Thresholds, write_bundle
+from riskdistill.bundle import Bundle, BundleParts, KnownRates, Thresholds, write_bundle
 from riskdistill.config import ExperimentConfig, ServingConfig
+from riskdistill.data.rates import Rates
 from riskdistill.dataset import Dataset
 from riskdistill.evaluation.metrics import STUDENT, TEACHER, MetricsReport, ScoredPeriod
 from riskdistill.models.calibration import Calibrator
@@ -77,6 +78,7 @@ def make_bundle(
         created_at=created_at,
         dataset_fingerprint=dataset.fingerprint,
         spec=dataset.spec,
+        rates=KnownRates.of(Rates.read(config.features.rates), dataset.train_span[1]),
         typologies=dataset.typologies,
         parameters={role: report.models[role].parameters for role in (STUDENT, TEACHER)},
         thresholds=thresholds,

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from riskdistill.data.rates import Rates
+from riskdistill.data.rates import SECONDS_A_DAY, Rates
 from riskdistill.errors import BundleDamagedError, BundleIncompatibleError
 from riskdistill.features import FeatureEngine, FeatureSpec
 from riskdistill.models.calibration import Calibrator
@@ -99,11 +99,32 @@ class Manifest(BaseModel):
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
+class KnownRates(BaseModel):
+    """The rates to the dollar that were known at the end of the training.
+
+    Attributes:
+        until: that day, counted from 1970.
+        fingerprint: as `Rates.known_on` tells them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    until: int
+    fingerprint: str
+
+    @classmethod
+    def of(cls, rates: Rates, until: datetime) -> KnownRates:
+        """Of `rates`, as known on the day of `until`."""
+        day = int(until.timestamp() // SECONDS_A_DAY)
+        return cls(until=day, fingerprint=rates.known_on(day))
+
+
 @dataclass(frozen=True)
 class BundleParts:
     """What `write_bundle` puts into a bundle beside the ONNX files.
 
     Attributes:
+        rates: which rates to the dollar the models were trained at.
         typical: float32 [features], the median of each feature, for explanations.
         spread: float32 [features], the interquartile range of each.
         profile: JSON-able reference profile that the monitor wrote.
@@ -114,6 +135,7 @@ class BundleParts:
     created_at: datetime
     dataset_fingerprint: str
     spec: FeatureSpec
+    rates: KnownRates
     typologies: tuple[str, ...]
     parameters: Mapping[str, int]
     thresholds: Thresholds
@@ -138,6 +160,7 @@ class Bundle:
     path: Path
     manifest: Manifest
     spec: FeatureSpec
+    rates: KnownRates
     thresholds: Thresholds
     profile: dict[str, Any]
     student: OnnxScorer
@@ -172,15 +195,15 @@ class Bundle:
     def _load(cls, path: Path, manifest: Manifest, teacher: bool, threads: int) -> Bundle:
         features = _read_json(path / "features.json")
         try:
-            spec = FeatureSpec.model_validate(features["spec"])
+            spec = FeatureSpec.told(features["spec"])
         except ValidationError as error:
             raise BundleIncompatibleError(
                 f"its feature specification is none of this version ({error.errors()[0]['msg']})",
                 where=str(path),
                 mend="serve it with the version that made it",
             ) from error
-        current = FeatureSpec(events_per_party=spec.events_per_party).fingerprint
-        if not manifest.feature_fingerprint == spec.fingerprint == current:
+        current = spec.fingerprint  # of these settings, as this version computes them
+        if manifest.feature_fingerprint != current or features["spec"] != spec.model_dump(mode="json"):
             raise BundleIncompatibleError(
                 f"made for features {manifest.feature_fingerprint}, this version computes {current}",
                 where=str(path),
@@ -191,6 +214,7 @@ class Bundle:
             path=path,
             manifest=manifest,
             spec=spec,
+            rates=KnownRates.model_validate(features["rates"]),
             thresholds=Thresholds.model_validate(_read_json(path / "thresholds.json")),
             profile=_read_json(path / "profile.json"),
             student=OnnxScorer(
@@ -226,10 +250,20 @@ class Bundle:
         """A new, empty feature engine of this bundle's specification.
 
         Args:
-            rates: dollars per unit as of a day, where the bundle was trained with such a file; they go on after the
-                training, so they are no part of the bundle.
+            rates: dollars per unit as of a day, where the bundle was trained with such a file. They go on after the
+                training, so they are no part of the bundle; up to its end they must be the same.
+
+        Raises:
+            BundleIncompatibleError: they are not.
         """
-        return FeatureEngine(self.spec, rates)
+        engine = FeatureEngine(self.spec, rates)
+        if engine.rates.known_on(self.rates.until) != self.rates.fingerprint:
+            raise BundleIncompatibleError(
+                "trained at other rates to the dollar",
+                where=str(self.path),
+                mend="give the file of rates that it was trained with: --rates, or RISKDISTILL_RATES",
+            )
+        return engine
 
 
 def write_bundle(path: Path, parts: BundleParts, models: Mapping[str, Path]) -> Bundle:
@@ -248,7 +282,12 @@ def write_bundle(path: Path, parts: BundleParts, models: Mapping[str, Path]) -> 
     if parts.reference is not None:
         shutil.copyfile(parts.reference, draft / "reference.parquet")
     typical, spread = _numbers(parts.typical), _numbers(parts.spread)
-    features = {"spec": parts.spec.model_dump(mode="json"), "typical": typical, "spread": spread}
+    features = {
+        "spec": parts.spec.model_dump(mode="json"),
+        "rates": parts.rates.model_dump(),
+        "typical": typical,
+        "spread": spread,
+    }
     calibrators = {role: calibrator.model_dump() for role, calibrator in parts.calibrators.items()}
     _write_json(draft / "features.json", features)
     _write_json(draft / "calibration.json", calibrators)
@@ -284,6 +323,7 @@ def rebuild_bundle(bundle: Bundle, path: Path, *, calibrators: Mapping[str, Cali
         created_at=manifest.created_at,
         dataset_fingerprint=manifest.dataset_fingerprint,
         spec=bundle.spec,
+        rates=bundle.rates,
         typologies=manifest.typologies,
         parameters=manifest.parameters,
         thresholds=bundle.thresholds,

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from monitoring.profile import build_profile, draw_sample
-from riskdistill.bundle import Bundle, BundleParts, Thresholds, write_bundle
+from riskdistill.bundle import Bundle, BundleParts, KnownRates, Thresholds, write_bundle
 from riskdistill.config import ExperimentConfig, ModelConfig
+from riskdistill.data.rates import Rates
 from riskdistill.dataset import Dataset
 from riskdistill.distillation.objective import DistillationObjective
 from riskdistill.distillation.teacher_cache import TeacherCache, ask_teacher
@@ -113,6 +114,7 @@ def bundle_parts(dataset: Dataset, calibrators: dict[str, Calibrator], student: 
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
         dataset_fingerprint=dataset.fingerprint,
         spec=dataset.spec,
+        rates=KnownRates.of(Rates.fixed(), datetime(2026, 1, 1, tzinfo=UTC)),
         typologies=dataset.typologies,
         parameters={"student": 1, "teacher": 2},
         thresholds=thresholds,

@@ -16,7 +16,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationInfo
 
 from riskdistill.augmentation.registry import parse
 from riskdistill.errors import ConfigError
-from riskdistill.features.spec import FORGET_AFTER_DAYS, WINDOWS, ForgetAfter, Windows
+from riskdistill.features.spec import FORGET_AFTER_DAYS, MAX_HOPS, WINDOWS, ForgetAfter, Hops, Windows
 
 # Numbers are strict: `epochs: true` or `epochs: "3"` is a mistake, not 1 or 3.
 Count = Annotated[int, Field(strict=True, ge=1)]
@@ -79,6 +79,7 @@ class FeaturesConfig(Section):
     events_per_party: Annotated[int, Field(strict=True, ge=4, le=48)] = 16
     windows: Windows = WINDOWS  # seconds, ascending
     forget_after_days: ForgetAfter = FORGET_AFTER_DAYS  # an account idle for longer is as new
+    max_hops: Hops = MAX_HOPS  # how far money is followed
     rates: Path | None = None  # file of US dollars per unit as of a day (`data.rates`); None: the fixed ones
 
 

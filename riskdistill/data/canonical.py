@@ -126,26 +126,28 @@ def _decoded(column: Column) -> Column:
 
 def _check(name: str, column: Column) -> None:
     """Refuses nulls where a value is required, numbers out of their range, and what breaks a rule of `validate`."""
-    optional = TRANSACTIONS.field(name).nullable
-    if column.null_count and not optional:
+    if column.null_count and not TRANSACTIONS.field(name).nullable:
         raise _refusal(name, pc.is_null(column), "is null", "fill it in, or leave the row out")
     if name in RANGES:
-        least, most = RANGES[name]
-        good = pc.and_(pc.greater_equal(column, least), pc.less_equal(column, most))  # not for NaN and infinity
-        if pc.all(good).as_py() is False:
-            unknown = "; null where it is not known" if optional else ""
-            bad = pc.fill_null(pc.invert(good), False)
-            value = column[pc.index(bad, True).as_py()]
-            raise _refusal(name, bad, f"is {value}", f"give a number from {least:g} to {most:g}{unknown}")
+        _check_range(name, column)
         return
     values = column if name == "timestamp" or name in _IDS else pc.unique(column)
     for problem, mend, broken in _rules(name, values):
         if pc.any(broken).as_py():
             bad = broken if values is column else pc.is_in(column, value_set=values.filter(broken))
-            value = (
-                column.filter(bad).slice(0, 1).cast(pa.string())[0].as_py()
-            )  # a time may be of no year of Python's
+            # spelled by Arrow, for Python has no year above 9999
+            value = values.filter(broken).slice(0, 1).cast(pa.string())[0].as_py()
             raise _refusal(name, bad, f"{problem}: {value[:SHOWN]!r}", mend)
+
+
+def _check_range(name: str, column: Column) -> None:
+    least, most = RANGES[name]
+    good = pc.and_(pc.greater_equal(column, least), pc.less_equal(column, most))  # NaN and infinity are in no range
+    if pc.all(good).as_py() is False:
+        unknown = "; null where it is not known" if TRANSACTIONS.field(name).nullable else ""
+        value = column[pc.index(good, False).as_py()]
+        told, mend = f"is {value}", f"give a number from {least:g} to {most:g}{unknown}"
+        raise _refusal(name, pc.invert(good), told, mend)
 
 
 def _rules(name: str, column: Column) -> Iterator[Rule]:

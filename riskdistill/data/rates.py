@@ -101,6 +101,15 @@ class Rates:
                 published[code][day] = rate
         return Rates(published)
 
+    def known_on(self, day: int) -> str:
+        """16 hex digits over the rates that hold up to a day, counted from 1970; a later rate changes nothing."""
+        holding = {
+            code: (starts[: bisect_right(starts, float(day * SECONDS_A_DAY))], rates)
+            for code, (starts, rates) in self._steps.items()
+        }
+        told = json.dumps({code: (starts, rates[: len(starts) + 1]) for code, (starts, rates) in holding.items()})
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
+
     def of_rows(self, currency: NDArray[np.uint8], seconds: NDArray[np.float64]) -> NDArray[np.float64]:
         """float64 [n]: what a unit was worth in each row.
 

@@ -45,7 +45,7 @@ def _prefetch(_: Any, records: Any, row: Any) -> Any:
         )
         # for reading, to be kept in all caches, as data
         how = [ir.Constant(number, value) for value in (0, 3, 1)]
-        for line in range(0, kind.dtype.size, CACHE_LINE):
+        for line in range(0, kind.dtype.size + CACHE_LINE - 1, CACHE_LINE):  # a record may begin within a line
             address = builder.inttoptr(builder.add(start, ir.Constant(ir.IntType(64), line)), pointer)
             builder.call(prefetch, [address, *how])
         return context.get_dummy_value()

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from riskdistill.data.canonical import canonical_table
 from riskdistill.data.rates import Rates
 from riskdistill.data.transaction import Transaction
+from riskdistill.errors import StateError
 from riskdistill.features import snapshot, update
 from riskdistill.features.encoded import Encoded
 from riskdistill.features.record import ACCOUNT, DAY, RING
@@ -35,7 +36,7 @@ from riskdistill.features.spec import FeatureSpec
 BATCH_ROWS: Final = 8_192
 _FIRST_CAPACITY: Final = 1_024
 _BYTES: Final = np.dtype((np.void, ACCOUNT.itemsize))  # copies a record whole, not field by field
-_ONE: Final = np.zeros(1, np.int64)
+_FIRST: Final = np.zeros(1, np.int64)
 
 
 class FeatureEngine:
@@ -53,8 +54,7 @@ class FeatureEngine:
         self.spec = spec or FeatureSpec()
         self.rates = rates or Rates.fixed()
         self._encoder = RowEncoder(self.rates)
-        self._windows = np.array(self.spec.windows)
-        self._forget = self.spec.forget_after_days * DAY
+        self._windows, self._limits = np.array(self.spec.windows), np.array(self.spec.limits)
         self._width = len(self.spec.context)
         self._tokens = 2 * self.spec.events_per_party, len(self.spec.token_channels)
         self._places: dict[int, int] = {}  # account key -> row of its record, from 1
@@ -72,7 +72,7 @@ class FeatureEngine:
         batch_rows: int = BATCH_ROWS,
         progress: Callable[[int], None] | None = None,
     ) -> Iterator[Encoded]:
-        """Encode and apply transactions in the table's order, a batch at a time: memory is bounded by the batch.
+        """Encode and apply transactions in the table's order, a batch at a time, which bounds what is made.
 
         A batch is applied when the iterator gives it. To keep no features use `advance`, to keep all `encode`.
 
@@ -84,7 +84,10 @@ class FeatureEngine:
 
         Raises:
             TransactionError: at once, if a column is missing or a value is no canonical one; nothing is applied.
+            ValueError: `batch_rows` is below 1.
         """
+        if batch_rows < 1:
+            raise ValueError(f"batches of {batch_rows} rows; give 1 or more")
         table = canonical_table(transactions)
         return self._batches(table, tokens, batch_rows, progress)
 
@@ -134,6 +137,8 @@ class FeatureEngine:
     def preview(self, transactions: object, *, tokens: bool = True) -> Encoded:
         """As `encode`, each row from all before it, but afterwards the engine is as it was.
 
+        Holds a copy of every record that the rows touch.
+
         Raises:
             TransactionError: a column is missing or a value is no canonical one.
         """
@@ -181,7 +186,7 @@ class FeatureEngine:
             raise ValueError(f"{now.isoformat()} has no time zone; add one, e.g. datetime.now(UTC)")
         records = self._records[: len(self._places) + 1]
         newest = records["time"][np.arange(len(records)), (records["head"] - 1) % RING]
-        kept = now.timestamp() - newest <= self._forget
+        kept = now.timestamp() - newest <= self.spec.forget_after_days * DAY
         kept[0] = True
         if not kept.all():
             self._adopt(records.view(_BYTES)[kept].view(ACCOUNT), int(kept.sum()) - 1)
@@ -193,7 +198,15 @@ class FeatureEngine:
         Args:
             position: how far in a log the engine is; `restore` gives it back to whoever replays the rest.
         """
-        snapshot.write(path, self._records, len(self), position)
+        newest = self._records["last"][1 : len(self) + 1].max(initial=0.0)
+        until = int(newest // DAY)
+        made = snapshot.Made(
+            forget_after_days=self.spec.forget_after_days,
+            max_hops=self.spec.max_hops,
+            until=until,
+            rates=self.rates.known_on(until),
+        )
+        snapshot.write(path, self._records, len(self), made, position)
 
     def restore(self, path: Path) -> int:
         """Replace all account records by those that `save` wrote; returns the position given there.
@@ -201,9 +214,24 @@ class FeatureEngine:
         The file is mapped, and copied on write: let it lie while the engine lives. (Saving to its path is safe.)
 
         Raises:
-            StateError: the file is absent, damaged, or of another record version; the engine keeps its state.
+            StateError: the file is absent, damaged, or made by another record version, with another
+                `forget_after_days` or `max_hops`, or at other rates; the engine keeps its state.
         """
         records, header = snapshot.read(path)
+        made, spec = header.made, self.spec
+        if (made.forget_after_days, made.max_hops) != (spec.forget_after_days, spec.max_hops):
+            raise StateError(
+                f"made with forget_after_days {made.forget_after_days:g} and max_hops {made.max_hops}, "
+                f"this engine has {spec.forget_after_days:g} and {spec.max_hops}",
+                where=str(path),
+                mend=snapshot.AGAIN,
+            )
+        if made.rates != self.rates.known_on(made.until):
+            raise StateError(
+                "made at other rates to the dollar",
+                where=str(path),
+                mend="give the file of rates that it was made with",
+            )
         self._adopt(records, header.accounts)
         return header.position
 
@@ -237,7 +265,7 @@ class FeatureEngine:
     def _step(self, row: NDArray[Any], *, apply: bool) -> Encoded:
         context = np.empty((1, self._width), np.float32)
         events = np.empty((1, *self._tokens), np.float32)
-        self._run(row, context, events, _ONE, apply=apply)
+        self._run(row, context, events, _FIRST, apply=apply)
         return Encoded(context, events)
 
     def _run(
@@ -249,7 +277,7 @@ class FeatureEngine:
         *,
         apply: bool,
     ) -> None:
-        update.replay(self._records, rows, context, events, slots, self._windows, self._forget, apply)
+        update.replay(self._records, rows, context, events, slots, self._windows, self._limits, apply)
 
     def _place_or_blank(self, key: int) -> int:
         return self._places.get(key, 0)

@@ -37,6 +37,7 @@ N_DECAYS: Final = len(HALF_LIVES)
 WINDOWED: Final = 16  # features of one window
 DECAYED: Final = 4 * N_DECAYS
 REST: Final = 32
+LARGEST: Final = 1e30
 MATCH: Final = float(np.log(1.1))  # amounts this near, as logarithms, nearly equal each other
 
 # What the reading of one party leaves for the other party's features and for the update.
@@ -61,8 +62,8 @@ _LAST_OF_ANY: Final = LAST_OF_PEER | LAST_OF_BANK | LAST_OF_CURRENCY
 
 @inner
 def share(part: float, whole: float) -> float:
-    """`part` of `whole`, NaN of nothing."""
-    return part / whole if whole > 0.0 else np.nan
+    """`part` of `whole`, NaN of nothing; at most what single precision holds with room."""
+    return min(part / whole, LARGEST) if whole > 0.0 else np.nan
 
 
 @inner

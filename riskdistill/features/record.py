@@ -16,7 +16,6 @@ RECORD_VERSION: Final = 2
 RING: Final = 48  # recent events kept for each account
 KNOWN: Final = 40  # counterparties and directions remembered beyond the ring, least recently used forgotten
 UPSTREAM: Final = 24  # accounts kept in the sketch of whose money arrived here
-MAX_HOPS: Final = 5  # longest chain that the sketch follows
 HOUR: Final = 3_600.0
 DAY: Final = 86_400.0
 WEEK: Final = 7 * DAY

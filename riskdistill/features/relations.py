@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from riskdistill.features.compiled import inner
-from riskdistill.features.party import Floats, Record, bit_of, holds, slot
+from riskdistill.features.party import Floats, Record, bit_of, holds, share, slot
 from riskdistill.features.record import (
     BELOW_LIMIT,
     DAY,
@@ -55,7 +55,7 @@ def encode_transaction(tx: Record, out: Floats) -> None:
     days = int(np.floor(tx.time / DAY))
     marks = amount_marks(tx.amount)
     out[0] = tx.usd_paid
-    out[1] = tx.usd_received / tx.usd_paid if tx.usd_paid > 0.0 else np.nan
+    out[1] = share(tx.usd_received, tx.usd_paid)
     out[2] = 1.0 if tx.amount % 1.0 == 0.0 else 0.0
     out[3] = 1.0 if marks & ROUND else 0.0
     out[4] = 1.0 if tx.amount % 1000.0 == 0.0 else 0.0
@@ -72,8 +72,8 @@ def encode_transaction(tx: Record, out: Floats) -> None:
     out[15] = tx.currency_received
     out[16] = tx.facts[0]
     out[17] = tx.facts[1]
-    out[18] = tx.usd_paid / tx.facts[0] if tx.facts[0] > 0.0 else np.nan
-    out[19] = tx.usd_received / tx.facts[1] if tx.facts[1] > 0.0 else np.nan
+    out[18] = share(tx.usd_paid, tx.facts[0])
+    out[19] = share(tx.usd_received, tx.facts[1])
     for k in range(4):
         out[20 + k] = tx.facts[2 + k]
 

@@ -110,7 +110,7 @@ class RowEncoder:
         """The rows of a canonical table, accounts named by their keys only.
 
         Raises:
-            TransactionError: an amount is not finite or a currency is not known.
+            TransactionError: a currency is not known.
         """
         rows = np.zeros(len(table), TRANSACTION)
         if not len(table):
@@ -131,8 +131,6 @@ class RowEncoder:
                 values = np.nan if column.null_count == len(column) else column.to_numpy()
                 rows["facts"][:, 2 * number + at] = values * rate if fact == "balance" else values
         rows["amount"] = table["amount_paid"].to_numpy()
-        if not np.isfinite(rows["usd_paid"]).all() or not np.isfinite(rows["usd_received"]).all():
-            raise TransactionError("an amount is not a finite number", mend="ingest the file first")
         codes, formats = _factorize(table["payment_format"])
         rows["format"] = np.array([format_bucket(name) for name in formats], np.uint8)[codes]
         rows["same_bank"] = pc.equal(table["sender_bank"], table["receiver_bank"]).to_numpy()

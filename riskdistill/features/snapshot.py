@@ -8,6 +8,7 @@ A restored engine maps the file copy-on-write: records are read where they lie, 
 change makes a page the process's own, and the file never changes. The checksum is of the header and all records
 (XXH3, 128 bits); a file that was cut, changed or written by another record version is refused and the engine keeps
 what it has. There is no migration from version 1, which kept less than version 2 needs: replay the history instead.
+Only its owner may read the file: accounts are in it by hash, and short numbers can be guessed from theirs.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from tempfile import NamedTemporaryFile
+from typing import IO, Any, Final
 
 import numpy as np
 import xxhash
@@ -29,7 +31,23 @@ from riskdistill.features.record import ACCOUNT, RECORD_VERSION
 HEADER_BYTES: Final = 4_096
 _CHUNK: Final = 1 << 26  # bytes hashed and written at a time
 _KIND: Final = "riskdistill account records"
-_AGAIN: Final = "replay the history, or the decision log, and save again"
+AGAIN: Final = "replay the history, or the decision log, and save again"
+
+
+class Made(BaseModel):
+    """What the records rest on beside the transactions.
+
+    Attributes:
+        until: day of the newest event, counted from 1970.
+        rates: the rates known on that day, as `Rates.known_on` tells them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    forget_after_days: float
+    max_hops: int
+    until: int
+    rates: str
 
 
 class Header(BaseModel):
@@ -42,6 +60,7 @@ class Header(BaseModel):
     record_bytes: int = ACCOUNT.itemsize
     accounts: int = Field(ge=0)
     capacity: int = Field(ge=1)  # records for which the file has room, the blank one among them
+    made: Made
     position: int = 0
     checksum: str = ""
 
@@ -52,36 +71,55 @@ class Header(BaseModel):
         return self.model_copy(update={"checksum": both.hexdigest()})
 
 
-def write(path: Path, records: NDArray[Any], accounts: int, position: int) -> None:
+def write(path: Path, records: NDArray[Any], accounts: int, made: Made, position: int) -> None:
     """Write the blank record and those of `accounts` to `path`, atomically.
 
     Args:
         records: [capacity] of record.ACCOUNT; the blank one, the accounts', then room.
+        made: what they rest on.
         position: how far in a log the records are, for whoever replays the rest.
+
+    Raises:
+        StateError: the folder is absent, or the disk does not take the file; an older file stays.
     """
     data = records[: accounts + 1].view(np.uint8)
-    temporary = path.with_name(f".{path.name}.tmp")
-    checksum = xxhash.xxh3_128()
+    header = Header(accounts=accounts, capacity=len(records), made=made, position=position)
     try:
-        with temporary.open("wb") as file, ThreadPoolExecutor(1) as disk:
-            file.write(bytes(HEADER_BYTES))
-            on_disk = []
-            for start in range(0, len(data), _CHUNK):
-                part = data[start : start + _CHUNK]
-                checksum.update(part.data)
-                file.write(part.data)
-                on_disk.append(disk.submit(os.fdatasync, file.fileno()))  # while the next part is hashed and copied
-            header = Header(accounts=accounts, capacity=len(records), position=position).sealed(checksum)
-            file.truncate(HEADER_BYTES + records.nbytes)
-            file.seek(0)
-            file.write(header.model_dump_json().encode().ljust(HEADER_BYTES, b" "))
-            file.flush()
-            os.fsync(file.fileno())
-            for part_on_disk in on_disk:
-                part_on_disk.result()  # the disk's errors, which only one sync is told
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            try:
+                _fill(file, data, header)
+                Path(file.name).replace(path)
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise StateError(
+            f"cannot be written: {error}", where=str(path), mend="see to the folder and the disk"
+        ) from error
+
+
+def _fill(file: IO[bytes], data: NDArray[np.uint8], header: Header) -> None:
+    """Write the whole file, and see that it is on the disk."""
+    checksum, on_disk = xxhash.xxh3_128(), []
+    with ThreadPoolExecutor(1) as disk:
+        file.write(bytes(HEADER_BYTES))
+        for start in range(0, len(data), _CHUNK):
+            part = data[start : start + _CHUNK]
+            checksum.update(part.data)
+            file.write(part.data)
+            on_disk.append(disk.submit(os.fdatasync, file.fileno()))  # while the next part is hashed and copied
+        file.truncate(HEADER_BYTES + header.capacity * ACCOUNT.itemsize)
+        file.seek(0)
+        file.write(header.sealed(checksum).model_dump_json().encode().ljust(HEADER_BYTES, b" "))
+        file.flush()
+        os.fsync(file.fileno())
+    for part_on_disk in on_disk:
+        part_on_disk.result()  # the disk's errors, which only one sync is told
 
 
 def read(path: Path) -> tuple[NDArray[Any], Header]:
@@ -95,18 +133,18 @@ def read(path: Path) -> tuple[NDArray[Any], Header]:
         raise StateError(
             f"snapshot of record version {header.record_version}, this engine reads {RECORD_VERSION}",
             where=str(path),
-            mend=_AGAIN,
+            mend=AGAIN,
         )
     size, wanted = path.stat().st_size, HEADER_BYTES + header.capacity * ACCOUNT.itemsize
     if size != wanted or header.accounts >= header.capacity:
-        raise StateError(f"the file has {size:,} bytes, not {wanted:,}", where=str(path), mend=_AGAIN)
+        raise StateError(f"the file has {size:,} bytes, not {wanted:,}", where=str(path), mend=AGAIN)
     data = np.memmap(path, np.uint8, mode="c", offset=HEADER_BYTES)
     used = (header.accounts + 1) * ACCOUNT.itemsize
     checksum = xxhash.xxh3_128()
     for start in range(0, used, _CHUNK):
         checksum.update(data[start : min(start + _CHUNK, used)].data)
     if header.sealed(checksum) != header:
-        raise StateError("the records are not those that were written", where=str(path), mend=_AGAIN)
+        raise StateError("the records are not those that were written", where=str(path), mend=AGAIN)
     return np.asarray(data).view(ACCOUNT), header
 
 
@@ -114,10 +152,10 @@ def _header(path: Path) -> Header:
     try:
         with path.open("rb") as file:
             header = Header.model_validate(json.loads(file.read(HEADER_BYTES)))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StateError(
-            f"not a snapshot of account records ({type(error).__name__})", where=str(path), mend=_AGAIN
+            f"not a snapshot of account records ({type(error).__name__})", where=str(path), mend=AGAIN
         ) from error
     if header.kind != _KIND:
-        raise StateError(f"not a snapshot of account records but {header.kind!r}", where=str(path), mend=_AGAIN)
+        raise StateError(f"not a snapshot of account records but {header.kind!r}", where=str(path), mend=AGAIN)
     return header

@@ -9,9 +9,10 @@ specification, and a scorer refuses a bundle whose fingerprint is not the one th
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import cached_property
 from itertools import pairwise
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, computed_field
 
@@ -155,8 +156,18 @@ _PARTY: Final = (
     ("stay", "flow", "seconds", "time from money received to the next payment sent, or to now, weighted by amount"),
     ("continued_6h", "flow", "share", "share of the money received after which a payment left within 6 hours"),
     ("continued_2d", "flow", "share", "share of the money received after which a payment left within 2 days"),
-    ("in_matched", "flow", "share", "share of recent payments received within 10 % of an amount sent before"),
-    ("out_matched", "flow", "share", "share of recent payments sent within 10 % of an amount received before"),
+    (
+        "in_matched",
+        "flow",
+        "share",
+        "share of recent payments received within 10 % (1 USD added) of an amount sent before",
+    ),
+    (
+        "out_matched",
+        "flow",
+        "share",
+        "share of recent payments sent within 10 % (1 USD added) of an amount received before",
+    ),
     ("in_peer_senders", "neighbours", "accounts", "mean count of senders of those who paid this account"),
     ("in_peer_receivers", "neighbours", "accounts", "mean count of receivers of those who paid this account"),
     ("out_peer_senders", "neighbours", "accounts", "mean count of senders of those paid by this account"),
@@ -206,7 +217,7 @@ SHAPE_FEATURES: Final = _features(
         (
             "chain",
             "payments",
-            "payments of amounts within 10 %, each out of the last, that this one continues",
+            "payments of amounts within 10 % (1 USD added), each out of the last, that this one continues",
         ),
         ("cycle_hops", "hops", "hops of money now returning to the receiver, this payment counted"),
         ("cycle_gap", "seconds", "time since that money left the receiver"),
@@ -244,7 +255,7 @@ def window_name(seconds: float) -> str:
     for unit, name in ((DAY, "d"), (HOUR, "h"), (60.0, "m")):
         if seconds % unit == 0:
             return f"{seconds / unit:.0f}{name}"
-    return f"{seconds:g}s"
+    return f"{seconds:.12g}s"
 
 
 def _party(side: str, windows: tuple[float, ...]) -> list[Feature]:
@@ -269,9 +280,11 @@ def _ascending(windows: tuple[float, ...]) -> tuple[float, ...]:
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Windows = Annotated[tuple[Seconds, ...], Field(min_length=1, max_length=8), AfterValidator(_ascending)]
-ForgetAfter = Annotated[float, Field(ge=28.0)]  # days; the features look back as far
+ForgetAfter = Annotated[float, Field(ge=28.0, allow_inf_nan=False)]  # days; the features look back as far
+Hops = Annotated[int, Field(ge=1, le=255)]
 WINDOWS: Final = (HOUR, DAY, WEEK, 4 * WEEK)
 FORGET_AFTER_DAYS: Final = 1_000.0
+MAX_HOPS: Final = 5
 
 
 class FeatureSpec(BaseModel):
@@ -281,17 +294,43 @@ class FeatureSpec(BaseModel):
         events_per_party: tokens of recent events, of the sender and of the receiver each.
         windows: seconds, ascending; which windows activity is counted in.
         forget_after_days: an account without an event for longer than this is as new, whenever it is swept out.
+        max_hops: how far money is followed; a cycle of one payment more is found.
 
     To change one make a new one: `model_copy` would keep what was computed of the old.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    record_version: int = RECORD_VERSION
     events_per_party: int = Field(default=24, ge=1, le=RING)
     windows: Windows = WINDOWS
     forget_after_days: ForgetAfter = FORGET_AFTER_DAYS
-    token_channels: tuple[str, ...] = TOKEN_CHANNELS
+    max_hops: Hops = MAX_HOPS
+
+    @classmethod
+    def told(cls, dump: Mapping[str, Any]) -> FeatureSpec:
+        """The specification that was dumped; compare its `fingerprint` with the one that was stored.
+
+        Raises:
+            ValidationError: a setting is missing or no such thing.
+        """
+        return cls.model_validate({name: dump.get(name) for name in cls.model_fields})
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def record_version(self) -> int:
+        """Of the account record that the features are computed from."""
+        return RECORD_VERSION
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def token_channels(self) -> tuple[str, ...]:
+        """What is told of each recent event."""
+        return TOKEN_CHANNELS
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """What the kernels need beside the windows: seconds until an account is as new, and hops."""
+        return self.forget_after_days * DAY, float(self.max_hops)
 
     @computed_field  # type: ignore[prop-decorator]
     @cached_property

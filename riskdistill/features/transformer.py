@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from riskdistill.data.canonical import canonical_table
+from riskdistill.data.columns import pc
 from riskdistill.data.rates import Rates
 from riskdistill.features.engine import FeatureEngine
 from riskdistill.features.spec import FeatureSpec
@@ -36,9 +38,11 @@ class AccountFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     Attributes:
         engine_: the state after the rows that were fitted.
+        fitted_until_: the newest of their timestamps.
 
     Raises:
         TransactionError: a column is missing or a value is no canonical one.
+        ValueError: `transform` is asked for rows that came before the last fitted one.
     """
 
     def __init__(self, spec: FeatureSpec | None = None, rates: Rates | None = None) -> None:
@@ -47,19 +51,29 @@ class AccountFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: object, y: object = None) -> Self:  # noqa: N803 - scikit-learn's names
         """Replay the transactions `X`, which need no labels."""
-        self.engine_ = FeatureEngine(self.spec, self.rates)
-        self.engine_.advance(X)
+        self._begin(X).advance(X)
         return self
 
     def fit_transform(self, X: object, y: object = None, **_: Any) -> NDArray[np.float32]:  # noqa: N803
         """Replay the transactions `X`; their features, each row's from what came before it."""
+        return self._begin(X).encode(X, tokens=False).context
+
+    def _begin(self, X: object) -> FeatureEngine:  # noqa: N803
+        self.fitted_until_ = pc.max(canonical_table(X)["timestamp"]).as_py()
         self.engine_ = FeatureEngine(self.spec, self.rates)
-        return self.engine_.encode(X, tokens=False).context
+        return self.engine_
 
     def transform(self, X: object) -> NDArray[np.float32]:  # noqa: N803
         """The features of transactions that came after those fitted, each row's from all before it."""
         check_is_fitted(self)
-        return self.engine_.preview(X, tokens=False).context
+        table = canonical_table(X)
+        first = pc.min(table["timestamp"]).as_py()
+        if first is not None and self.fitted_until_ is not None and first < self.fitted_until_:
+            raise ValueError(
+                f"a row of {first} comes before the last fitted one, of {self.fitted_until_}, and would see it; "
+                "split by time"
+            )
+        return self.engine_.preview(table, tokens=False).context
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """The names of the columns."""

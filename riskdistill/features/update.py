@@ -37,7 +37,6 @@ from riskdistill.features.record import (
     LAST_OF_CURRENCY,
     LAST_OF_PEER,
     MATCHED,
-    MAX_HOPS,
     OUT,
     RING,
     UPSTREAM,
@@ -112,7 +111,7 @@ def _unmark(rec: Record, mark: int, flow: int, values: NDArray[Any], value: int)
     for j in range(RING):  # to the end, so that it compiles to vector code
         found += j + 1 if (values[j] == value) & (rec.flow[j] == flow) & ((rec.marks[j] & mark) != 0) else 0
     if found:
-        rec.marks[found - 1] &= np.uint8(255 ^ mark)
+        rec.marks[min(found, RING) - 1] &= np.uint8(255 ^ mark)
 
 
 @inner
@@ -192,7 +191,7 @@ def _accumulate(rec: Record, flow: int, usd: float, time: float) -> None:
 
 
 @inner
-def _carry(sender: Record, receiver: Record, tx: Record, origins: NDArray[Any]) -> None:
+def _carry(sender: Record, receiver: Record, tx: Record, max_hops: int, origins: NDArray[Any]) -> None:
     """Merge whose money reached the sender, and the sender itself, into the receiver's upstream sketch.
 
     Both sketches are newest first, and so is the merged one; of each account its newest money stays.
@@ -200,7 +199,7 @@ def _carry(sender: Record, receiver: Record, tx: Record, origins: NDArray[Any]) 
     taken, bits = 0, np.uint64(0)
     fresh, i, j = True, 0, 0
     while taken < UPSTREAM:
-        while i < sender.up_size and (sender.up_hops[i] >= MAX_HOPS or sender.up_key[i] == tx.receiver_key):
+        while i < sender.up_size and (sender.up_hops[i] >= max_hops or sender.up_key[i] == tx.receiver_key):
             i += 1
         brought = sender.up_time[i] if i < sender.up_size else -np.inf
         if tx.time - brought > UPSTREAM_SECONDS:
@@ -239,12 +238,18 @@ def _carry(sender: Record, receiver: Record, tx: Record, origins: NDArray[Any]) 
 
 @inner
 def _apply(
-    sender: Record, receiver: Record, tx: Record, glances: NDArray[Any], chain: int, origins: NDArray[Any]
+    sender: Record,
+    receiver: Record,
+    tx: Record,
+    glances: NDArray[Any],
+    chain: int,
+    max_hops: int,
+    origins: NDArray[Any],
 ) -> None:
     """Apply one transaction to both records; `glances` are what `encode_party` left for it."""
     sender.key, receiver.key = tx.sender_key, tx.receiver_key
     if tx.sender != tx.receiver:
-        _carry(sender, receiver, tx, origins)
+        _carry(sender, receiver, tx, max_hops, origins)
     payer, payee = glances[0], glances[1]
     about = amount_marks(tx.amount)
     sent = about | (MATCHED if payer.matched else 0)
@@ -261,7 +266,7 @@ def replay(
     events: Floats,
     slots: NDArray[np.int64],
     windows: Sums,
-    forget: float,
+    limits: Sums,
     apply: bool,
 ) -> None:
     """Encode, and apply, a run of transactions in order.
@@ -274,10 +279,10 @@ def replay(
         events: float32 [m, 2 * events_per_party, channels], written.
         slots: int64 [n]; the row of `events` for each transaction, or -1 where no tokens are wanted.
         windows: float64 [w], seconds, ascending.
-        forget: seconds after which an idle account is as new.
+        limits: as `FeatureSpec.limits`: seconds after which an idle account is as new, hops that money is followed.
         apply: False leaves the records as they are.
     """
-    half = events.shape[1] // 2
+    half, forget, max_hops = events.shape[1] // 2, limits[0], int(limits[1])
     glances, origins = np.empty(2, GLANCE), np.empty(UPSTREAM, ORIGIN)
     for row in range(len(transactions)):
         tx = transactions[row]
@@ -298,4 +303,4 @@ def replay(
             records[tx.sender] = records[0]
         if new_receiver:
             records[tx.receiver] = records[0]
-        _apply(records[tx.sender], records[tx.receiver], tx, glances, chain, origins)
+        _apply(records[tx.sender], records[tx.receiver], tx, glances, chain, max_hops, origins)

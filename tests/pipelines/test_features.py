@@ -77,4 +77,4 @@ def test_the_specification_is_data(done: Callable[..., str], tmp_path: Path) -> 
     done("features", "--out", tmp_path / "features.json")
     told = json.loads((tmp_path / "features.json").read_text())
     assert [feature["name"] for feature in told["context"]] == list(FeatureSpec().names)
-    assert FeatureSpec.model_validate(told) == FeatureSpec()
+    assert FeatureSpec.told(told) == FeatureSpec()

@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,20 @@ from pydantic import ValidationError
 
 from monitoring.profile import load_profile
 from riskdistill import bundle as bundle_module
-from riskdistill.bundle import ACTIONS, MANIFEST, Bundle, BundleParts, Manifest, Thresholds, write_bundle
+from riskdistill.bundle import (
+    ACTIONS,
+    MANIFEST,
+    Bundle,
+    BundleParts,
+    KnownRates,
+    Manifest,
+    Thresholds,
+    write_bundle,
+)
+from riskdistill.data.rates import Rates
 from riskdistill.dataset import Dataset
 from riskdistill.errors import BundleDamagedError, BundleError, BundleIncompatibleError
+from riskdistill.features import FeatureSpec
 from riskdistill.models.calibration import Calibrator
 
 FILES = [
@@ -89,6 +102,27 @@ def test_the_engine_of_a_bundle_encodes_what_its_models_read(
     assert scored.score.shape == (50,)
     assert scored.typology.shape == (50, len(tiny_bundle.typologies))
     assert len(tiny_bundle.engine()) == 0
+
+
+def test_a_bundle_of_other_windows_is_written_and_read(
+    parts: BundleParts, tiny_run: tiny.TinyRun, tmp_path: Path
+) -> None:
+    windows = tuple(2 * seconds for seconds in parts.spec.windows)
+    spec = FeatureSpec(**parts.spec.model_dump(include=set(FeatureSpec.model_fields)) | {"windows": windows})
+    bundle = write_bundle(tmp_path / "b", replace(parts, spec=spec), tiny_run.onnx)
+    assert Bundle.load(bundle.path).spec == spec
+
+
+def test_a_bundle_trained_at_rates_of_the_day_is_not_served_at_others(
+    parts: BundleParts, tiny_run: tiny.TinyRun, tmp_path: Path
+) -> None:
+    rates, grown = Rates({"EUR": {20_000: 1.1}}), Rates({"EUR": {20_000: 1.1, 20_900: 1.2}})
+    until = datetime(2026, 1, 1, tzinfo=UTC)
+    bundle = write_bundle(tmp_path / "b", replace(parts, rates=KnownRates.of(rates, until)), tiny_run.onnx)
+    assert bundle.engine(grown).rates is grown
+    for other in (None, Rates({"EUR": {20_000: 1.3}})):
+        with pytest.raises(BundleIncompatibleError, match="other rates"):
+            bundle.engine(other)
 
 
 def test_the_teacher_is_loaded_on_demand(tiny_bundle: Bundle) -> None:

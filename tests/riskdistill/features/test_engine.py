@@ -263,3 +263,11 @@ def test_an_empty_table_has_no_rows() -> None:
     assert nothing.context.shape == (0, len(NAMES))
     assert nothing.events.shape == (0, 2 * SMALL.events_per_party, len(SMALL.token_channels))
     assert list(FeatureEngine(SMALL).replay(table([]))) == []
+
+
+@pytest.mark.parametrize("batch_rows", [0, -5])
+def test_batches_without_rows_are_refused(batch_rows: int) -> None:
+    engine = FeatureEngine(SMALL)
+    with pytest.raises(ValueError, match="give 1 or more"):
+        engine.replay(table(busy(3)), batch_rows=batch_rows)
+    assert len(engine) == 0

@@ -100,3 +100,13 @@ def test_an_account_id_of_ten_kilobytes_is_refused_in_a_table_as_it_is_alone() -
         engine_after(rows)
     with pytest.raises(ValidationError, match="receiver_account"):
         transaction(rows[1])
+
+
+def test_tiny_and_huge_numbers_beside_each_other_make_no_infinity() -> None:
+    rows = [
+        payment(0, 0, 1, 0.0, 1e-300, sender_balance=1e-300, receiver_balance=1e-300),
+        payment(1, 0, 1, 60.0, 1e13, sender_balance=1e-300, receiver_balance=1e-300),
+        payment(2, 1, 0, 120.0, 1e-300, amount_received=1e13),
+        payment(3, 0, 1, 180.0, 1e13),
+    ]
+    assert not np.isinf(encoded(rows).context).any()

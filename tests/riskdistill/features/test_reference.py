@@ -56,7 +56,7 @@ def test_the_bounds_of_the_reference_are_those_of_the_record() -> None:
     assert slow_account.RECENT_EVENTS == record.RING
     assert slow_account.REMEMBERED == record.KNOWN
     assert slow_account.ORIGINS == record.UPSTREAM
-    assert slow_account.MOST_HOPS == record.MAX_HOPS
+    assert FeatureSpec().max_hops == slow_account.MOST_HOPS
     assert slow_account.RECENT_DAYS * DAY == record.HORIZON
     assert slow_account.ORIGIN_DAYS * DAY == record.UPSTREAM_SECONDS
 

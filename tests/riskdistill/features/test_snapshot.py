@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import io
 import json
+import stat
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from payment_histories import Payment, histories, payment, table, transaction
+from payment_histories import START, Payment, histories, payment, table, transaction
 from small_engines import SMALL, busy, engine_after, go_on_alike, probe, same
 
+from riskdistill.data.rates import Rates
 from riskdistill.errors import StateError
-from riskdistill.features import FeatureEngine, snapshot
+from riskdistill.features import FeatureEngine, FeatureSpec, snapshot
 from riskdistill.features.record import ACCOUNT
 
 PAST = busy(40)
@@ -140,7 +143,7 @@ def test_a_save_that_fails_leaves_the_old_snapshot(
         raise OSError("no space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(StateError, match="no space"):
         engine_after(busy(5)).save(path)
     assert path.read_bytes() == saved
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
@@ -155,16 +158,54 @@ def test_a_disk_that_takes_less_than_it_is_given_gets_all_of_it(
         def write(self, data: Any) -> int:
             return super().write(bytes(data)[:1_000]) or 0
 
-    def opened(self: Path, mode: str = "r", buffering: int = -1) -> io.FileIO | io.BufferedWriter:
-        return Slow(self, mode) if buffering == 0 else io.BufferedWriter(Slow(self, mode))
+    def opened(*, buffering: int = -1, **_: object) -> io.FileIO | io.BufferedWriter:
+        raw = Slow(path.with_name("draft"), "w")
+        return raw if buffering == 0 else io.BufferedWriter(raw)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", opened)
-        engine_after(PAST).save(path, position=40)
+    monkeypatch.setattr(snapshot, "NamedTemporaryFile", opened)
+    engine_after(PAST).save(path, position=40)
     assert path.read_bytes() == saved
 
 
+def test_two_savers_of_one_path_do_not_meet(path: Path, saved: bytes) -> None:
+    with ThreadPoolExecutor(4) as savers:
+        list(savers.map(lambda _: engine_after(PAST).save(path, position=40), range(12)))
+    assert path.read_bytes() == saved
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_only_its_owner_reads_it(path: Path) -> None:
+    engine_after(PAST).save(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_folder_that_is_absent_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match="absent"):
+        engine_after(PAST).save(tmp_path / "absent" / "state")
+
+
 # ---- refusing
+
+
+@pytest.mark.parametrize("changes", [{"forget_after_days": 500.0}, {"max_hops": 3}])
+def test_a_state_of_other_rules_is_refused(path: Path, saved: bytes, changes: dict[str, float]) -> None:
+    path.write_bytes(saved)
+    engine = engine_after(busy(5), FeatureSpec(events_per_party=4, **changes))
+    with pytest.raises(StateError, match="made with forget_after_days 1000 and max_hops 5"):
+        engine.restore(path)
+    assert len(engine) == len(engine_after(busy(5)))
+
+
+def test_a_state_made_at_other_rates_is_refused_and_later_rates_are_none_of_its_business(path: Path) -> None:
+    day = int(START.timestamp() // 86_400)
+    then, later, other = ({"EUR": {day: 2.0}}, {"EUR": {day: 2.0, day + 900: 3.0}}, {"EUR": {day: 2.5}})
+    engine = FeatureEngine(SMALL, Rates(then))
+    engine.advance(table(PAST))
+    engine.save(path)
+    FeatureEngine(SMALL, Rates(later)).restore(path)
+    for rates in (None, Rates(other)):
+        with pytest.raises(StateError, match="other rates"):
+            FeatureEngine(SMALL, rates).restore(path)
 
 
 def with_header(saved: bytes, **changes: object) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from pydantic import ValidationError
 from small_engines import NAMES, SMALL
@@ -49,6 +51,11 @@ def test_a_window_is_called_by_its_largest_whole_unit(seconds: float, name: str)
         {"forget_after_days": float("nan")},
         {"events_per_party": 0},
         {"events_per_party": RING + 1},
+        {"max_hops": 0},
+        {"forget_after_days": float("inf")},
+        {"window": (60.0,)},
+        {"token_channels": ("flow",)},
+        {"record_version": 1},
     ],
 )
 def test_a_specification_without_sense_is_refused(changes: dict[str, object]) -> None:
@@ -57,10 +64,10 @@ def test_a_specification_without_sense_is_refused(changes: dict[str, object]) ->
 
 
 def test_the_fingerprint_tells_specifications_apart_and_survives_json() -> None:
-    assert FeatureSpec.model_validate_json(SMALL.model_dump_json()).fingerprint == SMALL.fingerprint
+    assert FeatureSpec.told(json.loads(SMALL.model_dump_json())).fingerprint == SMALL.fingerprint
     others = [
         FeatureSpec(),
-        FeatureSpec(events_per_party=4, record_version=99),
+        FeatureSpec(events_per_party=4, max_hops=3),
         FeatureSpec(events_per_party=4, windows=(60.0,)),
         FeatureSpec(events_per_party=4, forget_after_days=30.0),
     ]

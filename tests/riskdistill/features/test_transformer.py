@@ -70,3 +70,9 @@ def test_a_fitted_one_survives_a_trip_between_processes() -> None:
 def test_a_missing_column_is_named() -> None:
     with pytest.raises(TransactionError, match="amount_paid"):
         AccountFeatures().fit(ROWS.drop_columns("amount_paid"))
+
+
+def test_rows_from_before_the_last_fitted_one_are_refused_for_they_would_see_the_future() -> None:
+    features = AccountFeatures().fit(ROWS)
+    with pytest.raises(ValueError, match="split by time"):
+        features.transform(ROWS)
