@@ -21,7 +21,7 @@ import logging
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from time import perf_counter
 from typing import Final, NamedTuple
 
@@ -34,7 +34,7 @@ from api.serving_bundle import ServingBundle, Warm
 from riskdistill.bundle import ACTIONS, Bundle
 from riskdistill.data.schema import NORMAL
 from riskdistill.data.transaction import Transaction
-from riskdistill.errors import ConflictError, UnavailableError
+from riskdistill.errors import ConflictError, TransactionError, UnavailableError
 from riskdistill.explain import reasons
 from riskdistill.features.encoded import Encoded
 from riskdistill.features.engine import FeatureEngine
@@ -43,6 +43,7 @@ from riskdistill.storage.chain import canonical_json
 from riskdistill.storage.decisions import Decision, DecisionLog, Shadow, StatedReason
 
 _logger = logging.getLogger(__name__)
+AHEAD: Final = timedelta(days=1)  # clocks differ, and some payments are dated tomorrow
 REASONS_SECONDS: Final = 0.1  # the longest wait for an explanation, queueing included
 
 
@@ -90,9 +91,11 @@ class Scorer:
         """One durable decision for each transaction, in order; a conflict in the place of a refused one.
 
         Raises:
+            TransactionError: one is stamped more than `AHEAD` after now; none is scored.
             UnavailableError: the log cannot be written now. Some may be stored: sending all again is safe.
         """
         arrived = perf_counter()
+        _check_stamps(transactions, datetime.now(UTC))
         hidden = [self._pseudonyms.transaction(transaction) for transaction in transactions]
         ids = [transaction.tx_id for transaction in hidden]
         self._commit.check_none_unstored(ids)
@@ -187,6 +190,17 @@ class Scorer:
             student = warm.bundle.student.score(encoded)
         place, self._next_place = self._next_place, self._next_place + 1
         return Seen(place, encoded, student, warm)
+
+
+def _check_stamps(transactions: Sequence[Transaction], now: datetime) -> None:
+    """An account's clock never goes back: one stamp from far ahead would stop it, and age all that it has seen."""
+    for transaction in transactions:
+        if transaction.timestamp > now + AHEAD:
+            raise TransactionError(
+                f"it is stamped {transaction.timestamp.isoformat()}, more than a day after now",
+                where=f"transaction {transaction.tx_id}",
+                mend="correct the timestamp, or send it on its day",
+            )
 
 
 def request_hash(transaction: Transaction) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -191,3 +192,15 @@ async def test_metrics_count_routes_decisions_and_bypasses(client: httpx.AsyncCl
         'riskdistill_request_seconds_count{route="/v1/score"} 2.0',
     ):
         assert line in text
+
+
+@pytest.mark.parametrize("route", ["/v1/score", "/v1/score/batch"])
+async def test_a_stamp_from_far_ahead_is_refused_for_it_would_stop_the_account_s_clock(
+    client: httpx.AsyncClient, route: str
+) -> None:
+    ahead = body(timestamp=(datetime.now(UTC) + timedelta(days=2)).isoformat())
+    answer = await client.post(route, json=ahead if route == "/v1/score" else {"transactions": [ahead]})
+    assert answer.status_code == 422
+    assert "more than a day after now" in answer.text
+    tomorrow = (datetime.now(UTC) + timedelta(hours=20)).isoformat()
+    assert (await score(client, timestamp=tomorrow))["action"] == "allow"
