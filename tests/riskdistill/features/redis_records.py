@@ -36,6 +36,22 @@ def saved(rows: list[Payment], folder: Path, position: int = 0) -> Path:
     return folder / "snapshot"
 
 
+def after_page(monkeypatch: pytest.MonkeyPatch, page: int, act: Callable[[], object]) -> None:
+    """Let `act` happen after so many pages of the next seeding; those of what it drops count."""
+    fill = redis_state.RedisFeatureEngine._fill
+    left = [page]
+
+    def interrupted(*arguments: Any) -> None:
+        fill(*arguments)
+        left[0] -= 1
+        if left[0] == 0:
+            monkeypatch.setattr(redis_state.RedisFeatureEngine, "_fill", fill)
+            act()
+            monkeypatch.setattr(redis_state.RedisFeatureEngine, "_fill", interrupted)
+
+    monkeypatch.setattr(redis_state.RedisFeatureEngine, "_fill", interrupted)
+
+
 def interfere(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object], times: int = 1) -> None:
     """Let `act` happen between the reading and the commit of each of the next `times` steps."""
     step = redis_state.update.replay

@@ -17,8 +17,8 @@ from small_engines import SMALL, busy, same
 from small_engines import encoded as replayed
 
 from riskdistill.errors import ConfigError, StateError, UnavailableError
-from riskdistill.features import Encoded
-from riskdistill.features.record import ACCOUNT, RECORD_VERSION
+from riskdistill.features import Encoded, FeatureSpec
+from riskdistill.features.record import ACCOUNT, RECORD_VERSION, RING, UPSTREAM
 from riskdistill.features.redis_state import RedisFeatureEngine
 
 # ---- Redis fails
@@ -41,7 +41,7 @@ def test_a_commit_whose_reply_was_lost_is_not_made_twice(
     first = engine.observe_many([transaction(row) for row in rows[:5]])
     monkeypatch.setattr(redis.Redis, "parse_response", lose_one_reply)
     second = engine.observe_many([transaction(row) for row in rows[5:]])
-    assert lost == [[2, []]]
+    assert lost == [[2, [], engine._rules.encode()]]
     assert same(Encoded.concat([first, second]), replayed(rows))
     assert (engine.sequence, engine.conflicts) == (2, 0)
     assert server.get(f"{prefix}:sequence") == b"2"
@@ -145,8 +145,17 @@ def test_a_url_that_is_none_is_refused_and_not_told(url: str) -> None:
 
 # ---- what is stored
 
+OUTSIDE = [
+    ("head", -1),
+    ("head", RING),
+    ("size", -1),
+    ("size", RING + 1),
+    ("up_size", -1),
+    ("up_size", UPSTREAM + 1),
+]
 
-@pytest.mark.parametrize("harm", ["cut", "longer", "empty", "of another account"])
+
+@pytest.mark.parametrize("harm", ["cut", "longer", "empty", "of another account", *OUTSIDE])
 def test_a_value_that_is_no_record_of_the_account_is_refused_and_kept(
     server: redis.Redis, prefix: str, new_engine: Callable[..., RedisFeatureEngine], harm: str
 ) -> None:
@@ -155,6 +164,10 @@ def test_a_value_that_is_no_record_of_the_account_is_refused_and_kept(
     name, other = sorted(server.scan_iter(f"{prefix}:account:*"))
     value = bytes(server.get(name))
     damaged = {"cut": value[:-1], "longer": value + b"x", "empty": b"", "of another account": server.get(other)}
+    for field, number in OUTSIDE:
+        record = np.frombuffer(value, ACCOUNT, offset=8).copy()
+        record[field] = number
+        damaged[field, number] = value[:8] + record.tobytes()
     server.set(name, damaged[harm])
     for step in (engine.observe, engine.peek):
         with pytest.raises(StateError, match=rf"{name.decode()} holds [\d,]+ bytes that are no record"):
@@ -211,7 +224,46 @@ def test_a_record_that_was_dropped_meanwhile_is_as_new(
     assert engine.conflicts == 1
 
 
-@pytest.mark.parametrize("keep_days", [0.0, 999.0, 1_000.0])
+OTHERS = [FeatureSpec(events_per_party=4, forget_after_days=400.0), FeatureSpec(events_per_party=4, max_hops=3)]
+
+
+@pytest.mark.parametrize("spec", OTHERS, ids=["forget_after_days", "max_hops"])
+def test_an_engine_of_other_rules_is_refused_and_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+    server: redis.Redis,
+    prefix: str,
+    new_engine: Callable[..., RedisFeatureEngine],
+    spec: FeatureSpec,
+) -> None:
+    engine, other = new_engine(), RedisFeatureEngine(URL, spec, prefix=prefix)
+    asked = transaction(payment(1, 2, 3, 60))
+    interfere(monkeypatch, lambda: engine.observe(transaction(payment(0, 0, 1, 0))))  # the prefix was new when read
+    for step in (other.observe, other.observe, other.peek):
+        with pytest.raises(StateError, match=r"has the rules .*, this engine .*give all writers one specification"):
+            step(asked)
+    assert server.get(f"{prefix}:sequence") == b"1"
+    assert len(engine) == 2
+    other.close()
+
+
+@pytest.mark.parametrize("spec", OTHERS, ids=["forget_after_days", "max_hops"])
+def test_a_snapshot_of_other_rules_is_refused_and_changes_nothing(
+    server: redis.Redis, prefix: str, tmp_path: Path, spec: FeatureSpec
+) -> None:
+    engine = RedisFeatureEngine(URL, spec, prefix=prefix)
+    with pytest.raises(StateError, match="made with another forget_after_days or max_hops"):
+        engine.seed(saved(busy(10), tmp_path), replace=True)
+    assert list(server.scan_iter(f"{prefix}:*")) == []
+    engine.close()
+
+
+@pytest.mark.parametrize("deadline", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_deadline_that_is_none_is_refused(deadline: float) -> None:
+    with pytest.raises(ConfigError, match=r"deadline: .*finite number of seconds above 0"):
+        RedisFeatureEngine(URL, SMALL, deadline=deadline)
+
+
+@pytest.mark.parametrize("keep_days", [0.0, 999.0, 1_000.0, float("inf"), float("nan")])
 def test_records_are_not_dropped_before_an_account_counts_as_new(keep_days: float) -> None:
     with pytest.raises(ConfigError, match="longer than forget_after_days, 1000"):
         RedisFeatureEngine(URL, SMALL, keep_days=keep_days)

@@ -13,7 +13,7 @@ import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from payment_histories import Payment, histories, payment, transaction
-from redis_records import URL, in_memory, interfere, saved, stored
+from redis_records import URL, after_page, in_memory, interfere, saved, stored
 from small_engines import SMALL, busy, same
 from small_engines import encoded as replayed
 
@@ -213,7 +213,8 @@ def test_a_state_that_was_not_filled_to_the_end_is_not_used(
         raise redis.ConnectionError("gone")
 
     with monkeypatch.context() as broken:
-        broken.setattr(redis.client.Pipeline, "execute", fail)
+        broken.setattr(redis_state, "_PAGE", 2)
+        after_page(broken, 1, fail)
         with pytest.raises(UnavailableError, match="did not answer"):
             engine.seed(path)
     asked = transaction(payment(100, 0, 1, 1e8))
@@ -224,6 +225,56 @@ def test_a_state_that_was_not_filled_to_the_end_is_not_used(
         engine.seed(path)
     engine.seed(path, replace=True)
     assert same(engine.peek(asked), replayed([*rows, payment(100, 0, 1, 1e8)]).take(slice(20, None)))
+
+
+@pytest.mark.parametrize("page", range(1, 7))
+def test_of_two_seedings_at_once_the_later_one_is_used_and_whole(
+    monkeypatch: pytest.MonkeyPatch,
+    server: redis.Redis,
+    prefix: str,
+    new_engine: Callable[..., RedisFeatureEngine],
+    tmp_path: Path,
+    page: int,
+) -> None:
+    monkeypatch.setattr(redis_state, "_PAGE", 1)  # five accounts: five pages and the end
+    early, late = tmp_path / "early", tmp_path / "late"
+    for folder in (early, late):
+        folder.mkdir()
+    first, second = new_engine(), new_engine()
+    path, other = saved(busy(20), early), saved(busy(30, seed=1), late)
+    after_page(monkeypatch, page, lambda: second.seed(other, replace=True))
+    if page < 6:
+        with pytest.raises(StateError, match=r"another seeding .*let one writer seed, or seed again with replace"):
+            first.seed(path)
+    else:
+        first.seed(path)
+    assert stored(server, prefix) == in_memory(busy(30, seed=1), tmp_path / "records")
+    assert server.get(f"{prefix}:sequence") == b"2"
+
+
+def test_a_seeding_that_was_overtaken_drops_nothing_of_the_later_one(
+    monkeypatch: pytest.MonkeyPatch,
+    server: redis.Redis,
+    prefix: str,
+    new_engine: Callable[..., RedisFeatureEngine],
+    tmp_path: Path,
+) -> None:
+    rows, engine, other = busy(20), new_engine(), new_engine()
+    path = saved(rows, tmp_path)
+    engine.seed(path)
+    scan = redis.Redis.scan
+
+    def overtaken(*arguments: Any, **options: Any) -> Any:
+        found = scan(*arguments, **options)
+        monkeypatch.setattr(redis.Redis, "scan", scan)
+        other.seed(path, replace=True)
+        return found
+
+    monkeypatch.setattr(redis_state, "_PAGE", 1_000_000)  # the one walk finds a key for sure
+    monkeypatch.setattr(redis.Redis, "scan", overtaken)
+    with pytest.raises(StateError, match="another seeding"):
+        engine.seed(path, replace=True)
+    assert stored(server, prefix) == in_memory(rows, tmp_path / "records")
 
 
 def test_a_step_within_a_seeding_is_refused(
