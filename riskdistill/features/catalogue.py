@@ -24,6 +24,14 @@ came before:
 A payment stamped before the account's newest event counts as happening at that event's time: scored on all that had
 arrived. Ties count in order of arrival. The same transaction id among the sender's last {ring} events counts once.
 Amounts are in US dollars at the rate of their day.
+
+| typology | seen by |
+|---|---|
+| fan-in, fan-out | `…_in_peers_…`, `…_out_peers_…` of either party, `…_first_share` |
+| gather-scatter, scatter-gather | `relays`, `returns`, `common_senders`, `common_receivers`, `…_through_7d`, `…_stay` |
+| bipartite, stack | `copayers`, `copayees`, `…_peer_senders`, `…_peer_receivers`; layers by `upstream_depth` and `chain` |
+| cycle | `cycle_hops`, `cycle_gap`, `cycle_ratio`, `…_in_matched` |
+| structuring | `below_limit`, `…_below_limit_share`, `…_repeats` |
 """
 
 

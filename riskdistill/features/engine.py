@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 from riskdistill.data.canonical import canonical_table
 from riskdistill.data.rates import Rates
 from riskdistill.data.transaction import Transaction
-from riskdistill.errors import StateError
 from riskdistill.features import snapshot, update
 from riskdistill.features.encoded import Encoded
 from riskdistill.features.record import ACCOUNT, DAY, RING
@@ -199,13 +198,7 @@ class FeatureEngine:
             position: how far in a log the engine is; `restore` gives it back to whoever replays the rest.
         """
         newest = self._records["last"][1 : len(self) + 1].max(initial=0.0)
-        until = int(newest // DAY)
-        made = snapshot.Made(
-            forget_after_days=self.spec.forget_after_days,
-            max_hops=self.spec.max_hops,
-            until=until,
-            rates=self.rates.known_on(until),
-        )
+        made = snapshot.Made.by(self.spec, self.rates, until=int(newest // DAY))
         snapshot.write(path, self._records, len(self), made, position)
 
     def restore(self, path: Path) -> int:
@@ -218,20 +211,7 @@ class FeatureEngine:
                 `forget_after_days` or `max_hops`, or at other rates; the engine keeps its state.
         """
         records, header = snapshot.read(path)
-        made, spec = header.made, self.spec
-        if (made.forget_after_days, made.max_hops) != (spec.forget_after_days, spec.max_hops):
-            raise StateError(
-                f"made with forget_after_days {made.forget_after_days:g} and max_hops {made.max_hops}, "
-                f"this engine has {spec.forget_after_days:g} and {spec.max_hops}",
-                where=str(path),
-                mend=snapshot.AGAIN,
-            )
-        if made.rates != self.rates.known_on(made.until):
-            raise StateError(
-                "made at other rates to the dollar",
-                where=str(path),
-                mend="give the file of rates that it was made with",
-            )
+        header.made.require(self.spec, self.rates, where=str(path))
         self._adopt(records, header.accounts)
         return header.position
 

@@ -232,11 +232,8 @@ class RedisFeatureEngine:
             UnavailableError: Redis did not answer.
         """
         records, header = snapshot.read(path)
-        records, made = records[1 : header.accounts + 1], header.made
-        mine = (self.spec.forget_after_days, self.spec.max_hops, self.rates.known_on(made.until))
-        if (made.forget_after_days, made.max_hops, made.rates) != mine:
-            what = "made with another forget_after_days or max_hops, or at other rates"
-            raise StateError(what, where=str(path), mend="give the specification and rates that it was made with")
+        header.made.require(self.spec, self.rates, where=str(path))
+        records = records[1 : header.accounts + 1]
         seeding = uuid.uuid4().hex
         with self._talking():
             stamp = self._claim(seeding, replace).to_bytes(_STAMP, "little")

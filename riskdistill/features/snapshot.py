@@ -25,8 +25,10 @@ import xxhash
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from riskdistill.data.rates import Rates
 from riskdistill.errors import StateError
 from riskdistill.features.record import ACCOUNT, RECORD_VERSION
+from riskdistill.features.spec import FeatureSpec
 
 HEADER_BYTES: Final = 4_096
 _CHUNK: Final = 1 << 26  # bytes hashed and written at a time
@@ -48,6 +50,31 @@ class Made(BaseModel):
     max_hops: int
     until: int
     rates: str
+
+    @classmethod
+    def by(cls, spec: FeatureSpec, rates: Rates, until: int) -> Made:
+        """What an engine's records rest on, the newest event being of the day `until`."""
+        known = rates.known_on(until)
+        return cls(forget_after_days=spec.forget_after_days, max_hops=spec.max_hops, until=until, rates=known)
+
+    def require(self, spec: FeatureSpec, rates: Rates, where: str) -> None:
+        """Refuse the records for an engine that would have made others; rates of later days do not matter.
+
+        Raises:
+            StateError: another `forget_after_days` or `max_hops`, or other rates.
+        """
+        mine = Made.by(spec, rates, self.until)
+        if (self.forget_after_days, self.max_hops) != (mine.forget_after_days, mine.max_hops):
+            raise StateError(
+                f"made with forget_after_days {self.forget_after_days:g} and max_hops {self.max_hops}, "
+                f"this engine has {mine.forget_after_days:g} and {mine.max_hops}",
+                where=where,
+                mend=AGAIN,
+            )
+        if self.rates != mine.rates:
+            raise StateError(
+                "made at other rates to the dollar", where=where, mend="give the rates that it was made with"
+            )
 
 
 class Header(BaseModel):
