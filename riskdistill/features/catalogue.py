@@ -28,8 +28,8 @@ Amounts are in US dollars at the rate of their day.
 | typology | seen by |
 |---|---|
 | fan-in, fan-out | `…_in_peers_…`, `…_out_peers_…` of either party, `…_first_share` |
-| gather-scatter, scatter-gather | `relays`, `returns`, `common_senders`, `common_receivers`, `…_through_7d`, `…_stay` |
-| bipartite, stack | `copayers`, `copayees`, `…_peer_senders`, `…_peer_receivers`; layers by `upstream_depth` and `chain` |
+| gather-scatter, scatter-gather | `relays`, `returns`, `common_…`, `…_through_7d`, `…_stay` |
+| bipartite, stack | `copayers`, `copayees`, `…_peer_…`; layers by `upstream_depth`, `chain` |
 | cycle | `cycle_hops`, `cycle_gap`, `cycle_ratio`, `…_in_matched` |
 | structuring | `below_limit`, `…_below_limit_share`, `…_repeats` |
 """
