@@ -13,12 +13,14 @@ Only its owner may read the file: accounts are in it by hash, and short numbers 
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import mmap
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import xxhash
@@ -31,6 +33,7 @@ from riskdistill.features.record import ACCOUNT, RECORD_VERSION
 from riskdistill.features.spec import FeatureSpec
 
 HEADER_BYTES: Final = 4_096
+_ALIGNED: Final = 4_096  # bytes that places and lengths of direct writes are multiples of
 _CHUNK: Final = 1 << 26  # bytes hashed and written at a time
 _KIND: Final = "riskdistill account records"
 AGAIN: Final = "replay the history, or the decision log, and save again"
@@ -114,7 +117,7 @@ def write(path: Path, records: NDArray[Any], accounts: int, made: Made, position
     try:
         with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             try:
-                _fill(file, data, header)
+                _fill(file.fileno(), data, header)
                 Path(file.name).replace(path)
             except BaseException:
                 Path(file.name).unlink(missing_ok=True)
@@ -130,23 +133,32 @@ def write(path: Path, records: NDArray[Any], accounts: int, made: Made, position
         ) from error
 
 
-def _fill(file: IO[bytes], data: NDArray[np.uint8], header: Header) -> None:
-    """Write the whole file, and see that it is on the disk."""
-    checksum, on_disk = xxhash.xxh3_128(), []
-    with ThreadPoolExecutor(1) as disk:
-        file.write(bytes(HEADER_BYTES))
-        for start in range(0, len(data), _CHUNK):
-            part = data[start : start + _CHUNK]
-            checksum.update(part.data)
-            file.write(part.data)
-            on_disk.append(disk.submit(os.fdatasync, file.fileno()))  # while the next part is hashed and copied
-        file.truncate(HEADER_BYTES + header.capacity * ACCOUNT.itemsize)
-        file.seek(0)
-        file.write(header.sealed(checksum).model_dump_json().encode().ljust(HEADER_BYTES, b" "))
-        file.flush()
-        os.fsync(file.fileno())
-    for part_on_disk in on_disk:
-        part_on_disk.result()  # the disk's errors, which only one sync is told
+def _fill(file: int, data: NDArray[np.uint8], header: Header) -> None:
+    """Write the whole file, and see that it is on the disk.
+
+    The page cache is passed by where the file system can do so: for gigabytes that nobody reads again soon it is
+    slower than the disk, and it would push out what others read.
+    """
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_DIRECT)
+    checksum, block = xxhash.xxh3_128(), mmap.mmap(-1, _CHUNK)  # aligned, as a direct write must be
+    for start in range(0, len(data), _CHUNK):
+        part = data[start : start + _CHUNK]
+        checksum.update(part.data)
+        padded = -(-len(part) // _ALIGNED) * _ALIGNED
+        block[:padded] = part.tobytes() + bytes(padded - len(part))
+        _put(file, memoryview(block)[:padded], HEADER_BYTES + start)
+    os.ftruncate(file, HEADER_BYTES + header.capacity * ACCOUNT.itemsize)
+    block[:HEADER_BYTES] = header.sealed(checksum).model_dump_json().encode().ljust(HEADER_BYTES, b" ")
+    _put(file, memoryview(block)[:HEADER_BYTES], 0)
+    os.fsync(file)
+
+
+def _put(file: int, block: memoryview, at: int) -> None:
+    """Write all of `block` at a place; a disk that fills up may take less than it is given."""
+    while block:
+        taken = os.pwrite(file, block, at)
+        block, at = block[taken:], at + taken
 
 
 def read(path: Path) -> tuple[NDArray[Any], Header]:

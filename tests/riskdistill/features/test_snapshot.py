@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
+import os
 import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -153,16 +152,19 @@ def test_a_disk_that_takes_less_than_it_is_given_gets_all_of_it(
     path: Path, saved: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A write may take fewer bytes than asked, on a disk that fills up say, and tells so by its result alone."""
+    whole = os.pwrite
+    monkeypatch.setattr("os.pwrite", lambda file, block, at: whole(file, block[:4_096], at))
+    engine_after(PAST).save(path, position=40)
+    assert path.read_bytes() == saved
 
-    class Slow(io.FileIO):
-        def write(self, data: Any) -> int:
-            return super().write(bytes(data)[:1_000]) or 0
 
-    def opened(*, buffering: int = -1, **_: object) -> io.FileIO | io.BufferedWriter:
-        raw = Slow(path.with_name("draft"), "w")
-        return raw if buffering == 0 else io.BufferedWriter(raw)
+def test_a_file_system_without_direct_writes_takes_it_too(
+    path: Path, saved: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> int:
+        raise OSError("invalid argument")
 
-    monkeypatch.setattr(snapshot, "NamedTemporaryFile", opened)
+    monkeypatch.setattr("fcntl.fcntl", refused)
     engine_after(PAST).save(path, position=40)
     assert path.read_bytes() == saved
 
