@@ -44,6 +44,9 @@ console = Console()
 STOPPED = 130  # exit code after Ctrl-C
 BundleOption = Annotated[Path, typer.Option("--bundle", help="Directory of a bundle.", show_default=False)]
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder for what is made.", show_default=False)]
+HistoryOption = Annotated[
+    Path | None, typer.Option("--history", help="Canonical transactions that came before, for account state.")
+]
 
 
 def _print_version(wanted: bool) -> None:
@@ -149,9 +152,7 @@ def encode(
     out: Annotated[Path, typer.Option("--out", help="Where to write features: .parquet.")] = Path(
         "features.parquet"
     ),
-    history: Annotated[
-        Path | None, typer.Option(help="Canonical transactions that came before, for account state.")
-    ] = None,
+    history: HistoryOption = None,
     rates: RatesOption = None,
 ) -> None:
     """Write the features of every transaction, each from what came strictly before it, in order of time."""
@@ -206,9 +207,7 @@ def score(
     out: Annotated[Path, typer.Option("--out", help="Where to write scores: .csv or .parquet.")] = Path(
         "scores.csv"
     ),
-    history: Annotated[
-        Path | None, typer.Option(help="Canonical transactions that came before, for account state.")
-    ] = None,
+    history: HistoryOption = None,
     rates: RatesOption = None,
 ) -> None:
     """Score a file offline, exactly as the service would; the scores are in order of time."""

@@ -29,9 +29,8 @@ def score_table(
         bundle has one, the teacher's score decides.
     """
     parts = []
-    for start in range(0, transactions.num_rows, ROWS_AT_A_TIME):
-        rows = transactions.slice(start, ROWS_AT_A_TIME)
-        encoded = engine.encode(rows)
+    for number, encoded in enumerate(engine.replay(transactions, batch_rows=ROWS_AT_A_TIME)):
+        rows = transactions.slice(number * ROWS_AT_A_TIME, ROWS_AT_A_TIME)
         student = bundle.student.score(encoded).score
         score, route = student.copy(), np.full(len(student), "student", object)
         bypassed = np.array([bundle.thresholds.bypass(value) is not None for value in student], bool)

@@ -31,6 +31,7 @@ class FrequencyBurst(Perturbation):
     def apply(
         self, transactions: pa.Table, labels: pa.Table, rng: np.random.Generator
     ) -> tuple[pa.Table, pa.Table]:
+        """The perturbed copies and their labels, as `Perturbation.apply` says."""
         time, story = times(transactions), stories(labels)
         n = int(story.max(initial=-1)) + 1
         start = np.full(n, np.iinfo(np.int64).max)

@@ -29,6 +29,7 @@ class Intermediary(Perturbation):
     def apply(
         self, transactions: pa.Table, labels: pa.Table, rng: np.random.Generator
     ) -> tuple[pa.Table, pa.Table]:
+        """The perturbed copies and their labels, as `Perturbation.apply` says."""
         n = transactions.num_rows
         time = times(transactions)
         held = room(stories(labels), time, self.max_hours * MICROSECONDS_AN_HOUR) * rng.uniform(0.05, 1, n)

@@ -38,6 +38,7 @@ class Split(Perturbation):
     def apply(
         self, transactions: pa.Table, labels: pa.Table, rng: np.random.Generator
     ) -> tuple[pa.Table, pa.Table]:
+        """The perturbed copies and their labels, as `Perturbation.apply` says."""
         paid, received = numbers(transactions, "amount_paid"), numbers(transactions, "amount_received")
         time, n = times(transactions), len(paid)
         parts = rng.integers(self.min_parts, self.max_parts, n, endpoint=True)
