@@ -4,43 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from riskdistill.simulator.arrays import Floats, Ints
+from riskdistill.simulator.arrays import Accounts, Bools, Floats, Ints
 from riskdistill.simulator.formats import usual_format
 from riskdistill.simulator.population import Population
 
-ORDINARY: Final = -1  # scheme of a payment that belongs to none
+ORDINARY: Final = -1  # scheme, and position of the typology, of a payment that belongs to none
+NEVER: Final = np.float32(np.inf)  # day on which what nobody found becomes known
 
 
 @dataclass(frozen=True)
 class Payments:
     """Equally long arrays, one entry a payment.
 
-    time: days since the start; sender, receiver: positions in the population; value: US dollars;
-    format: position in `formats.FORMATS`; scheme: number of the scheme, or ORDINARY.
+    time: days since the start; sender, receiver: positions in the population; value: US dollars; format: position
+    in the names of formats. What is true: scheme (a number, or ORDINARY) and typology (a position in the names of
+    shapes, or ORDINARY). What the bank has on record: recorded (a typology, or ORDINARY), from the day `known` on.
     """
 
     time: Floats
-    sender: Ints
-    receiver: Ints
+    sender: Accounts
+    receiver: Accounts
     value: Floats
-    format: Ints
-    scheme: Ints
+    format: npt.NDArray[np.int8]
+    scheme: npt.NDArray[np.int64]
+    typology: npt.NDArray[np.int8]
+    recorded: npt.NDArray[np.int8]
+    known: npt.NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.time)
 
-    def take(self, rows: Ints | npt.NDArray[np.bool_]) -> Self:
+    def take(self, rows: Ints | Bools | slice) -> Self:
         """The payments at positions `rows` (or where a mask is true)."""
         return type(self)(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
+    def changed(self, **columns: Any) -> Self:
+        """The same payments with other `columns`."""
+        return type(self)(**{f.name: columns.get(f.name, getattr(self, f.name)) for f in fields(self)})
+
     @classmethod
     def concat(cls, parts: Iterable[Self]) -> Self:
-        """All payments of `parts`, one after the other."""
+        """All payments of `parts` (one at least), one after the other."""
         parts = list(parts)
         return cls(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)})
 
@@ -54,14 +63,23 @@ def pay(
     receiver: Ints,
     value: Floats,
 ) -> Payments:
-    """Ordinary payments in the parties' usual formats; nobody pays the own account."""
-    rows = np.flatnonzero(sender != receiver)
+    """Ordinary payments in the parties' usual formats, of those that are in business at that time.
+
+    Nobody pays the own account; accounts that are not open, or asleep, neither pay nor are paid.
+    """
+    sender, receiver = sender.astype(np.int32, copy=False), receiver.astype(np.int32, copy=False)
+    happens = (sender != receiver) & population.in_business(sender, time) & population.in_business(receiver, time)
+    rows = np.flatnonzero(happens)
     sender, receiver = sender[rows], receiver[rows]
+    none = np.full(len(rows), ORDINARY, dtype=np.int8)
     return Payments(
         time=time[rows],
         sender=sender,
         receiver=receiver,
         value=value[rows],
         format=usual_format(rng, population, sender, receiver),
-        scheme=np.full(len(rows), ORDINARY),
+        scheme=np.full(len(rows), ORDINARY, dtype=np.int64),
+        typology=none,
+        recorded=none,
+        known=np.full(len(rows), NEVER),
     )
