@@ -122,7 +122,7 @@ def cash(population: Population, rng: np.random.Generator) -> Habit:
         out, back = (events(rng, people, rate * window.months) for rate in (out_rate, back_rate))
         value = np.append(
             whole(population, out, lognormal(rng, 110, 0.7, len(out)), 20),
-            whole(population, back, lognormal(rng, 500, 1.3, len(back)), 10),
+            lognormal(rng, 500, 1.3, len(back)),
         )
         sender, receiver = np.append(out, population.desk[back]), np.append(population.desk[out], back)
         time = window.shopping_days(rng, len(sender)) + waking_hours(rng, len(sender))
@@ -149,8 +149,6 @@ def takings(population: Population, rng: np.random.Generator) -> Habit:
         who = earners[row]
         value = np.where(till[row] > 0, till[row] * population.rate[who] * rng.uniform(0.5, 0.99, len(row)), usual[row])
         value = np.where(till[row] > 0, value, value * lognormal(rng, 1.0, 0.7, len(row)))
-        even = (population.kind[who] == Kind.PERSON) | (rng.random(len(row)) < 0.5)
-        value = np.where(even, whole(population, who, value, 10), value)
         time = window.shopping_days(rng, len(row)) + waking_hours(rng, len(row))
         return pay(population, rng, time=time, sender=population.desk[who], receiver=who, value=value)
 
@@ -167,7 +165,6 @@ def large_purchases(population: Population, rng: np.random.Generator) -> Habit:
     def during(window: Window, rng: np.random.Generator) -> Payments:
         who = events(rng, people, rate * window.months)
         value = population.level[who] * lognormal(rng, 0.5, 0.6, len(who))
-        value = np.where(rng.random(len(who)) < 0.5, whole(population, who, value, 50), value)
         return pay(
             population,
             rng,
@@ -192,7 +189,6 @@ def friends(population: Population, rng: np.random.Generator) -> Habit:
         stranger = anybody.near(rng, population.country[who], 0.8)
         friend = np.where(rng.random(len(who)) < 0.75, contact, stranger)
         value = lognormal(rng, 70, 1.2, len(who))
-        value = np.where(rng.random(len(who)) < 0.5, whole(population, who, value, 5), value)
         time = window.shopping_days(rng, len(who)) + waking_hours(rng, len(who))
         loans = rng.random(len(who)) < 1 / 8
         n = int(loans.sum())

@@ -22,7 +22,7 @@ from riskdistill.simulator.clock import Window
 from riskdistill.simulator.config import Drift, SimulationConfig
 from riskdistill.simulator.formats import usual_format
 from riskdistill.simulator.methods import BY_LIMIT, LATER, SHAPES, TYPOLOGIES, adapted, origins, staged
-from riskdistill.simulator.payments import Payments
+from riskdistill.simulator.payments import Payments, as_people_write
 from riskdistill.simulator.population import YEAR, Kind, Population
 from riskdistill.simulator.recording import recorded
 from riskdistill.simulator.shapes import CASH_DESK, EXCHANGE, Legs, Role
@@ -31,7 +31,7 @@ UNLISTED_SHARE: Final = 1 / 3  # of laundering payments; AMLworld has about 38 %
 LATER_SHARE: Final = 0.3  # of the named schemes, of a typology that a drift has brought
 REPORTING_LIMITS: Final = np.array([1_000.0, 3_000.0, 10_000.0])  # in the local currency
 RECRUITED: Final = 0.15  # share of accounts that take part in schemes again and again
-BUSY: Final = 0.6  # how much launderers prefer busy accounts, which hide them better
+BUSY: Final = 0.75  # how much launderers prefer busy accounts, which hide them better
 HOME: Final = 0.8  # members of the first member's country
 MOST_SCHEMES: Final = 1_000_000  # that begin in one window
 WEEK: Final = 7
@@ -73,7 +73,7 @@ class Underworld:
         self.rhythm = Rhythm.of(sample)
         rng = np.random.default_rng([config.seed, 3])
         receipts = np.bincount(sample.receiver, minlength=len(population))
-        sought = np.where(rng.random(len(population)) < RECRUITED, 3.0, 1.0) * (1.0 + receipts) ** BUSY
+        sought = np.where(rng.random(len(population)) < RECRUITED, 2.0, 1.0) * (1.0 + receipts) ** BUSY
         young = np.where(population.opened > -YEAR / 2, 2.0, 1.0) * np.where(population.level < 1_500, 1.5, 1.0)
         self.anybody = population.pool(Kind.PERSON, Kind.COMPANY, Kind.MERCHANT, weights=sought)
         self.exchanges = population.pool(Kind.EXCHANGE)
@@ -127,7 +127,7 @@ class Underworld:
     ) -> tuple[Payments, int]:
         """One scheme's payments, and of how many payments it is without what drift does to it."""
         start = rng.uniform(window.first, window.end)
-        paper, pace = staged(rng, typology), float(lognormal(rng, 0.5, 0.8, None))
+        paper, pace = staged(rng, typology), float(lognormal(rng, 1.0, 0.9, None))
         count = len(paper)
         limit = float(rng.choice(REPORTING_LIMITS, p=(0.5, 0.3, 0.2)))
         later, adaptation = self._drift_on(float(self.rhythm.clock_time(np.array([start]))[0]))
@@ -140,9 +140,10 @@ class Underworld:
         sender, receiver = self._parties(paper, members, rng)
         unit = limit * float(self.population.rate[members[0]])
         if typology not in BY_LIMIT:
-            unit = self._usual(sender, receiver, ordinary, rng) * float(lognormal(rng, 1.2, 0.5, None))
+            unit = self._usual(sender, receiver, ordinary, rng) * float(lognormal(rng, 2.0, 0.6, None))
+            unit = max(unit, float(rng.uniform(50, 250)))  # nobody launders small change
         unit = self._affordable(paper, members, unit) * (1 - 0.6 * adaptation)
-        value = self._rounded(sender, receiver, paper.amount * unit, rng)
+        value = as_people_write(rng, self.population, sender, receiver, paper.amount * unit)
         made = self._payments(time, sender, receiver, value, scheme, typology, rng)
         return recorded(made, self.config.recording, rng), count
 
@@ -192,18 +193,6 @@ class Underworld:
         leg = rng.integers(0, len(sender), 1)
         alike = ordinary[int(self._pair(sender[leg], receiver[leg])[0])]
         return float(rng.choice(alike)) if len(alike) else 100.0
-
-    def _rounded(self, sender: Ints, receiver: Ints, value: Floats, rng: np.random.Generator) -> Floats:
-        """As people do: cash in round sums, and in two schemes of five the rest too, down to a round sum."""
-        population = self.population
-        rate = population.rate[sender]
-        desk = (population.kind[sender] == Kind.CASH_DESK) | (population.kind[receiver] == Kind.CASH_DESK)
-        person = (population.kind[sender] == Kind.PERSON) | (population.kind[receiver] == Kind.PERSON)
-        unit = np.where(desk & (person | (rng.random() < 0.5)), 10.0, 0.0)
-        if rng.random() < 0.4:
-            unit = np.where(desk, unit, float(rng.choice([5.0, 10.0, 50.0])))
-        steps = np.floor(value / rate / np.maximum(unit, 0.01)).clip(1)
-        return np.where(unit > 0, steps * unit * rate, value)
 
     def _affordable(self, paper: Legs, members: Accounts, unit: float) -> float:
         """`unit`, or what the poorest origin can well pay."""

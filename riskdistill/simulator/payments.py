@@ -11,9 +11,11 @@ import numpy.typing as npt
 
 from riskdistill.simulator.arrays import Accounts, Bools, Floats, Ints
 from riskdistill.simulator.formats import usual_format
-from riskdistill.simulator.population import Population
+from riskdistill.simulator.population import Kind, Population
 
 ORDINARY: Final = -1  # scheme, and position of the typology, of a payment that belongs to none
+ROUND: Final = np.array([[0.35, 0.1], [0.15, 0.2]])  # round sums among payments from person or firm, to person or firm
+ROUND_CASH: Final = 0.9
 NEVER: Final = np.float32(np.inf)  # day on which what nobody found becomes known
 
 
@@ -54,6 +56,22 @@ class Payments:
         return cls(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)})
 
 
+def as_people_write(
+    rng: np.random.Generator, population: Population, sender: Ints, receiver: Ints, value: Floats
+) -> Floats:
+    """`value` (US dollars), some of it brought to a round sum in the payer's currency; cash at a desk mostly.
+
+    Ordinary payments and laundering are written alike, so that a round sum tells only who pays whom.
+    """
+    payer, payee = population.kind[sender], population.kind[receiver]
+    share = ROUND[(payer != Kind.PERSON).astype(np.int64), (payee != Kind.PERSON).astype(np.int64)]
+    share = np.where((payer == Kind.CASH_DESK) | (payee == Kind.CASH_DESK), ROUND_CASH, share)
+    written = value / population.rate[sender]
+    unit = np.where(written < 100, 5.0, np.where(written < 3_000, 10.0, 100.0))
+    even = (rng.random(len(value)) < share) & (written > unit)
+    return np.where(even, np.rint(written / unit) * unit * population.rate[sender], value)
+
+
 def pay(
     population: Population,
     rng: np.random.Generator,
@@ -76,7 +94,7 @@ def pay(
         time=time[rows],
         sender=sender,
         receiver=receiver,
-        value=value[rows],
+        value=as_people_write(rng, population, sender, receiver, value[rows]),
         format=usual_format(rng, population, sender, receiver),
         scheme=np.full(len(rows), ORDINARY, dtype=np.int64),
         typology=none,

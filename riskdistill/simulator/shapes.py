@@ -90,15 +90,20 @@ def after_fee(rng: np.random.Generator, n: int | None = None) -> Floats:
     return np.asarray(1 - rng.beta(1.0, 40.0, n))
 
 
+def _many(rng: np.random.Generator) -> int:
+    """How many accounts stand around the middle of a fan: 3 to 25, mostly few."""
+    return min(3 + int(rng.gamma(1.5, 4.0)), 25)
+
+
 def fan_out(rng: np.random.Generator) -> Legs:
     """One account pays many."""
-    n = int(rng.integers(3, 13))
+    n = _many(rng)
     return legs(0, np.arange(1, n + 1), n * parts(rng, n), rng.uniform(0, 6, n))
 
 
 def fan_in(rng: np.random.Generator) -> Legs:
     """Many accounts pay one."""
-    n = int(rng.integers(3, 13))
+    n = _many(rng)
     return legs(np.arange(1, n + 1), 0, n * parts(rng, n), rng.uniform(0, 6, n))
 
 
