@@ -33,6 +33,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
+from riskdistill.data.ahead import ahead
 from riskdistill.data.canonical import canonical_table
 from riskdistill.data.columns import pc
 from riskdistill.data.order import time_order
@@ -172,7 +173,7 @@ def ingest(
                 name: open_files.enter_context(pq.ParquetWriter(folder / name, schema, compression="zstd"))
                 for name, schema in _SCHEMAS.items()
             }
-            for batch in read(source):
+            for batch in ahead(read(source)):
                 transactions, labels = _before(batch, until)
                 tally.add(batch, transactions, labels)
                 kept = {TRANSACTIONS_FILE: transactions, LABELS_FILE: labels, QUARANTINE_FILE: batch.rejected}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +22,12 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from riskdistill.data.ahead import ahead
 from riskdistill.errors import EmptyInputError, MissingColumnError, UnreadableFileError
 
 _BLOCK_BYTES: Final = 8 << 20
 _BATCH_ROWS: Final = 1 << 16
+_ENCODED: Final = pa.dictionary(pa.int32(), pa.string())
 
 
 @dataclass(frozen=True)
@@ -100,13 +102,17 @@ def column_names(path: Path, delimiter: str = ",") -> list[str]:
     return names
 
 
-def read_rows(path: Path, required: Iterable[str], delimiter: str = ",") -> Iterator[Rows]:
-    """Streams a CSV, gzipped CSV or Parquet file in blocks, rows in file order.
+def read_rows(
+    path: Path, required: Iterable[str], delimiter: str = ",", repeated: Collection[str] = ()
+) -> Iterator[Rows]:
+    """Streams a CSV, gzipped CSV or Parquet file in blocks, rows in file order; the next block is read meanwhile.
 
     Args:
         path: the file; its first bytes and its suffix tell what it is.
         required: columns that the file must have; others are kept too.
         delimiter: between the fields of a CSV file.
+        repeated: columns of a CSV file with few distinct values, to be dictionary-encoded (see
+            `columns.by_distinct`).
 
     Raises:
         MissingColumnError: naming the missing and the present columns.
@@ -123,8 +129,8 @@ def read_rows(path: Path, required: Iterable[str], delimiter: str = ",") -> Iter
         )
     with _as_unreadable(path):
         empty = True
-        rows_of = _parquet_rows(path) if _is_parquet(path) else _csv_rows(path, present, delimiter)
-        for rows in rows_of:
+        rows_of = _parquet_rows(path) if _is_parquet(path) else _csv_rows(path, present, delimiter, repeated)
+        for rows in ahead(rows_of):
             empty = False
             yield rows
     if empty:
@@ -177,7 +183,7 @@ def _parquet_rows(path: Path) -> Iterator[Rows]:
                 first += batch.num_rows
 
 
-def _csv_rows(path: Path, names: list[str], delimiter: str) -> Iterator[Rows]:
+def _csv_rows(path: Path, names: list[str], delimiter: str, repeated: Collection[str]) -> Iterator[Rows]:
     malformed: list[MalformedRow] = []
 
     def set_aside(row: Any) -> Literal["skip"]:
@@ -193,7 +199,7 @@ def _csv_rows(path: Path, names: list[str], delimiter: str) -> Iterator[Rows]:
             pacsv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES, column_names=names, skip_rows=1),
             pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=set_aside),
             pacsv.ConvertOptions(
-                column_types={name: pa.string() for name in names},
+                column_types={name: _ENCODED if name in repeated else pa.string() for name in names},
                 strings_can_be_null=False,
             ),
         )
