@@ -3,6 +3,9 @@
 A file larger than memory is read a block at a time. CSV columns are all text here, so that a wrong value
 is a matter of one row and not of the file; rows with too many or too few fields are kept aside with their
 numbers. What makes a whole file unusable (absent, truncated, a column short) is one error that names it.
+
+A file of corrected rows (see `reingest`) tells in the column ROW_NUMBER which rows of the source they are: they keep
+those numbers, and the column is taken away.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ import pyarrow.parquet as pq
 from riskdistill.data.ahead import ahead
 from riskdistill.errors import EmptyInputError, MissingColumnError, UnreadableFileError
 
+ROW_NUMBER: Final = "riskdistill_source_row"
 _BLOCK_BYTES: Final = 8 << 20
 _BATCH_ROWS: Final = 1 << 16
 _ENCODED: Final = pa.dictionary(pa.int32(), pa.string())
@@ -132,7 +136,7 @@ def read_rows(
         rows_of = _parquet_rows(path) if _is_parquet(path) else _csv_rows(path, present, delimiter, repeated)
         for rows in ahead(rows_of):
             empty = False
-            yield rows
+            yield _as_numbered(rows) if ROW_NUMBER in present else rows
     if empty:
         raise EmptyInputError("the file has no rows", where=str(path), mend="check that the export finished")
 
@@ -212,6 +216,12 @@ def _csv_rows(path: Path, names: list[str], delimiter: str, repeated: Collection
             yield Rows(pa.Table.from_batches([batch]), numbers, passed)
     if malformed:
         yield Rows(_no_rows(names), np.empty(0, np.int64), tuple(malformed))
+
+
+def _as_numbered(rows: Rows) -> Rows:
+    """The rows under the numbers that they tell."""
+    numbers = rows.table[ROW_NUMBER].cast(pa.int64()).to_numpy()
+    return Rows(rows.table.drop_columns([ROW_NUMBER]), numbers, rows.malformed)
 
 
 def _number(count: int, first: int, malformed: list[MalformedRow]) -> npt.NDArray[np.int64]:

@@ -60,6 +60,10 @@ class Batch:
         transactions: schema TRANSACTIONS, in the source's order.
         labels: schema LABELS, one for each transaction in the same order, or empty where the source has none.
         rejected: schema QUARANTINE.
+        numbers: int64[n], the row of the source that each transaction was.
+        columns: the source's own.
+        truth: schema LABELS, what a simulator knows to be true of each transaction; empty where nobody does. Never
+            mixed into `labels`, and for evaluation only.
         set_up: rows of the source that are no traffic (opening balances).
         coarse: as `Draft.coarse`.
     """
@@ -67,6 +71,9 @@ class Batch:
     transactions: pa.Table
     labels: pa.Table
     rejected: pa.Table
+    numbers: npt.NDArray[np.int64]
+    columns: tuple[str, ...]
+    truth: pa.Table = field(default_factory=LABELS.empty_table)
     set_up: int = 0
     coarse: bool = False
 
@@ -86,6 +93,8 @@ class Draft:
         labels: `is_laundering`, `typology`, `scheme_id` and perhaps `known_at`; nothing for a source without
             labels. Without `known_at`, a label counts as known when its transaction happened.
         origin: canonical column → the source columns that it was made from, for the reasons.
+        truth: as `labels`, all four columns, null for a transaction whose truth is missing; nothing for a source
+            without truth.
         set_up: rows that the reader left out because they are no traffic.
         coarse: the source stamps by the day or the hour and does not say what came first within it, so that the
             order of such rows must not be used (see `order`).
@@ -95,6 +104,7 @@ class Draft:
     transactions: Mapping[str, Column]
     labels: Mapping[str, Column]
     origin: Mapping[str, tuple[str, ...]]
+    truth: Mapping[str, Column] = field(default_factory=dict)
     set_up: int = 0
     coarse: bool = False
 
@@ -147,25 +157,39 @@ def canonicalise(draft: Draft, seen: SeenIds | None = None) -> Batch:
         repeated = seen.repeats(draft.transactions["tx_id"].take(pa.array(good)))
         broken[good[repeated]] = len(rules)
         rules.append(("tx_id", "is a duplicate of an earlier row's"))
-    transactions, labels = _tables(draft)
-    if (broken >= 0).any():
-        kept = pa.array(broken < 0)
-        transactions = transactions.filter(kept)
-        labels = labels.filter(kept) if labels.num_rows else labels
-    return Batch(transactions, labels, _rejected(draft, broken, rules), draft.set_up, draft.coarse)
+    good = broken < 0
+    return Batch(
+        kept_rows(_transactions(draft), good),
+        kept_rows(_labels(draft, draft.labels), good),
+        _rejected(draft, broken, rules),
+        draft.rows.numbers[good],
+        tuple(draft.rows.table.column_names),
+        kept_rows(_labels(draft, draft.truth), good),
+        draft.set_up,
+        draft.coarse,
+    )
 
 
-def _tables(draft: Draft) -> tuple[pa.Table, pa.Table]:
+def kept_rows(table: pa.Table, kept: npt.NDArray[np.bool_]) -> pa.Table:
+    """The rows of `table` where `kept` (bool[n]) is true; a table without rows has none to lose."""
+    return table if not table.num_rows or kept.all() else table.filter(pa.array(kept))
+
+
+def _transactions(draft: Draft) -> pa.Table:
     count = len(draft.rows.numbers)
     columns = {
         entry.name: draft.transactions.get(entry.name, pa.nulls(count, entry.type)) for entry in TRANSACTIONS
     }
-    if not draft.labels:
-        return pa.table(columns, schema=TRANSACTIONS), LABELS.empty_table()
-    labels = {"tx_id": columns["tx_id"], "known_at": columns["timestamp"], **draft.labels}
-    return pa.table(columns, schema=TRANSACTIONS), pa.table(
-        {name: labels[name] for name in LABELS.names}, schema=LABELS
-    )
+    return pa.table(columns, schema=TRANSACTIONS)
+
+
+def _labels(draft: Draft, known: Mapping[str, Column]) -> pa.Table:
+    """`known` (labels or truth) as a table, whose times are the transactions' own where it has none."""
+    if not known:
+        return LABELS.empty_table()
+    fields = draft.transactions
+    columns = {"tx_id": fields["tx_id"], "known_at": fields["timestamp"], **known}
+    return pa.table({name: columns[name] for name in LABELS.names}, schema=LABELS)
 
 
 def _broken_rules(draft: Draft) -> Iterator[tuple[str, str, Column]]:
@@ -186,6 +210,8 @@ def _broken_rules(draft: Draft) -> Iterator[tuple[str, str, Column]]:
         yield "is_laundering", "is neither yes nor no", pc.is_null(draft.labels["is_laundering"])
     if "known_at" in draft.labels:
         yield from _of("known_at", time_rules(draft.labels["known_at"]))
+    if draft.truth:
+        yield "tx_id", "has no truth", pc.is_null(draft.truth["is_laundering"])
 
 
 def _of(name: str, rules: Iterator[Rule]) -> Iterator[tuple[str, str, Column]]:

@@ -43,6 +43,7 @@ ORIGIN: Final[dict[str, tuple[str, ...]]] = {
     "payment_format": ("Payment Format",),
     "is_laundering": ("Is Laundering",),
 }
+_PLACES: Final = ("*_Trans.csv*", "*_Trans.parquet")
 _KEY: Final = tuple(name for name in ORIGIN if name != "is_laundering")  # the patterns file has this order
 _DISTINCT: Final = ("sender_account", "receiver_account", "amount_received", "amount_paid")
 _REPEATED: Final = [name for field, (name,) in ORIGIN.items() if field not in _DISTINCT]
@@ -52,10 +53,14 @@ Key = tuple[Any, ...]
 Schemes = defaultdict[Key, deque[tuple[str, str]]]  # transaction → (typology, scheme), in file order
 
 
-def read(path: Path) -> Iterator[Batch]:
-    """Reads `*_Trans.csv[.gz]`, with the `*_Patterns.txt[.gz]` that lies beside it, if one does."""
-    file = locate(path, "*_Trans.csv*", "*_Trans.parquet")
-    schemes = _read_schemes(file)
+def read(path: Path, *, beside: Path | None = None) -> Iterator[Batch]:
+    """Reads `*_Trans.csv[.gz]`, with the `*_Patterns.txt[.gz]` that lies beside it, if one does.
+
+    Args:
+        beside: the source that the patterns lie beside, if not `path`.
+    """
+    file = locate(path, *_PLACES)
+    schemes = _read_schemes(file if beside is None else locate(beside, *_PLACES))
     for rows in read_rows(file, [name for names in ORIGIN.values() for name in names], repeated=_REPEATED):
         raw = {field: rows.table[names[0]] for field, names in ORIGIN.items()}
         made = {
