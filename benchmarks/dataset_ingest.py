@@ -4,21 +4,14 @@
     python benchmarks/dataset_ingest.py --quick        # half a million
     python benchmarks/dataset_ingest.py --json ingest.json
 
-The file is made here: the columns, spellings and repetitions of HI-Small (half a million accounts, 30,000 banks, times
-by the minute), its patterns file beside it, and about one row in a thousand spoiled in one of six ways. Each way of
-reading it runs in a process of its own, started for it, so that the time holds everything and the memory is its own.
+The file is made here: the columns, spellings and repetitions of HI-Small (half a million accounts, 30,000 banks,
+times by the minute), its patterns file beside it, and about one row in a thousand spoiled in one of six ways. Each
+way of reading it runs in a process of its own, so that the time holds everything and the memory is its own.
 The peers do far less: pandas reads the file and writes it as Parquet, and checks nothing.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import resource
-import subprocess
-import sys
-import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -26,8 +19,6 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
-from feature_data import Measurement
-from machine import describe, machine
 from numpy.typing import NDArray
 
 from riskdistill.data.currencies import CODE_BY_NAME

@@ -4,8 +4,8 @@ A file larger than memory is read a block at a time. CSV columns are all text he
 is a matter of one row and not of the file; rows with too many or too few fields are kept aside with their
 numbers. What makes a whole file unusable (absent, truncated, a column short) is one error that names it.
 
-A file of corrected rows (see `reingest`) tells in the column ROW_NUMBER which rows of the source they are: they keep
-those numbers, and the column is taken away.
+A file of corrected rows (see `reingest`) tells in the column ROW_NUMBER which rows of the source they are: they
+keep those numbers, and the column is taken away.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -80,6 +80,16 @@ class Batch:
     @property
     def rows_read(self) -> int:
         return int(self.transactions.num_rows + self.rejected.num_rows + self.set_up)
+
+    def only(self, kept: npt.NDArray[np.bool_]) -> Batch:
+        """The batch with those of its transactions, labels and truth for which `kept` (bool[n]) is true."""
+        return replace(
+            self,
+            transactions=_kept_rows(self.transactions, kept),
+            labels=_kept_rows(self.labels, kept),
+            numbers=self.numbers[kept],
+            truth=_kept_rows(self.truth, kept),
+        )
 
 
 @dataclass(frozen=True)
@@ -153,24 +163,24 @@ def canonicalise(draft: Draft, seen: SeenIds | None = None) -> Batch:
             broken[(broken < 0) & bad.to_numpy(zero_copy_only=False)] = len(rules)
             rules.append((name, problem))
     if seen is not None:
-        good = np.flatnonzero(broken < 0)
-        repeated = seen.repeats(draft.transactions["tx_id"].take(pa.array(good)))
-        broken[good[repeated]] = len(rules)
+        usable = np.flatnonzero(broken < 0)
+        repeated = seen.repeats(draft.transactions["tx_id"].take(pa.array(usable)))
+        broken[usable[repeated]] = len(rules)
         rules.append(("tx_id", "is a duplicate of an earlier row's"))
-    good = broken < 0
-    return Batch(
-        kept_rows(_transactions(draft), good),
-        kept_rows(_labels(draft, draft.labels), good),
+    everything = Batch(
+        _transactions(draft),
+        _labels(draft, draft.labels),
         _rejected(draft, broken, rules),
-        draft.rows.numbers[good],
+        draft.rows.numbers,
         tuple(draft.rows.table.column_names),
-        kept_rows(_labels(draft, draft.truth), good),
+        _labels(draft, draft.truth),
         draft.set_up,
         draft.coarse,
     )
+    return everything.only(broken < 0)
 
 
-def kept_rows(table: pa.Table, kept: npt.NDArray[np.bool_]) -> pa.Table:
+def _kept_rows(table: pa.Table, kept: npt.NDArray[np.bool_]) -> pa.Table:
     """The rows of `table` where `kept` (bool[n]) is true; a table without rows has none to lose."""
     return table if not table.num_rows or kept.all() else table.filter(pa.array(kept))
 

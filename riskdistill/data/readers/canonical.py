@@ -96,4 +96,6 @@ def _known_beside(transactions: Path, name: str) -> _KnownLabels | None:
         labels = pa.concat_tables(rows.table.select(LABELS.names) for rows in read_rows(file, LABELS.names))
     except EmptyInputError:
         return None
+    if name == TRUTH_FILE and labels.schema.types != LABELS.types:
+        raise DataError("its columns are not of the types of labels", where=str(file), mend="simulate again")
     return _KnownLabels(labels, file)

@@ -83,8 +83,11 @@ def test_the_summary_is_written_beside_the_tables(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "ingest.json",
         "labels.parquet",
+        "quality.html",
+        "quality.json",
         "quarantine.parquet",
         "transactions.parquet",
+        "truth.parquet",
     ]
 
 
