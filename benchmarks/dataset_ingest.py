@@ -12,6 +12,12 @@ The peers do far less: pandas reads the file and writes it as Parquet, and check
 
 from __future__ import annotations
 
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +25,9 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+from feature_data import ROOT, Measurement
+from machine import describe, machine
 from numpy.typing import NDArray
 
 from riskdistill.data.currencies import CODE_BY_NAME
@@ -50,13 +59,13 @@ class Made:
     Attributes:
         file: `*_Trans.csv`, with its patterns beside it.
         whole: the same rows without the spoiled ones, which the peers could not read.
-        spoiled: how many of the rows are bad.
+        spoiled: int64, the numbers of the bad rows, counted from 1.
     """
 
     file: Path
     whole: Path
     rows: int
-    spoiled: int
+    spoiled: NDArray[np.int64]
 
 
 def make(folder: Path, rows: int, seed: int = 0) -> Made:
@@ -65,10 +74,10 @@ def make(folder: Path, rows: int, seed: int = 0) -> Made:
     banks = np.sort(rng.zipf(1.3, _ACCOUNTS) % _BANKS)  # of each account; few banks have most of them
     minutes = np.sort(rng.integers(0, _DAYS * 1440, rows))
     file, whole = folder / "Made_Trans.csv", folder / "whole.csv"
-    spoiled = 0
+    spoiled = []
     with file.open("wb") as out, whole.open("wb") as peers, file.with_name("Made_Patterns.txt").open("w") as listed:
         out.write(HEADER.encode())
-        peers.write(HEADER.encode())
+        peers.write(HEADER.replace("To Bank,Account", "To Bank,Account.1").encode())  # one cannot repeat a name
         for start in range(0, rows, _CHUNK):
             columns = _columns(rng, banks, minutes[start : start + _CHUNK])
             _list_patterns(columns, listed)
@@ -76,8 +85,8 @@ def make(folder: Path, rows: int, seed: int = 0) -> Made:
             peers.write(_lines({name: np.delete(column, bad) for name, column in columns.items()}))
             _spoil(columns, bad)
             out.write(_lines(columns).replace(_CUT, b"\n"))
-            spoiled += len(bad)
-    return Made(file, whole, rows, spoiled)
+            spoiled.append(start + bad + 1)
+    return Made(file, whole, rows, np.concatenate(spoiled))
 
 
 def _columns(
@@ -145,3 +154,91 @@ def _lines(columns: dict[str, NDArray[Any]]) -> bytes:
     table = pa.table({name: pa.array(column, pa.string()) for name, column in columns.items()})
     pacsv.write_csv(table, sink, pacsv.WriteOptions(include_header=False, quoting_style="none"))
     return bytes(sink.getvalue())
+
+
+def ingest_speed(folder: Path, quick: bool) -> list[Measurement]:
+    """Make the file in `folder` and read it in every way, one after another.
+
+    Args:
+        folder: for all that is made: two gigabytes, or a tenth of it when `quick`.
+        quick: half a million rows, of which much is the start of the process.
+    """
+    made = make(folder, ROWS // 10 if quick else ROWS)
+    out = folder / "canonical"
+    ours = _in_a_process(_INGEST.format(source=str(made.file), out=str(out)))
+    refused = pq.read_table(out / "quarantine.parquet", columns=["source_row"])["source_row"].to_numpy()
+    size = f"{made.rows:,} rows, {made.file.stat().st_size / 1e6:,.0f} MB"
+    wrong = len(np.setxor1d(refused, made.spoiled))
+    told = f"{len(refused):,} in quarantine, {len(made.spoiled):,} spoiled"
+    measured = [
+        Measurement("ingest", made.rows / ours.seconds, "rows/s", SPEED_BAR, detail=f"{size}; {ours}"),
+        Measurement("ingest, peak memory", ours.memory, "GiB", MEMORY_BAR, "lower"),
+        Measurement("bad rows missed or good rows refused", wrong, "rows", 0, "lower", detail=told),
+    ]
+    for name, how in _PEERS.items():
+        peer = _in_a_process(_PEER.format(source=str(made.whole), out=str(folder / "peer.parquet"), how=how))
+        detail = f"{peer}, {peer.memory:.1f} GiB; without the bad rows, and nothing is checked"
+        measured.append(Measurement(f"{name}, to Parquet", made.rows / peer.seconds, "rows/s", detail=detail))
+    return measured
+
+
+@dataclass(frozen=True)
+class Process:
+    """What a process took: seconds from its start to its end, of processor time, and GiB of memory at most."""
+
+    seconds: float
+    processor: float
+    memory: float
+
+    def __str__(self) -> str:
+        return f"{self.seconds:.1f} s, {self.processor:.1f} s of processor time"
+
+
+def _in_a_process(code: str) -> Process:
+    """Run `code` in a new Python, start and imports included in what it takes."""
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", code + _TELL], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    seconds = time.perf_counter() - started
+    told = json.loads(done.stdout.splitlines()[-1])
+    return Process(seconds, told["processor"], told["kibibytes"] / 2**20)
+
+
+_INGEST: Final = """
+from pathlib import Path
+from riskdistill.data.ingest import ingest
+ingest(Path({source!r}), Path({out!r}), format="amlworld")
+"""
+_PEER: Final = """
+import pandas as pd
+source = {source!r}
+{how}.to_parquet({out!r})
+"""
+# VmHWM is of this process alone, where getrusage would tell the memory of the one that started it, if larger
+_TELL: Final = """
+import json, time
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+print(json.dumps({"processor": time.process_time(), "kibibytes": int(status["VmHWM"].split()[0])}))
+"""
+
+
+def main() -> None:
+    """Parse the options, measure, print, write."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--quick", action="store_true", help="half a million rows")
+    options.add_argument("--json", type=Path, help="write the figures to this file")
+    chosen = options.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        rows = ingest_speed(Path(folder), chosen.quick)
+    for row in rows:
+        bar = "" if row.bar is None else f"{'>=' if row.better == 'higher' else '<='} {row.bar:,.0f}"
+        print(f"{row.name:<42} {row.measured:>12,.1f} {row.unit:<7} {bar:<12} {row.detail}")
+    print(f"{describe(PACKAGES)}; load {machine(())['load']}")
+    if chosen.json:
+        found = {"machine": machine(PACKAGES), "quick": chosen.quick, "ingest": [row.as_json() for row in rows]}
+        chosen.json.write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -4,11 +4,12 @@
     ...                                       someone corrects them, all or some
     reingest(folder, "rows.csv")              what can be read now moves from quarantine into the tables
 
-A corrected row is read as the source was: by the same reader, with the same mapping, patterns and limit of time, under
-its number in the source. So it gets the id and the label that it would have had. It goes to its place in time, behind
-the rows of the same time that were there before (or where its content puts it, if the source's clock is coarse). A
-row that is still wrong stays in quarantine with its new reason. Rows that are not in quarantine are passed over, so
-that the same file may be given twice; and the counts of `ingest.json` still add up to the rows read.
+A corrected row is read as the source was: by the same reader, with the same mapping, patterns and limit of time,
+under its number in the source. So it gets the id and the label that it would have had. It goes to its place in
+time, behind the rows of the same time that were there before (or where its content puts it, if the source's clock
+is coarse). A row that is still wrong stays in quarantine with its new reason, one that nobody changed as it was.
+Rows that are not in quarantine are passed over, so that the same file may be given twice; and the counts of
+`ingest.json` still add up to the rows read.
 
 The tables are put together in memory, and appear together or not at all.
 """
@@ -20,7 +21,6 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -64,6 +64,7 @@ class Reingested:
         accepted: rows that moved from quarantine into the tables.
         beyond_until: rows that can be read now and lie at or after the limit of the ingest: they are left out.
         still_wrong: rows that stay in quarantine, with their new reason.
+        unchanged: rows that stand in the file as they stand in quarantine, and were not read again.
         passed_over: rows of the file that are not in quarantine (any more).
     """
 
@@ -71,6 +72,7 @@ class Reingested:
     accepted: int
     beyond_until: int
     still_wrong: int
+    unchanged: int
     passed_over: int
 
 
@@ -94,10 +96,7 @@ def export_quarantine(folder: Path, out: Path) -> int:
         writer = csv.DictWriter(file, names, restval="", delimiter=_delimiter(summary))
         writer.writeheader()
         for row in quarantine.to_pylist():
-            raw = json.loads(row["raw"])
-            fields = {LINE: raw["line"]} if raw.keys() == {"line"} and "line" not in summary.columns else raw
-            spelled = {name: "" if value is None else value for name, value in fields.items()}
-            writer.writerow({ROW_NUMBER: row["source_row"], REASON: row["reason"], **spelled})
+            writer.writerow({ROW_NUMBER: row["source_row"], REASON: row["reason"], **_spelled(row["raw"])})
     os.replace(draft, out)
     return int(quarantine.num_rows)
 
@@ -116,19 +115,20 @@ def reingest(folder: Path, fixed: Path) -> Reingested:
     finish_publishing(folder)
     summary, quarantine = load_quarantine(folder)
     rows = _read_fixed(fixed, summary)
-    waiting = set(quarantine["source_row"].to_pylist())
-    pending = {number: fields for number, fields in rows.items() if number in waiting}
-    passed_over = len(rows) - len(pending)
+    refused = dict(zip(quarantine["source_row"].to_pylist(), quarantine["raw"].to_pylist(), strict=True))
+    waiting = {number: fields for number, fields in rows.items() if number in refused}
+    pending = {number: fields for number, fields in waiting.items() if _changed(fields, refused[number])}
+    unchanged, passed_over = len(waiting) - len(pending), len(rows) - len(waiting)
     if not pending:
-        return Reingested(summary, 0, 0, 0, passed_over)
+        return Reingested(summary, 0, 0, 0, unchanged, passed_over)
     with tempfile.TemporaryDirectory(prefix=".reingest-", dir=folder) as aside:
         read, file = _reader(summary), Path(aside) / "pending.csv"
         _write_pending(file, pending, summary)
         tables = (*load_canonical(folder), load_truth(folder))
-        batch = _without_known_ids(_joined(list(read(file))), tables[0], pending)
+        batch = _without_known_ids(_joined(list(read(file))), tables[0])
         kept = before(batch, summary.until)
         _check_companions(kept, tables)
-        rejected = _remaining(quarantine, batch.rejected, pending)
+        rejected = _remaining(quarantine, batch.rejected, pending, refused)
         made = Path(aside) / "made"
         made.mkdir()
         labels = _write(made, tables, kept, rejected, coarse=summary.ties == "content")
@@ -136,7 +136,20 @@ def reingest(folder: Path, fixed: Path) -> Reingested:
         now = _summary(summary, kept, labels, rejected, left_out)
         finish(made, now, measured_again(made))
         publish(made, folder)
-    return Reingested(now, kept.transactions.num_rows, left_out, batch.rejected.num_rows, passed_over)
+    accepted, still_wrong = kept.transactions.num_rows, batch.rejected.num_rows
+    return Reingested(now, accepted, left_out, still_wrong, unchanged, passed_over)
+
+
+def _spelled(raw: str) -> Fields:
+    """A quarantined row as fields of text; a line that could not be put into columns is the field LINE."""
+    fields = {name: "" if value is None else str(value) for name, value in json.loads(raw).items()}
+    return {LINE: fields["line"]} if fields.keys() == {"line"} else fields
+
+
+def _changed(fields: Fields, raw: str) -> bool:
+    """Whether a row is written otherwise than it was exported."""
+    exported = _spelled(raw)
+    return any(exported.get(name, "") != value for name, value in fields.items())
 
 
 def _delimiter(summary: IngestSummary) -> str:
@@ -197,24 +210,21 @@ def _joined(batches: list[Batch]) -> Batch:
     )
 
 
-def _without_known_ids(batch: Batch, accepted: pa.Table, pending: dict[int, Fields]) -> Batch:
+def _without_known_ids(batch: Batch, accepted: pa.Table) -> Batch:
     """`batch`, with its transactions whose ids are taken set aside."""
     ids = batch.transactions["tx_id"]
     taken = pc.is_in(ids, value_set=accepted["tx_id"].filter(pc.is_in(accepted["tx_id"], value_set=ids)))
-    told = pa.Table.from_pylist(list(_taken(batch, taken, pending)), schema=QUARANTINE)
-    free = batch.only(pc.invert(taken).to_numpy())
-    return replace(free, rejected=pa.concat_tables([batch.rejected, told]))
-
-
-def _taken(batch: Batch, taken: pa.ChunkedArray, pending: dict[int, Fields]) -> Iterator[dict[str, object]]:
-    for place in pc.indices_nonzero(taken).to_pylist():
-        number = int(batch.numbers[place])
-        tx_id = batch.transactions["tx_id"][place].as_py()
-        yield {
-            "source_row": number,
-            "reason": f"tx_id is a duplicate of an earlier row's: {tx_id[:SHOWN]!r}",
-            "raw": json.dumps(pending[number], ensure_ascii=False),
+    places = pc.indices_nonzero(taken).to_pylist()
+    told = [
+        {
+            "source_row": int(batch.numbers[place]),
+            "reason": f"tx_id is a duplicate of an earlier row's: {ids[place].as_py()[:SHOWN]!r}",
+            "raw": "{}",  # as all that are still wrong, it gets what the person wrote (see `_remaining`)
         }
+        for place in places
+    ]
+    rejected = pa.concat_tables([batch.rejected, pa.Table.from_pylist(told, schema=QUARANTINE)])
+    return replace(batch.only(pc.invert(taken).to_numpy()), rejected=rejected)
 
 
 def _check_companions(kept: Batch, tables: Tables) -> None:
@@ -229,10 +239,24 @@ def _check_companions(kept: Batch, tables: Tables) -> None:
             )
 
 
-def _remaining(quarantine: pa.Table, rejected: pa.Table, pending: dict[int, Fields]) -> pa.Table:
-    """What stays in quarantine: what nobody touched, and what is still wrong, with its new reason."""
+def _remaining(
+    quarantine: pa.Table, rejected: pa.Table, pending: dict[int, Fields], refused: dict[int, str]
+) -> pa.Table:
+    """What stays in quarantine: what nobody touched, and what is still wrong, as it is now written and why."""
     touched = pc.is_in(quarantine["source_row"], value_set=pa.array(list(pending), pa.int64()))
+    written = [
+        json.dumps(pending[number] | _line(refused[number]), ensure_ascii=False)
+        for number in rejected["source_row"].to_pylist()
+    ]
+    place = QUARANTINE.get_field_index("raw")
+    rejected = rejected.set_column(place, QUARANTINE.field(place), pa.array(written, pa.string()))
     return pa.concat_tables([quarantine.filter(pc.invert(touched)), rejected]).sort_by("source_row")
+
+
+def _line(raw: str) -> Fields:
+    """The whole line of a row that could not be put into columns, which is kept as long as it is not right."""
+    fields = _spelled(raw)
+    return {LINE: fields[LINE]} if LINE in fields else {}
 
 
 def _write(folder: Path, tables: Tables, kept: Batch, rejected: pa.Table, *, coarse: bool) -> pa.Table:

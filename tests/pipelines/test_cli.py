@@ -17,7 +17,7 @@ from riskdistill.errors import UnreadableFileError
 from riskdistill.evaluation.metrics import MetricsReport
 
 COMMANDS = (
-    *("simulate", "ingest", "run", "features", "encode", "evaluate"),
+    *("simulate", "ingest", "quarantine", "reingest", "run", "features", "encode", "evaluate"),
     *("serve", "score", "monitor", "release", "audit", "demo"),
 )
 SIGNED = ("--actor", "ann", "--reason", "a test")
