@@ -192,7 +192,7 @@ class CurrencyChecks:
     def found(self) -> Iterator[Found]:
         yield self._unequal.found("paid and received differ, in one currency")
         yield self._far.found("exchanged at more than twice, or less than half, the fixed rate")
-        yield Found("exchanged", self._exchanged.rows, self._exchanged.of, "fact")
+        yield self._exchanged.found("paid in one currency and received in another", "fact")
         for place in np.argsort(-self._paid, kind="stable"):
             if self._paid[place]:
                 told = f"paid in {CURRENCY_CODES[place]}"

@@ -49,6 +49,7 @@ COUNTRIES: Final = ("sender_country", "receiver_country")
 _CODES: Final = pa.array(CURRENCY_CODES)
 SHOWN: Final = 60  # characters of a value in a reason; `raw` holds it whole
 
+Flags = npt.NDArray[np.bool_]
 Rule = tuple[str, str, Column]  # problem, mend, and whether each value breaks the rule: bool[n] without nulls
 
 
@@ -81,7 +82,7 @@ class Batch:
     def rows_read(self) -> int:
         return int(self.transactions.num_rows + self.rejected.num_rows + self.set_up)
 
-    def only(self, kept: npt.NDArray[np.bool_]) -> Batch:
+    def only(self, kept: Flags) -> Batch:
         """The batch with those of its transactions, labels and truth for which `kept` (bool[n]) is true."""
         return replace(
             self,
@@ -129,7 +130,7 @@ class SeenIds:
 
     _runs: list[npt.NDArray[np.uint64]] = field(default_factory=list)
 
-    def repeats(self, ids: Column) -> npt.NDArray[np.bool_]:
+    def repeats(self, ids: Column) -> Flags:
         """bool[n]: true for an id that came before, in `ids` or in an earlier call."""
         hashes = hash64(ids)
         fresh, first = np.unique(hashes, return_index=True)
@@ -167,37 +168,39 @@ def canonicalise(draft: Draft, seen: SeenIds | None = None) -> Batch:
         repeated = seen.repeats(draft.transactions["tx_id"].take(pa.array(usable)))
         broken[usable[repeated]] = len(rules)
         rules.append(("tx_id", "is a duplicate of an earlier row's"))
-    everything = Batch(
-        _transactions(draft),
-        _labels(draft, draft.labels),
+    good = broken < 0
+    fields, labels, truth = (_only(known, good) for known in (draft.transactions, draft.labels, draft.truth))
+    return Batch(
+        _transactions(fields, int(good.sum())),
+        _labels(fields, labels),
         _rejected(draft, broken, rules),
-        draft.rows.numbers,
+        draft.rows.numbers[good],
         tuple(draft.rows.table.column_names),
-        _labels(draft, draft.truth),
+        _labels(fields, truth),
         draft.set_up,
         draft.coarse,
     )
-    return everything.only(broken < 0)
 
 
-def _kept_rows(table: pa.Table, kept: npt.NDArray[np.bool_]) -> pa.Table:
-    """The rows of `table` where `kept` (bool[n]) is true; a table without rows has none to lose."""
+def _kept_rows(table: pa.Table, kept: Flags) -> pa.Table:
+    """The rows of `table` that are kept; a table without rows has none to lose."""
     return table if not table.num_rows or kept.all() else table.filter(pa.array(kept))
 
 
-def _transactions(draft: Draft) -> pa.Table:
-    count = len(draft.rows.numbers)
-    columns = {
-        entry.name: draft.transactions.get(entry.name, pa.nulls(count, entry.type)) for entry in TRANSACTIONS
-    }
+def _only(columns: Mapping[str, Column], kept: Flags) -> Mapping[str, Column]:
+    mask = pa.array(kept)
+    return columns if kept.all() else {name: column.filter(mask) for name, column in columns.items()}
+
+
+def _transactions(fields: Mapping[str, Column], count: int) -> pa.Table:
+    columns = {entry.name: fields.get(entry.name, pa.nulls(count, entry.type)) for entry in TRANSACTIONS}
     return pa.table(columns, schema=TRANSACTIONS)
 
 
-def _labels(draft: Draft, known: Mapping[str, Column]) -> pa.Table:
+def _labels(fields: Mapping[str, Column], known: Mapping[str, Column]) -> pa.Table:
     """`known` (labels or truth) as a table, whose times are the transactions' own where it has none."""
     if not known:
         return LABELS.empty_table()
-    fields = draft.transactions
     columns = {"tx_id": fields["tx_id"], "known_at": fields["timestamp"], **known}
     return pa.table({name: columns[name] for name in LABELS.names}, schema=LABELS)
 
