@@ -62,7 +62,7 @@ def row_ids(source: str, numbers: Column) -> Column:
 def hash64(column: Column) -> npt.NDArray[np.uint64]:
     """uint64[n]: the XXH3 of each text's UTF-8 bytes; the same on every machine and in every run."""
     spelled = column.cast(pa.binary()).to_pylist()
-    return np.array([xxhash.xxh3_64_intdigest(one) for one in spelled], dtype=np.uint64)
+    return np.fromiter(map(xxhash.xxh3_64_intdigest, spelled), np.uint64, len(spelled))
 
 
 def number(column: Column) -> Column:

@@ -88,7 +88,7 @@ def export_quarantine(folder: Path, out: Path) -> int:
     """
     summary, quarantine = load_quarantine(folder)
     if not quarantine.num_rows:
-        raise EmptyInputError("nothing is in quarantine", where=str(folder))
+        raise EmptyInputError("nothing is in quarantine", where=str(folder), mend="there is nothing to correct")
     draft = out.with_name(f".{out.name}.draft")
     out.parent.mkdir(parents=True, exist_ok=True)
     with draft.open("w", encoding="utf-8", newline="") as file:

@@ -39,13 +39,13 @@ def read(path: Path, *, labelled: bool = True, beside: Path | None = None) -> It
 
     Args:
         labelled: whether to read labels; without, none are looked for, and no row fails for its label.
-        beside: the source that labels and truth lie beside, if not `path`.
+        beside: the source that labels and truth lie beside, if not `path`; where it is gone, so are they.
     """
     file = locate(path, *_PLACES)
     present = column_names(file)
     own = [name for name in _LABELS if name in present] if labelled else []
     needed = (*_NEEDED, "is_laundering") if own else _NEEDED
-    home = file if beside is None else locate(beside, *_PLACES)
+    home = locate(beside, *_PLACES) if beside is not None and beside.exists() else file
     known = _known_beside(home, LABELS_FILE) if labelled and not own else None
     truth = _known_beside(home, TRUTH_FILE) if labelled else None
     optional = [name for name in TRANSACTIONS.names if name in present] + (own if known is None else [*_LABELS])

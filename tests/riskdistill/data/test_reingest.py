@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -258,6 +260,26 @@ def test_truth_that_is_gone_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no truth\.parquet and the others do"):
         reingest(tmp_path / "out", fixed)
     check_counts(tmp_path / "out")
+
+
+def test_a_source_that_needs_nothing_beside_it_may_be_gone(tmp_path: Path) -> None:
+    source = canonical(tmp_path / "in", 5, currency_paid="EURO")
+    (source / "truth.parquet").unlink()
+    ingest(source, tmp_path / "out", format="canonical")
+    fixed = exported(tmp_path / "out", lambda fields: fields | {"currency_paid": "EUR"})
+    shutil.rmtree(source)
+    assert reingest(tmp_path / "out", fixed).accepted == 1
+    assert load_truth(tmp_path / "out") is None
+    check_counts(tmp_path / "out")
+
+
+def test_a_folder_of_an_older_version_is_to_be_ingested_again(tmp_path: Path) -> None:
+    ingest(amlworld(tmp_path / "in", [line(0), line(1, Account="")]), tmp_path / "out", format="amlworld")
+    summary = json.loads((tmp_path / "out" / "ingest.json").read_text())
+    del summary["columns"]
+    (tmp_path / "out" / "ingest.json").write_text(json.dumps(summary))
+    with pytest.raises(UnreadableFileError, match="columns: Field required"):
+        export_quarantine(tmp_path / "out", tmp_path / "rows.csv")
 
 
 def test_an_id_that_is_taken_stays_in_quarantine(tmp_path: Path) -> None:
