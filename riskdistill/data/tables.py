@@ -62,7 +62,10 @@ class TableWriter:
 
 def _parquet(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     repeated = [name for name in schema.names if name not in _SELDOM_REPEAT]
-    return pq.ParquetWriter(path, schema, compression="zstd", compression_level=1, use_dictionary=repeated)
+    times = [entry.name for entry in schema if pa.types.is_timestamp(entry.type)]  # what files are searched by
+    return pq.ParquetWriter(
+        path, schema, compression="zstd", compression_level=1, use_dictionary=repeated, write_statistics=times
+    )
 
 
 def sort_by_time(folder: Path, *, coarse: bool) -> None:
