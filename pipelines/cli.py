@@ -110,7 +110,7 @@ def ingest(
         str | None, typer.Option(help="Leave out what comes at or after, e.g. 2022-09-10T00:00:00Z.")
     ] = None,
 ) -> None:
-    """Read a source into canonical tables, with a report of its quality; bad rows go to quarantine, with a reason."""
+    """Read a source into canonical tables and report on its quality; bad rows go to quarantine, with reasons."""
     from riskdistill.data.ingest import ingest as ingest_source
 
     with Steps() as steps:
