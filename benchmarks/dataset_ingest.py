@@ -162,7 +162,7 @@ def ingest_speed(folder: Path, quick: bool) -> list[Measurement]:
 
     Args:
         folder: for all that is made: more than a gigabyte for five million rows.
-        quick: two million rows, which the start of the process weighs on more.
+        quick: two million rows. The start of the process weighs more on them, and speed is not held to its bar.
     """
     made = make(folder, QUICK_ROWS if quick else ROWS)
     out = folder / "canonical"
@@ -171,8 +171,9 @@ def ingest_speed(folder: Path, quick: bool) -> list[Measurement]:
     size = f"{made.rows:,} rows, {made.file.stat().st_size / 1e6:,.0f} MB"
     wrong = len(np.setxor1d(refused, made.spoiled))
     told = f"{len(refused):,} in quarantine, {len(made.spoiled):,} spoiled"
+    bar = None if quick else SPEED_BAR
     measured = [
-        Measurement("ingest", made.rows / ours.seconds, "rows/s", SPEED_BAR, detail=f"{size}; {ours}"),
+        Measurement("ingest", made.rows / ours.seconds, "rows/s", bar, detail=f"{size}; {ours}"),
         Measurement("ingest, peak memory", ours.memory, "GiB", MEMORY_BAR, "lower"),
         Measurement("bad rows missed or good rows refused", wrong, "rows", 0, "lower", detail=told),
     ]
