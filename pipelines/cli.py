@@ -110,7 +110,7 @@ def ingest(
         str | None, typer.Option(help="Leave out what comes at or after, e.g. 2022-09-10T00:00:00Z.")
     ] = None,
 ) -> None:
-    """Read a source into canonical tables; rows that do not parse go to quarantine, with a reason."""
+    """Read a source into canonical tables and report on its quality; bad rows go to quarantine, with reasons."""
     from riskdistill.data.ingest import ingest as ingest_source
 
     with Steps() as steps:
@@ -126,7 +126,36 @@ def ingest(
     for reason, count in summary.quarantined_by_reason.items():
         table.add_row(f"  quarantined: {reason}", f"{count:,}")
     console.print(table)
-    _made({"transactions": out / "transactions.parquet", "quarantine": out / "quarantine.parquet"})
+    _made({"transactions": out / "transactions.parquet", "quality": out / "quality.html"})
+
+
+@app.command(rich_help_panel=SCIENTIST)
+def quarantine(
+    folder: Annotated[Path, typer.Argument(help="Folder of canonical tables (see ingest).")],
+    out: Annotated[Path, typer.Option("--out", help="Where to write them: .csv.", show_default=False)],
+) -> None:
+    """Write the rows in quarantine as CSV, each with its reason, to be corrected (see reingest)."""
+    from riskdistill.data.reingest import export_quarantine
+
+    rows = export_quarantine(folder, out)
+    console.print(f"{rows:,} rows to correct")
+    _made({"rows": out})
+
+
+@app.command(rich_help_panel=SCIENTIST)
+def reingest(
+    folder: Annotated[Path, typer.Argument(help="Folder of canonical tables (see ingest).")],
+    fixed: Annotated[Path, typer.Option("--fixed", help="What `quarantine` wrote, corrected.", show_default=False)],
+) -> None:
+    """Read corrected rows out of quarantine into the tables; the same file twice adds nothing."""
+    from riskdistill.data.reingest import reingest as read_again
+
+    done = read_again(folder, fixed)
+    table = Table("rows", "count", title=f"{fixed} into {folder}")
+    for name in ("accepted", "beyond_until", "still_wrong", "unchanged", "passed_over"):
+        table.add_row(name.replace("_", " "), f"{getattr(done, name):,}")
+    table.add_row("left in quarantine", f"{done.summary.quarantined:,}")
+    console.print(table)
 
 
 @app.command(rich_help_panel=SCIENTIST)

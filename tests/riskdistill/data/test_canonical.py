@@ -13,7 +13,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from riskdistill.data.ingest import ingest, load_canonical, read_transactions
+from riskdistill.data.ingest import ingest, load_canonical, load_truth, read_transactions
 from riskdistill.data.readers import reader
 from riskdistill.data.schema import LABELS, TRANSACTIONS
 from riskdistill.errors import DataError, MissingColumnError, UnreadableFileError
@@ -88,6 +88,54 @@ def test_no_labels_are_no_labels(tmp_path: Path) -> None:
     (batch,) = reader("canonical")(tmp_path)
     assert batch.transactions == transactions(0)
     assert batch.labels == LABELS.empty_table()
+
+
+def test_truth_beside_the_transactions_goes_with_them_and_never_into_labels(tmp_path: Path) -> None:
+    made = transactions(3, 0, 2, 1)
+    known, truth = labels(made, {"t1"}), labels(made, {"t0", "t1", "t2"})
+    write(Simulated(made, known), tmp_path)
+    pq.write_table(truth.take([2, 0, 1, 3]), tmp_path / "truth.parquet")
+    (batch,) = reader("canonical")(tmp_path)
+    assert (batch.labels, batch.truth) == (known, truth)
+    assert ingest(tmp_path, tmp_path / "out", format="canonical").positives == 1
+    order = [1, 3, 2, 0]
+    assert load_canonical(tmp_path / "out") == (made.take(order), known.take(order))
+    assert load_truth(tmp_path / "out") == truth.take(order)
+    assert ingest(tmp_path / "out", tmp_path / "again", format="canonical").accepted == 4
+    assert load_truth(tmp_path / "again") == truth.take(order)
+
+
+def test_truth_follows_the_limit_of_time(tmp_path: Path) -> None:
+    made = transactions(0, 1, 2)
+    write(Simulated(made, labels(made, set())), tmp_path)
+    pq.write_table(labels(made, {"t0", "t2"}), tmp_path / "truth.parquet")
+    ingest(tmp_path, tmp_path / "out", format="canonical", until=START + timedelta(minutes=2))
+    assert load_truth(tmp_path / "out") == labels(made, {"t0"}).slice(0, 2)
+
+
+def test_a_source_without_truth_has_none(tmp_path: Path) -> None:
+    write(Simulated(transactions(0), LABELS.empty_table()), tmp_path)
+    ingest(tmp_path, tmp_path / "out", format="canonical")
+    assert load_truth(tmp_path / "out") is None
+    (tmp_path / "out" / "truth.parquet").unlink()  # as an older version would have left the folder
+    assert load_truth(tmp_path / "out") is None
+    with pytest.raises(UnreadableFileError, match="run ingest first"):
+        load_truth(tmp_path)
+
+
+def test_a_transaction_whose_truth_is_missing_is_set_aside_and_odd_truth_refused(tmp_path: Path) -> None:
+    made = transactions(0, 1)
+    write(Simulated(made, labels(made, set())), tmp_path)
+    pq.write_table(labels(made, set()).slice(0, 1), tmp_path / "truth.parquet")
+    (batch,) = reader("canonical")(tmp_path)
+    assert batch.transactions["tx_id"].to_pylist() == batch.truth["tx_id"].to_pylist() == ["t0"]
+    assert batch.rejected["reason"].to_pylist() == ["tx_id has no truth: 't1'"]
+    odd = labels(made, set())
+    odd = odd.set_column(1, "is_laundering", pa.array(["no", "yes"]))
+    pq.write_table(odd, tmp_path / "truth.parquet")
+    with pytest.raises(DataError, match="not of the types of labels") as caught:
+        list(reader("canonical")(tmp_path))
+    assert caught.value.where.endswith("truth.parquet")
 
 
 @pytest.mark.parametrize(
