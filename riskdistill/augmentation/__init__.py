@@ -6,7 +6,7 @@ every perturbation declares what it does to the label, its bounds and what it co
 
 from riskdistill.augmentation.grafting import synthetic_anomalies
 from riskdistill.augmentation.perturbation import Perturbation
-from riskdistill.augmentation.registry import PERTURBATIONS, perturb
+from riskdistill.augmentation.registry import PERTURBATIONS, Perturbed, perturb
 from riskdistill.augmentation.rows import sources
 
-__all__ = ["PERTURBATIONS", "Perturbation", "perturb", "sources", "synthetic_anomalies"]
+__all__ = ["PERTURBATIONS", "Perturbation", "Perturbed", "perturb", "sources", "synthetic_anomalies"]
