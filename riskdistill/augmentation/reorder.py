@@ -26,7 +26,7 @@ class Reorder(Perturbation):
 
     name: Literal["reorder"] = "reorder"
     among: Literal["laundering"] = "laundering"
-    tolerance_hours: Hours = 24.0
+    tolerance_hours: Hours = 48.0  # more than a day, for clocks that tell no hours
 
     def apply(
         self, transactions: pa.Table, labels: pa.Table, rng: np.random.Generator, ordinary: pa.Table
