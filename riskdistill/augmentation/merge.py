@@ -9,32 +9,39 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from riskdistill.augmentation.accounts import Account, parties
+from riskdistill.augmentation.accounts import SIDES, Account, parties
 from riskdistill.augmentation.perturbation import MICROSECONDS_AN_HOUR, Conserved, Hours, Perturbation
-from riskdistill.augmentation.rows import Floats, Ints, amounts, derived, moved_balances, stories, times
+from riskdistill.augmentation.rows import Floats, Ints, amounts, codes, derived, moved_balances, pc, times
 from riskdistill.data.schema import MAX_AMOUNT
 
 
 class Merge(Perturbation):
-    """In a scheme, payments from one account to another that follow each other within `within_hours` become one.
+    """In a story, payments from one account to another that follow each other within `within_hours` become one.
 
     It is made when the last of them was, with their sum; up to `most` are merged, of one format and one pair of
-    currencies. Money that the receiver pays on in between keeps its payments apart: it would come too late. A
-    scheme without such payments is not told anew, and an ordinary payment is a story of one.
+    currencies. Money that the receiver pays on in the story in between keeps its payments apart: it would come too
+    late. Payments of no scheme, of one pair and with one label, are a story here; a story without payments to merge
+    is not told anew.
     """
 
     conserves: ClassVar[frozenset[Conserved]] = frozenset({"total", "accounts", "shape", "time_order"})
 
     name: Literal["merge"] = "merge"
-    among: Literal["laundering"] = "laundering"
     most: int = Field(default=4, ge=2, le=20)
     within_hours: Hours = 72.0
+
+    def stories(self, transactions: pa.Table, labels: pa.Table) -> Ints:
+        """See `Perturbation.stories`: a scheme, or else what one account pays another."""
+        pair = [transactions[f"{side}_{word}"] for side, _ in SIDES for word in ("bank", "account")]
+        of_none = pc.binary_join_element_wise("pair", *pair, labels["typology"], "\x1f")
+        scheme = pc.binary_join_element_wise("scheme", labels["scheme_id"], "\x1f")
+        return codes([pc.coalesce(scheme, of_none)])[0]
 
     def apply(
         self, transactions: pa.Table, labels: pa.Table, rng: np.random.Generator, ordinary: pa.Table
     ) -> tuple[pa.Table, pa.Table]:
-        """The merged payments and the other ones of their schemes, as `Perturbation.apply` says."""
-        story = stories(labels)
+        """The merged payments and the other ones of their stories, as `Perturbation.apply` says."""
+        story = self.stories(transactions, labels)
         run = self._runs(transactions, story)
         last, number = np.unique(run, return_inverse=True)
         told = np.isin(story, story[run != np.arange(len(run))])[last]

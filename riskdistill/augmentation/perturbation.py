@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
+from riskdistill.augmentation.rows import Ints, stories
+
 Conserved = Literal[
     "amount", "total", "value", "count", "accounts", "shape", "time_order", "gaps", "times", "story"
 ]
@@ -42,6 +44,10 @@ class Perturbation(BaseModel, ABC):
     name: str
     share: float = Field(default=0.1, gt=0, le=1, description="share of the stories that are told anew")
     among: Literal["laundering", "ordinary", "all"] = "all"
+
+    def stories(self, transactions: pa.Table, labels: pa.Table) -> Ints:
+        """The number of each row's story, told whole or not at all: its scheme, or else the row by itself."""
+        return stories(labels)
 
     @abstractmethod
     def apply(

@@ -25,7 +25,7 @@ from riskdistill.augmentation.intermediary import Intermediary
 from riskdistill.augmentation.merge import Merge
 from riskdistill.augmentation.perturbation import Perturbation
 from riskdistill.augmentation.reorder import Reorder
-from riskdistill.augmentation.rows import ROOM_FOR_MARK, Ints, aligned, flags, pc, sources, stories, times
+from riskdistill.augmentation.rows import ROOM_FOR_MARK, Ints, aligned, flags, pc, sources, times
 from riskdistill.augmentation.split import Split
 from riskdistill.augmentation.time_shift import TimeShift
 from riskdistill.data.schema import LABELS, MAX_ID_LENGTH, TIMESTAMP, TRANSACTIONS
@@ -73,8 +73,9 @@ def perturb(
 ) -> Perturbed:
     """Synthetic rows from the rows before `until`, by each configured perturbation in turn.
 
-    A scheme is chosen as a whole, an ordinary payment by itself. Whatever would leave the period is left out,
-    again as a whole, and so happens as it did; a row whose id leaves no room for a mark is passed over.
+    A story is chosen as a whole: a scheme, or an ordinary payment by itself (see `Perturbation.stories`). Whatever
+    would leave the period is left out, again as a whole, and so happens as it did; a row whose id leaves no room
+    for a mark is passed over.
 
     Args:
         transactions, labels: canonical; every transaction has a label.
@@ -88,11 +89,12 @@ def perturb(
     chosen = parse(config)
     before = training_period(transactions, until)
     told = aligned(before, labels)
-    story, bad = stories(told), flags(told, "is_laundering")
+    bad = flags(told, "is_laundering")
     ordinary = before.filter(pa.array(~bad))
     parts = [(TRANSACTIONS.empty_table(), LABELS.empty_table())]
     replaced = np.zeros(before.num_rows, np.bool_)
     for perturbation in chosen:
+        story = perturbation.stories(before, told)
         rows = np.flatnonzero(_chosen(story, bad, perturbation, rng))
         given = pa.array(rows)
         new, new_labels = perturbation.apply(before.take(given), told.take(given), rng, ordinary)

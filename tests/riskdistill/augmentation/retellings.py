@@ -44,21 +44,22 @@ def by_source(new: pa.Table) -> dict[str, list[Row]]:
     return told
 
 
-def by_story(history: History) -> dict[str, list[Row]]:
-    """The rows of each scheme, and of each row of no scheme by itself, in order of time."""
-    scheme = {row["tx_id"]: row["scheme_id"] for row in history[1].to_pylist()}
-    told: dict[str, list[Row]] = defaultdict(list)
-    for row in history[0].to_pylist():
-        told[scheme[row["tx_id"]] or row["tx_id"]].append(row)
-    return told
+def by_story(name: str, history: History) -> list[list[Row]]:
+    """The rows of each story as the perturbation sees it, in order of time."""
+    transactions, labels = history
+    story = PERTURBATIONS[name](name=name).stories(transactions, aligned(transactions, labels))
+    told: dict[int, list[Row]] = defaultdict(list)
+    for number, row in zip(story.tolist(), transactions.to_pylist(), strict=True):
+        told[number].append(row)
+    return list(told.values())
 
 
-def retold(history: History, new: pa.Table) -> list[tuple[list[Row], list[tuple[Row, Row]]]]:
-    """For each story that is told anew its rows, and pairs of a source and a new row made from it."""
-    made = by_source(new)
+def retold(name: str, history: History, seed: int, **bounds: Any) -> list[tuple[list[Row], list[tuple[Row, Row]]]]:
+    """For each story that the perturbation tells anew its rows, and pairs of a source and a row made from it."""
+    made = by_source(applied(name, history, seed, **bounds)[0])
     pairs = [
         (rows, [(row, made_row) for row in rows for made_row in made.get(row["tx_id"], [])])
-        for rows in by_story(history).values()
+        for rows in by_story(name, history)
     ]
     return [(rows, new_rows) for rows, new_rows in pairs if new_rows]
 
