@@ -5,8 +5,8 @@
     python benchmarks/dataset_perturbations.py --json perturbations.json --only amlgentex --seeds 3
 
 The student learns without a teacher from the mix that the configuration gives by default: 85 parts normal rows, 10
-parts laundering known when it is built, and 5 parts synthetic rows, those of one perturbation or of all together; the
-baseline `none` has its real laundering once more in their place, so that all learn in as many steps from as much.
+parts laundering known when it is built, and 5 parts synthetic rows, those of one perturbation or of all together;
+the baseline `none` has its real laundering once more in their place, so that all learn in as many steps.
 Every perturbation retells half of the known laundering, within its default bounds, in a replay of the training
 period. MixUp and adversarial examples act on the baseline's rows. A seed chooses the normal rows, the perturbed
 stories and the student's weights; a perturbation is compared with the baseline seed by seed.
