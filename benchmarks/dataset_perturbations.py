@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import tempfile
 import time
@@ -186,15 +187,17 @@ def measure(world: World, arm: str, seed: int) -> dict[str, Any]:
 def _mix(normal: int, laundering: int, made: int, rng: np.random.Generator) -> Ints:
     """Normal rows once; laundering and synthetic ones as often as their shares of the default mix ask for.
 
-    Without synthetic rows laundering makes up for them, so that all arms learn in as many steps.
+    Where there are few synthetic rows they are drawn no more often than laundering is, which makes up for what is
+    missing, so that all arms learn in as many steps.
     """
     mix = MixConfig()
-    shares = (mix.laundering, mix.synthetic) if made else (mix.laundering + mix.synthetic, 0.0)
-    parts, start = [np.arange(normal)], normal
-    for rows, share in zip((laundering, made), shares, strict=True):
-        parts.append(np.resize(start + rng.permutation(rows), max(rows, round(normal / mix.normal * share))))
-        start += rows
-    return np.concatenate(parts)
+    wanted = round(normal / mix.normal * (mix.laundering + mix.synthetic))
+    often = math.ceil(wanted / (laundering + made))
+    of_made = min(round(normal / mix.normal * mix.synthetic), often * made)
+    real = np.resize(normal + rng.permutation(laundering), max(laundering, wanted - of_made))
+    return np.concatenate(
+        [np.arange(normal), real, np.resize(normal + laundering + rng.permutation(made), of_made)]
+    )
 
 
 def _student(world: World, rows: TrainingRows, typologies: tuple[str, ...], seed: int) -> EventTransformer:
@@ -330,7 +333,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         library = Library(chosen.data, chosen.cache or Path(temporary))
         seeds = chosen.seeds or (2 if chosen.quick else len(SEEDS))
-        rows = perturbations(library, chosen.json, quick=chosen.quick, only=only, seeds=seeds)
+        try:
+            rows = perturbations(library, chosen.json, quick=chosen.quick, only=only, seeds=seeds)
+        except ConfigError as error:
+            options.error(str(error))
     table = Table("student", "PR-AUC", "against none, 95 %", title="What a perturbation is worth")
     for row in rows:
         table.add_row(row.name, f"{row.measured:.3f}", row.detail)
