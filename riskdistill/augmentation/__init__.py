@@ -1,7 +1,8 @@
 """Synthetic training rows: perturbations and grafted schemes, as transactions *before* the feature engine.
 
 Features are then those that such traffic would have had. Nothing is placed outside the training period, and
-every perturbation declares what it does to the label, its bounds and what it conserves.
+every perturbation declares what it does to the label, its bounds and what it conserves. What acts on rows that are
+encoded already is in `encodings`, which is not imported here: it needs PyTorch, and a configuration does not.
 """
 
 from riskdistill.augmentation.grafting import synthetic_anomalies
