@@ -121,6 +121,17 @@ class Quantity:
     measure: Callable[[Source], Floats]
 
 
+def distance(left: Floats, right: Floats) -> float:
+    """Kolmogorov and Smirnov's: the largest difference between two cumulative distributions.
+
+    >>> distance(np.array([1.0, 2.0]), np.array([2.0, 3.0]))
+    0.5
+    """
+    points = np.unique(np.concatenate([left, right]))
+    shares = [np.searchsorted(np.sort(values), points, side="right") / len(values) for values in (left, right)]
+    return float(np.abs(shares[0] - shares[1]).max())
+
+
 def amounts(source: Source) -> Floats:
     """Dollars."""
     return source.dollars

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from dataset_quantities import QUANTITIES, Floats, Quantity, Source, source
+from dataset_quantities import QUANTITIES, Floats, Quantity, Source, distance, source
 from dataset_realism_plot import plot
 from dataset_sources import simulated
 from feature_data import ROOT, SETS, Library, Measurement
@@ -173,17 +173,6 @@ def compare(quantity: Quantity, sources: list[Source]) -> Comparison:
     return Comparison(quantity, values, paired)
 
 
-def distance(left: Floats, right: Floats) -> float:
-    """The largest difference between two cumulative distributions.
-
-    >>> distance(np.array([1.0, 2.0]), np.array([2.0, 3.0]))
-    0.5
-    """
-    points = np.unique(np.concatenate([left, right]))
-    shares = [np.searchsorted(np.sort(values), points, side="right") / len(values) for values in (left, right)]
-    return float(np.abs(shares[0] - shares[1]).max())
-
-
 def page(found: list[Comparison], sources: list[Source]) -> str:
     """The page: the sources, the distances, and each mismatch in words."""
     lines = [
@@ -241,14 +230,8 @@ def told(value: float, quantity: Quantity) -> str:
 
 
 def _glance(sources: list[Source]) -> list[str]:
-    columns = (
-        "payments",
-        "accounts",
-        "days of normal traffic",
-        "laundering",
-        "schemes",
-        "laundering in no named shape",
-    )
+    columns = ["payments", "accounts", "days of normal traffic", "laundering", "schemes"]
+    columns.append("laundering in no named shape")
     lines = [f"| | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
     for one in sources:
         accounts = len(np.unique(np.concatenate([one.sender, one.receiver])))

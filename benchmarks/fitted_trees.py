@@ -18,7 +18,7 @@ from sklearn.metrics import average_precision_score
 from riskdistill.config import BoostedTreesConfig, TreeCandidate
 from riskdistill.evaluation.ranking import bootstrap_pr_auc
 from riskdistill.features.spec import TRANSACTION_FEATURES
-from riskdistill.models.boosted_trees import fit_trees
+from riskdistill.models.boosted_trees import Rows, fit_trees
 
 CANDIDATES: Final = BoostedTreesConfig().candidates
 SEEDS: Final = (7, 8, 9)
@@ -60,26 +60,39 @@ def spread(values: NDArray[np.float64]) -> str:
 
 
 def tuned(
-    columns: Columns, data: Data, seeds: Sequence[int], candidates: Sequence[TreeCandidate] = CANDIDATES
+    columns: Columns,
+    data: Data,
+    seeds: Sequence[int],
+    candidates: Sequence[TreeCandidate] = CANDIDATES,
+    judged_on: Rows | None = None,
 ) -> Fitted:
-    """The candidate with the best mean validation PR-AUC."""
-    fitted = [fit(columns, data, candidate, seeds) for candidate in candidates]
+    """The candidate with the best mean validation PR-AUC; see `fit`."""
+    fitted = [fit(columns, data, candidate, seeds, judged_on) for candidate in candidates]
     return max(fitted, key=lambda found: float(found.validation.mean()))
 
 
-def fit(columns: Columns, data: Data, candidate: TreeCandidate, seeds: Sequence[int]) -> Fitted:
-    """Fit one candidate on `columns` [n, features] of all rows of a data set."""
-    columns = np.ascontiguousarray(columns)
-    train, middle, last = np.split(np.arange(len(data)), [data.first, data.second])
+def fit(
+    columns: Columns, data: Data, candidate: TreeCandidate, seeds: Sequence[int], judged_on: Rows | None = None
+) -> Fitted:
+    """Fit one candidate on `columns` [n, features] of all rows of a data set.
+
+    Args:
+        judged_on: rows to be judged on; the last fifth of the data set where it is not given.
+    """
+    train, validation, test = (
+        (np.ascontiguousarray(columns[part]), data.label[part])
+        for part in (slice(data.first), slice(data.first, data.second), slice(data.second, None))
+    )
+    test = judged_on or test
     config = BoostedTreesConfig(candidates=(candidate,))
-    validation, test, scores = [], [], []
-    for seed in seeds:
-        learned, tuned_on = ((columns[part], data.label[part]) for part in (train, middle))
-        trees = fit_trees(learned, tuned_on, config, seed=seed)
-        scores.append(trees.score_logits(columns[last]))
-        validation.append(trees.validation_pr_auc)
-        test.append(float(average_precision_score(data.label[last], scores[-1])))
-    return Fitted(candidate, np.array(validation), np.array(test), np.array(scores))
+    found = [fit_trees(train, validation, config, seed=seed) for seed in seeds]
+    scores = np.array([trees.score_logits(test[0]) for trees in found])
+    return Fitted(
+        candidate,
+        validation=np.array([trees.validation_pr_auc for trees in found]),
+        test=np.array([average_precision_score(test[1], row) for row in scores]),
+        scores=scores,
+    )
 
 
 def bootstrap(label: NDArray[np.bool_], scores: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
