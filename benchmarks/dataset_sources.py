@@ -15,6 +15,7 @@ from riskdistill.dataset import split_points
 from riskdistill.errors import UnreadableFileError
 
 SIMULATED: Final = "simulated"  # what our simulator's data set is called
+LEARNED_ROWS: Final = 400_000  # trees take minutes to learn from so many
 MEND: Final = "make the folder with: riskdistill simulate --out FOLDER"
 
 

@@ -85,6 +85,12 @@ class Data:
         times = self.transactions["timestamp"].cast(pa.int64()).to_numpy()
         return np.asarray((times - times[0]) / 1e6, np.float64)
 
+    def latest(self, rows: int) -> Data:
+        """The same with at most `rows` rows before validation, the latest of them."""
+        begin = max(0, self.first - rows)
+        tables = self.transactions.slice(begin), self.labels.slice(begin)
+        return Data(self.name, *tables, self.first - begin, self.second - begin)
+
 
 class Library:
     """The data sets, each ingested once as its file in configs/ says.
