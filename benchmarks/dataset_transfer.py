@@ -14,8 +14,8 @@ forms of the features:
   per source. Sources differ in prices, currency and pace, so that what is unusual in one is usual in another.
 
 Which form counts is settled without labels: the one whose distributions lie nearer in source and target. (The rule
-was written after both forms had been tried on these targets, on an earlier simulator.) The other form stands beside,
-as do the transaction's own columns, and trees that learned from the target's own labels.
+was written after both forms had been tried on these targets, on an earlier simulator.) The other form stands
+beside, as do the transaction's own columns, and trees that learned from the target's own labels.
 Intervals are of draws of single test rows; the payments of a scheme are not independent, so the truth is wider.
 """
 
