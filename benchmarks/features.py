@@ -29,10 +29,9 @@ import feature_speed
 import feature_state
 from feature_data import ROOT, Library, Measurement
 from feature_peer import Peer
-from machine import describe, machine
+from machine import machine
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from section import table
 
 PACKAGES: Final = ("lightgbm", "numba", "numpy", "pyarrow", "snapml")
 Section = Callable[[], list[Measurement]]
@@ -56,25 +55,6 @@ def sections(chosen: argparse.Namespace, folder: Path) -> dict[str, Section]:
     }
 
 
-def table(section: str, rows: list[Measurement], seconds: float) -> Table:
-    """One section: measured beside its bar."""
-    shown = Table("measured", "", "bar", "", "", title=section, title_justify="left", min_width=150)
-    shown.columns[1].justify = shown.columns[2].justify = "right"
-    held = {True: "[green]holds", False: "[red]missed", None: ""}
-    for row in rows:
-        bar = "" if row.bar is None else f"{'>=' if row.better == 'higher' else '<='} {_number(row.bar)}"
-        figure = f"{_number(row.measured)} {row.unit}"
-        shown.add_row(escape(row.name), figure, bar, held[row.passes], f"[dim]{escape(row.detail)}")
-    shown.caption = f"{describe(PACKAGES)}; load {machine(())['load']}; {seconds:.0f} s"
-    return shown
-
-
-def _number(value: float) -> str:
-    if value == int(value) or abs(value) >= 1_000:
-        return f"{value:,.0f}"
-    return f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}"
-
-
 def main() -> None:
     """Parse the options, measure, print, write."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -95,7 +75,7 @@ def main() -> None:
         for name in chosen.only or known:
             started = time.perf_counter()
             rows = known[name]()
-            console.print(table(name, rows, time.perf_counter() - started))
+            console.print(table(name, rows, time.perf_counter() - started, PACKAGES))
             measured[name] = [row.as_json() for row in rows]
             if chosen.json:
                 found = {"machine": machine(PACKAGES), "quick": chosen.quick, "snapml": feature_peer.SETTINGS}
