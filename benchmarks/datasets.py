@@ -11,9 +11,7 @@ Each section is a script of its own too, whose docstring says what is measured a
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -25,9 +23,7 @@ from dataset_realism import realism
 from dataset_simulator import simulator
 from dataset_transfer import transfer
 from feature_data import ROOT, Library, Measurement
-from machine import machine
-from rich.console import Console
-from section import table
+from section import run_sections
 
 from riskdistill.simulator import PRESETS, stream, write
 
@@ -67,20 +63,8 @@ def main() -> None:
     options.add_argument("--out", type=Path, help="folder of the page and the picture of realism")
     options.add_argument("--record", type=Path, help="file of the perturbations' runs, to go on from")
     chosen = options.parse_args()
-    console = Console(width=180)
     with tempfile.TemporaryDirectory() as temporary:
-        known = sections(chosen, Path(temporary))
-        if unknown := set(chosen.only or ()) - set(known):
-            options.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-        measured = {}
-        for name in chosen.only or known:
-            started = time.perf_counter()
-            rows = known[name]()
-            console.print(table(name, rows, time.perf_counter() - started, PACKAGES))
-            measured[name] = [row.as_json() for row in rows]
-            if chosen.json:
-                found = {"machine": machine(PACKAGES), "quick": chosen.quick, "sections": measured}
-                chosen.json.write_text(json.dumps(found, indent=1))
+        run_sections(sections(chosen, Path(temporary)), chosen, PACKAGES)
 
 
 if __name__ == "__main__":

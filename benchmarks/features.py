@@ -14,9 +14,7 @@ section `redis` a server.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -29,9 +27,7 @@ import feature_speed
 import feature_state
 from feature_data import ROOT, Library, Measurement
 from feature_peer import Peer
-from machine import machine
-from rich.console import Console
-from section import table
+from section import run_sections
 
 PACKAGES: Final = ("lightgbm", "numba", "numpy", "pyarrow", "snapml")
 Section = Callable[[], list[Measurement]]
@@ -66,20 +62,8 @@ def main() -> None:
     options.add_argument("--redis", default="redis://127.0.0.1:6379/15", metavar="URL", help="default: %(default)s")
     options.add_argument("--ablation-out", type=Path, help="folder of the ablation's table and plot")
     chosen = options.parse_args()
-    console = Console(width=180)
     with tempfile.TemporaryDirectory() as temporary:
-        known = sections(chosen, Path(temporary))
-        if unknown := set(chosen.only or ()) - set(known):
-            options.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-        measured = {}
-        for name in chosen.only or known:
-            started = time.perf_counter()
-            rows = known[name]()
-            console.print(table(name, rows, time.perf_counter() - started, PACKAGES))
-            measured[name] = [row.as_json() for row in rows]
-            if chosen.json:
-                found = {"machine": machine(PACKAGES), "quick": chosen.quick, "snapml": feature_peer.SETTINGS}
-                chosen.json.write_text(json.dumps({**found, "sections": measured}, indent=1))
+        run_sections(sections(chosen, Path(temporary)), chosen, PACKAGES, snapml=feature_peer.SETTINGS)
 
 
 if __name__ == "__main__":

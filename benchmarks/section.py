@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
 from collections.abc import Callable
@@ -43,6 +44,29 @@ def run_alone(
         sections = {name: [row.as_json() for row in rows]}
         found = {"machine": machine(packages), "quick": quick, "sections": sections}
         to.write_text(json.dumps(found, indent=1))
+
+
+def run_sections(
+    known: dict[str, Callable[[], list[Measurement]]],
+    chosen: argparse.Namespace,
+    packages: tuple[str, ...],
+    **facts: object,
+) -> None:
+    """Measure the sections that `chosen.only` names (else all), print a table of each, and write `chosen.json`.
+
+    The file is written anew after each section, with `facts` beside the machine, so that a stop loses one at most.
+    """
+    if unknown := set(chosen.only or ()) - set(known):
+        raise SystemExit(f"error: no section {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    console, measured = Console(width=180), {}
+    for name in chosen.only or known:
+        started = time.perf_counter()
+        rows = known[name]()
+        console.print(table(name, rows, time.perf_counter() - started, packages))
+        measured[name] = [row.as_json() for row in rows]
+        if chosen.json:
+            found = {"machine": machine(packages), "quick": chosen.quick, **facts, "sections": measured}
+            chosen.json.write_text(json.dumps(found, indent=1))
 
 
 def _number(value: float) -> str:
