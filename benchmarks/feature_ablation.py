@@ -14,7 +14,8 @@ from typing import Final
 import matplotlib.pyplot as plt
 import numpy as np
 from feature_data import SETS, Data, Library, Measurement
-from feature_quality import CANDIDATES, RAW, SEEDS, fit, judged_on, spread
+from feature_quality import judged_on
+from fitted_trees import CANDIDATES, RAW, SEEDS, fit, spread
 from machine import describe
 from matplotlib.axes import Axes
 from numpy.typing import NDArray

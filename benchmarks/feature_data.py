@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -84,6 +85,12 @@ class Data:
         times = self.transactions["timestamp"].cast(pa.int64()).to_numpy()
         return np.asarray((times - times[0]) / 1e6, np.float64)
 
+    def latest(self, rows: int) -> Data:
+        """The same with at most `rows` rows before validation, the latest of them."""
+        begin = max(0, self.first - rows)
+        tables = self.transactions.slice(begin), self.labels.slice(begin)
+        return Data(self.name, *tables, self.first - begin, self.second - begin)
+
 
 class Library:
     """The data sets, each ingested once as its file in configs/ says.
@@ -107,15 +114,22 @@ class Library:
 
     def _load(self, name: str) -> Data:
         config = load_config(ROOT / "configs" / f"{name}.yaml")
-        folder = self._cache / name
-        try:
-            transactions, labels = load_canonical(folder)
-        except UnreadableFileError:  # there is none yet, or it is of another schema
-            assert config.source.format is not None
-            ingest(self._data / SETS[name], folder, format=config.source.format, until=config.source.until)
-            transactions, labels = load_canonical(folder)
+        transactions, labels = self._tables(name, self._cache / name, config.source.until)
         times = transactions["timestamp"].cast(pa.int64()).to_numpy()
         return Data(name, transactions, labels, *split_points(times, config.split))
+
+    def whole(self, name: str) -> tuple[pa.Table, pa.Table]:
+        """Transactions and labels with the rows that the configuration leaves out for their time."""
+        return self._tables(name, self._cache / f"{name}-whole", None)
+
+    def _tables(self, name: str, folder: Path, until: datetime | None) -> tuple[pa.Table, pa.Table]:
+        try:
+            return load_canonical(folder)
+        except UnreadableFileError:  # there is none yet, or it is of another schema
+            config = load_config(ROOT / "configs" / f"{name}.yaml")
+            assert config.source.format is not None
+            ingest(self._data / SETS[name], folder, format=config.source.format, until=until)
+            return load_canonical(folder)
 
 
 def payments(

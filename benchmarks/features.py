@@ -14,9 +14,7 @@ section `redis` a server.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -29,10 +27,7 @@ import feature_speed
 import feature_state
 from feature_data import ROOT, Library, Measurement
 from feature_peer import Peer
-from machine import describe, machine
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from section import run_sections
 
 PACKAGES: Final = ("lightgbm", "numba", "numpy", "pyarrow", "snapml")
 Section = Callable[[], list[Measurement]]
@@ -56,25 +51,6 @@ def sections(chosen: argparse.Namespace, folder: Path) -> dict[str, Section]:
     }
 
 
-def table(section: str, rows: list[Measurement], seconds: float) -> Table:
-    """One section: measured beside its bar."""
-    shown = Table("measured", "", "bar", "", "", title=section, title_justify="left", min_width=150)
-    shown.columns[1].justify = shown.columns[2].justify = "right"
-    held = {True: "[green]holds", False: "[red]missed", None: ""}
-    for row in rows:
-        bar = "" if row.bar is None else f"{'>=' if row.better == 'higher' else '<='} {_number(row.bar)}"
-        figure = f"{_number(row.measured)} {row.unit}"
-        shown.add_row(escape(row.name), figure, bar, held[row.passes], f"[dim]{escape(row.detail)}")
-    shown.caption = f"{describe(PACKAGES)}; load {machine(())['load']}; {seconds:.0f} s"
-    return shown
-
-
-def _number(value: float) -> str:
-    if value == int(value) or abs(value) >= 1_000:
-        return f"{value:,.0f}"
-    return f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}"
-
-
 def main() -> None:
     """Parse the options, measure, print, write."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -86,20 +62,8 @@ def main() -> None:
     options.add_argument("--redis", default="redis://127.0.0.1:6379/15", metavar="URL", help="default: %(default)s")
     options.add_argument("--ablation-out", type=Path, help="folder of the ablation's table and plot")
     chosen = options.parse_args()
-    console = Console(width=180)
     with tempfile.TemporaryDirectory() as temporary:
-        known = sections(chosen, Path(temporary))
-        if unknown := set(chosen.only or ()) - set(known):
-            options.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-        measured = {}
-        for name in chosen.only or known:
-            started = time.perf_counter()
-            rows = known[name]()
-            console.print(table(name, rows, time.perf_counter() - started))
-            measured[name] = [row.as_json() for row in rows]
-            if chosen.json:
-                found = {"machine": machine(PACKAGES), "quick": chosen.quick, "snapml": feature_peer.SETTINGS}
-                chosen.json.write_text(json.dumps({**found, "sections": measured}, indent=1))
+        run_sections(sections(chosen, Path(temporary)), chosen, PACKAGES, snapml=feature_peer.SETTINGS)
 
 
 if __name__ == "__main__":

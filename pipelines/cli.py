@@ -81,23 +81,22 @@ def demo(
 @app.command(rich_help_panel=SCIENTIST)
 def simulate(
     out: OutFolder,
-    preset: Annotated[str, typer.Option(help="tiny or demo.")] = "demo",
+    preset: Annotated[str, typer.Option(help="tiny, demo, benchmark or large.")] = "demo",
+    workers: Annotated[int, typer.Option(min=1, help="Threads; the result is the same with any number.")] = 2,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Change one value, e.g. seed=3; may be repeated.")
     ] = None,
 ) -> None:
-    """Make traffic with known laundering: transactions.parquet and labels.parquet."""
+    """Make traffic with laundering in it: transactions, labels as a bank gets them, and the truth beside."""
     from pipelines.jobs import simulation_config
-    from riskdistill.simulator import simulate as simulate_traffic
-    from riskdistill.simulator import write
+    from riskdistill.simulator import stream, write
 
     config = simulation_config(preset, overrides or [])
     with Steps() as steps:
         step = steps.step("simulate", 1.0)
-        simulated = simulate_traffic(config, progress=step.at)
-        paths = write(simulated, out)
-        step.done(f"{simulated.transactions.num_rows:,} transactions")
-    _made({path.stem: path for path in paths})
+        paths = write(stream(config, workers=workers, progress=step.at), out, config)
+        step.done(f"{config.days} days of {config.accounts:,} accounts")
+    _made(paths)
 
 
 @app.command(rich_help_panel=SCIENTIST)
@@ -110,7 +109,7 @@ def ingest(
         str | None, typer.Option(help="Leave out what comes at or after, e.g. 2022-09-10T00:00:00Z.")
     ] = None,
 ) -> None:
-    """Read a source into canonical tables; rows that do not parse go to quarantine, with a reason."""
+    """Read a source into canonical tables and report on its quality; bad rows go to quarantine, with reasons."""
     from riskdistill.data.ingest import ingest as ingest_source
 
     with Steps() as steps:
@@ -126,7 +125,36 @@ def ingest(
     for reason, count in summary.quarantined_by_reason.items():
         table.add_row(f"  quarantined: {reason}", f"{count:,}")
     console.print(table)
-    _made({"transactions": out / "transactions.parquet", "quarantine": out / "quarantine.parquet"})
+    _made({"transactions": out / "transactions.parquet", "quality": out / "quality.html"})
+
+
+@app.command(rich_help_panel=SCIENTIST)
+def quarantine(
+    folder: Annotated[Path, typer.Argument(help="Folder of canonical tables (see ingest).")],
+    out: Annotated[Path, typer.Option("--out", help="Where to write them: .csv.", show_default=False)],
+) -> None:
+    """Write the rows in quarantine as CSV, each with its reason, to be corrected (see reingest)."""
+    from riskdistill.data.reingest import export_quarantine
+
+    rows = export_quarantine(folder, out)
+    console.print(f"{rows:,} rows to correct")
+    _made({"rows": out})
+
+
+@app.command(rich_help_panel=SCIENTIST)
+def reingest(
+    folder: Annotated[Path, typer.Argument(help="Folder of canonical tables (see ingest).")],
+    fixed: Annotated[Path, typer.Option("--fixed", help="What `quarantine` wrote, corrected.", show_default=False)],
+) -> None:
+    """Read corrected rows out of quarantine into the tables; the same file twice adds nothing."""
+    from riskdistill.data.reingest import reingest as read_again
+
+    done = read_again(folder, fixed)
+    table = Table("rows", "count", title=f"{fixed} into {folder}")
+    for name in ("accepted", "beyond_until", "still_wrong", "unchanged", "passed_over"):
+        table.add_row(name.replace("_", " "), f"{getattr(done, name):,}")
+    table.add_row("left in quarantine", f"{done.summary.quarantined:,}")
+    console.print(table)
 
 
 @app.command(rich_help_panel=SCIENTIST)

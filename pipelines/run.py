@@ -148,7 +148,12 @@ def _networks(
 ) -> dict[str, Training]:
     """Train the teacher, the student without a teacher, and the student."""
     smoothing = config.student_training.label_smoothing
-    teacher_labels = LabelObjective(dataset.train, label_smoothing=config.training.label_smoothing)
+    teacher_labels = LabelObjective(
+        dataset.train,
+        label_smoothing=config.training.label_smoothing,
+        mixup=config.training.mixup,
+        adversarial=config.training.adversarial,
+    )
     student_labels = LabelObjective(dataset.train, label_smoothing=smoothing)
     trained = {
         TEACHER: _train(TEACHER, config.teacher, config.training, teacher_labels, dataset, out, steps),

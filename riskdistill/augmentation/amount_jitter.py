@@ -18,13 +18,15 @@ MONEY: Final = ("amount_paid", "amount_received", "sender_balance", "receiver_ba
 class AmountJitter(Perturbation):
     """A payment's amounts and balances times one factor, from 1 - bound to 1 + bound, rounded as they were."""
 
-    conserves: ClassVar[frozenset[Conserved]] = frozenset({"count", "accounts", "time_order"})
+    conserves: ClassVar[frozenset[Conserved]] = frozenset(
+        {"count", "accounts", "shape", "time_order", "gaps", "times"}
+    )
 
     name: Literal["amount_jitter"] = "amount_jitter"
     bound: float = Field(default=0.05, gt=0, le=0.5)
 
     def apply(
-        self, transactions: pa.Table, labels: pa.Table, rng: np.random.Generator
+        self, transactions: pa.Table, labels: pa.Table, rng: np.random.Generator, ordinary: pa.Table
     ) -> tuple[pa.Table, pa.Table]:
         row = np.arange(transactions.num_rows)
         factor = 1 + self.bound * rng.uniform(-1, 1, len(row))

@@ -14,13 +14,15 @@ from riskdistill.augmentation.rows import derived, stories, times
 class Delay(Perturbation):
     """Each payment up to `max_hours` later; in a scheme, what comes later waits longer, so order is kept."""
 
-    conserves: ClassVar[frozenset[Conserved]] = frozenset({"amount", "count", "accounts", "time_order"})
+    conserves: ClassVar[frozenset[Conserved]] = frozenset(
+        {"amount", "total", "count", "accounts", "shape", "time_order"}
+    )
 
     name: Literal["delay"] = "delay"
     max_hours: Hours = 48.0
 
     def apply(
-        self, transactions: pa.Table, labels: pa.Table, rng: np.random.Generator
+        self, transactions: pa.Table, labels: pa.Table, rng: np.random.Generator, ordinary: pa.Table
     ) -> tuple[pa.Table, pa.Table]:
         time, story = times(transactions), stories(labels)
         drawn = rng.integers(0, int(self.max_hours * MICROSECONDS_AN_HOUR), len(time), endpoint=True)

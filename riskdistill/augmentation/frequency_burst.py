@@ -9,7 +9,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from riskdistill.augmentation.perturbation import MICROSECONDS_AN_HOUR, Conserved, Hours, Perturbation
-from riskdistill.augmentation.rows import derived, stories, times
+from riskdistill.augmentation.rows import derived, spans, stories, times
 
 
 class FrequencyBurst(Perturbation):
@@ -20,7 +20,7 @@ class FrequencyBurst(Perturbation):
     this way: an honest payment made again and again would be a new story whose label nobody knows.
     """
 
-    conserves: ClassVar[frozenset[Conserved]] = frozenset({"accounts"})
+    conserves: ClassVar[frozenset[Conserved]] = frozenset({"accounts", "shape"})
 
     name: Literal["frequency_burst"] = "frequency_burst"
     among: Literal["laundering", "ordinary", "all"] = "laundering"
@@ -29,18 +29,14 @@ class FrequencyBurst(Perturbation):
     gap_hours: Hours = 1.0
 
     def apply(
-        self, transactions: pa.Table, labels: pa.Table, rng: np.random.Generator
+        self, transactions: pa.Table, labels: pa.Table, rng: np.random.Generator, ordinary: pa.Table
     ) -> tuple[pa.Table, pa.Table]:
         """The perturbed copies and their labels, as `Perturbation.apply` says."""
         time, story = times(transactions), stories(labels)
-        n = int(story.max(initial=-1)) + 1
-        start = np.full(n, np.iinfo(np.int64).max)
-        end = np.full(n, np.iinfo(np.int64).min)
-        np.minimum.at(start, story, time)
-        np.maximum.at(end, story, time)
+        start, end = spans(story, time)
         part = (end - start) / self.copies
-        pace = rng.uniform(self.tightest, 1, n) / self.copies
-        gap = np.where(part > 0, part, rng.uniform(0.02, 1, n) * self.gap_hours * MICROSECONDS_AN_HOUR)
+        pace = rng.uniform(self.tightest, 1, len(start)) / self.copies
+        gap = np.where(part > 0, part, rng.uniform(0.02, 1, len(start)) * self.gap_hours * MICROSECONDS_AN_HOUR)
         copy = np.repeat(np.arange(self.copies), len(time))
         row = np.tile(np.arange(len(time)), self.copies)
         offset = copy * gap[story[row]] + (time - start[story])[row] * pace[story[row]]

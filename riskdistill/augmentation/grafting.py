@@ -6,22 +6,20 @@ from datetime import datetime
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from riskdistill.augmentation.accounts import NONE, SIDES, Account, Accounts, parties
 from riskdistill.augmentation.amount_jitter import scaled_money
 from riskdistill.augmentation.registry import training_period
 from riskdistill.augmentation.rows import (
     DAY,
     MARK,
-    PARTY,
     Ints,
     aligned,
-    codes,
+    by_story,
     derived,
     flags,
     occurrence,
-    party,
     pc,
     stories,
     times,
@@ -66,12 +64,11 @@ def synthetic_anomalies(
             where=str(until),
             mend="set the share of synthetic anomalies to 0, or train on a longer period",
         )
-    hosts = _Hosts(before, bad)
-    time, story = times(before), stories(told)
-    first, last = int(time.min()), pa.scalar(until, TIMESTAMP).cast(pa.int64()).as_py() - 1
-    order = np.flatnonzero(bad)[np.argsort(story[bad], kind="stable")]
-    schemes = np.split(order, np.flatnonzero(np.diff(story[order])) + 1)
-    rows, shifts, factors, parties = [], [], [], []
+    laundering, of_it = before.filter(pa.array(bad)), told.filter(pa.array(bad))
+    time, schemes = times(laundering), by_story(stories(of_it))
+    hosts = _Hosts(laundering, before.filter(pa.array(~bad)))
+    first, last = int(times(before).min()), pa.scalar(until, TIMESTAMP).cast(pa.int64()).as_py() - 1
+    rows, shifts, factors, places = [], [], [], []
     made = 0
     while made < count:
         scheme = schemes[rng.integers(len(schemes))]
@@ -79,12 +76,12 @@ def synthetic_anomalies(
         rows.append(scheme)
         shifts.append(np.full(len(scheme), DAY * rng.integers(earliest, latest, endpoint=True)))
         factors.append(np.full(len(scheme), rng.uniform(*FACTOR)))
-        parties.append(hosts.replace(scheme, rng))
+        places.append(hosts.replace(scheme, rng))
         made += len(scheme)
     row = np.concatenate(rows)
-    new_time = time[row] + np.concatenate(shifts)
-    money = scaled_money(before, row, np.concatenate(factors))
-    return _graft(before, told, row, new_time, money | hosts.columns(np.concatenate(parties, axis=1)))
+    money = scaled_money(laundering, row, np.concatenate(factors))
+    parties_of = hosts.accounts.columns(laundering.take(pa.array(row)), np.concatenate(places, axis=1))
+    return _graft(laundering, of_it, row, time[row] + np.concatenate(shifts), money | parties_of)
 
 
 def _graft(
@@ -101,58 +98,33 @@ def _graft(
 
 
 class _Hosts:
-    """The accounts of a training period, and which of them a scheme can be moved to.
+    """Who stands in for whom: the accounts that no known scheme touches, for those that one does."""
 
-    An account is a position in the senders followed by the receivers, that of its first row.
-    """
-
-    def __init__(self, before: pa.Table, bad: npt.NDArray[np.bool_]) -> None:
-        sides = party(before, "sender"), party(before, "receiver")
-        self.words = {word: pa.concat_arrays([side[word] for side in sides]) for word in PARTY}
-        currencies = [before[name].combine_chunks() for name in ("currency_paid", "currency_received")]
-        currency, _ = codes([pa.concat_arrays(currencies)])
-        number, first = codes([self.words["bank"], self.words["account"]])
-        self.rows = before.num_rows
-        self.party = first[number]
-        self.currency = currency[first]
-        self.number = number
-        touched = np.zeros(len(first), dtype=np.bool_)
-        touched[number[np.tile(bad, 2)]] = True
-        self.ordinary = first[~touched]
-        self.by_currency = {code: first[~touched & (self.currency == code)] for code in np.unique(self.currency)}
+    def __init__(self, laundering: pa.Table, ordinary: pa.Table) -> None:
+        self.actors = [parties(laundering, side) for side, _ in SIDES]
+        self.home: dict[Account, str] = {}
+        for actors, (_, word) in zip(self.actors, SIDES, strict=True):
+            for actor, currency in zip(actors, laundering[f"currency_{word}"].to_pylist(), strict=True):
+                self.home.setdefault(actor, currency)
+        self.accounts = Accounts(ordinary, without=self.home.keys())
 
     def replace(self, scheme: Ints, rng: np.random.Generator) -> Ints:
-        """A host for the sender and the receiver of each row of `scheme`; shape [2, len(scheme)].
+        """The place of a host for the sender and the receiver of each row of `scheme`; shape [2, len(scheme)].
 
         Raises:
             DataError: the period has fewer ordinary accounts than the scheme has parties.
         """
-        actors = self.number[np.stack([scheme, scheme + self.rows])]
-        parties, role = np.unique(actors, return_inverse=True)
-        if len(parties) > len(self.ordinary):
+        touched = [[actors[row] for row in scheme.tolist()] for actors in self.actors]
+        roles = dict.fromkeys([*touched[0], *touched[1]])
+        if len(roles) > len(self.accounts):
             raise DataError(
-                f"a scheme of {len(parties)} accounts, but {len(self.ordinary)} accounts outside schemes",
+                f"a scheme of {len(roles)} accounts, but {len(self.accounts)} accounts outside schemes",
                 mend="set the share of synthetic anomalies to 0, or give more ordinary traffic",
             )
-        chosen: list[int] = []
-        for actor in parties:
-            home = _draw(self.by_currency[self.currency[actor]], chosen, rng)
-            host = home if home is not None else _draw(self.ordinary, chosen, rng)
-            assert host is not None  # there are more ordinary accounts than parties
-            chosen.append(host)
-        return np.asarray(chosen)[role.reshape(actors.shape)]
-
-    def columns(self, hosts: Ints) -> dict[str, Any]:
-        """The party columns of rows whose senders and receivers are `hosts` [2, n]."""
-        sides = zip(("sender", "receiver"), hosts, strict=True)
-        return {f"{side}_{w}": self.words[w].take(pa.array(at)) for side, at in sides for w in PARTY}
-
-
-def _draw(pool: Ints, taken: list[int], rng: np.random.Generator) -> int | None:
-    """One of `pool` that is not `taken`, or None where all are."""
-    free = pool if len(pool) > 50 * len(taken) else np.setdiff1d(pool, taken)
-    while len(free):
-        host = int(free[rng.integers(len(free))])
-        if host not in taken:
-            return host
-    return None
+        host: dict[Account, int] = {}
+        taken: set[Account] = set()
+        for actor in roles:
+            place = self.accounts.other(self.home[actor], taken, rng)
+            host[actor] = self.accounts.other(None, taken, rng) if place == NONE else place
+            taken.add(self.accounts.name[host[actor]])
+        return np.array([[host[actor] for actor in side] for side in touched])

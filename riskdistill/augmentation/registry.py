@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -13,12 +14,20 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from riskdistill.augmentation.amount_jitter import AmountJitter
+from riskdistill.augmentation.benign_noise import BenignNoise
+from riskdistill.augmentation.channel_change import ChannelChange
+from riskdistill.augmentation.counterparty_substitution import CounterpartySubstitution
+from riskdistill.augmentation.currency_change import CurrencyChange
 from riskdistill.augmentation.delay import Delay
+from riskdistill.augmentation.dropped_events import DroppedEvents
 from riskdistill.augmentation.frequency_burst import FrequencyBurst
 from riskdistill.augmentation.intermediary import Intermediary
+from riskdistill.augmentation.merge import Merge
 from riskdistill.augmentation.perturbation import Perturbation
-from riskdistill.augmentation.rows import ROOM_FOR_MARK, aligned, flags, pc, sources, stories
+from riskdistill.augmentation.reorder import Reorder
+from riskdistill.augmentation.rows import ROOM_FOR_MARK, Ints, aligned, flags, pc, sources, times
 from riskdistill.augmentation.split import Split
+from riskdistill.augmentation.time_shift import TimeShift
 from riskdistill.data.schema import LABELS, MAX_ID_LENGTH, TIMESTAMP, TRANSACTIONS
 from riskdistill.errors import ConfigError
 
@@ -28,7 +37,31 @@ PERTURBATIONS: Final[dict[str, type[Perturbation]]] = {
     "delay": Delay,
     "split": Split,
     "intermediary": Intermediary,
+    "merge": Merge,
+    "time_shift": TimeShift,
+    "reorder": Reorder,
+    "counterparty_substitution": CounterpartySubstitution,
+    "currency_change": CurrencyChange,
+    "channel_change": ChannelChange,
+    "dropped_events": DroppedEvents,
+    "benign_noise": BenignNoise,
 }
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """What perturbations made of a training period.
+
+    Attributes:
+        transactions: the new rows in order of time.
+        labels: their labels, row for row.
+        replaced: ids of the real rows that the new ones stand for, or that were dropped: they must not happen in
+            the replay in which the new rows do. Noise replaces nothing.
+    """
+
+    transactions: pa.Table
+    labels: pa.Table
+    replaced: pa.Array
 
 
 def perturb(
@@ -37,19 +70,17 @@ def perturb(
     config: Sequence[Mapping[str, Any]],
     rng: np.random.Generator,
     until: datetime,
-) -> tuple[pa.Table, pa.Table]:
+) -> Perturbed:
     """Synthetic rows from the rows before `until`, by each configured perturbation in turn.
 
-    A scheme is chosen as a whole, an ordinary payment by itself. Whatever would reach `until` is left out,
-    again as a whole; so is a row whose id leaves no room for a mark.
+    A story is chosen as a whole: a scheme, or an ordinary payment by itself (see `Perturbation.stories`). Whatever
+    would leave the period is left out, again as a whole, and so happens as it did; a row whose id leaves no room
+    for a mark is passed over.
 
     Args:
         transactions, labels: canonical; every transaction has a label.
         config: for each perturbation its `name`, the `share` of stories to tell anew, and its bounds.
         until: end of the training period, with a time zone; no row is placed at or after it.
-
-    Returns:
-        The new rows in order of time, and their labels row for row.
 
     Raises:
         ConfigError: an unknown or repeated name, bounds out of range, or `until` without a time zone.
@@ -58,16 +89,25 @@ def perturb(
     chosen = parse(config)
     before = training_period(transactions, until)
     told = aligned(before, labels)
+    bad = flags(told, "is_laundering")
+    ordinary = before.filter(pa.array(~bad))
     parts = [(TRANSACTIONS.empty_table(), LABELS.empty_table())]
+    replaced = np.zeros(before.num_rows, np.bool_)
     for perturbation in chosen:
-        rows = pa.array(np.flatnonzero(_chosen(told, perturbation, rng)))
-        source, source_labels = before.take(rows), told.take(rows)
-        new, new_labels = perturbation.apply(source, source_labels, rng)
-        kept = _wholly_before(new, source, stories(source_labels), until)
-        parts.append((new.filter(kept), new_labels.filter(kept)))
+        story = perturbation.stories(before, told)
+        rows = np.flatnonzero(_chosen(story, bad, perturbation, rng))
+        given = pa.array(rows)
+        new, new_labels = perturbation.apply(before.take(given), told.take(given), rng, ordinary)
+        of_new = story[pc.index_in(pa.array(sources(new), pa.string()), value_set=before["tx_id"]).to_numpy()]
+        kept = ~np.isin(of_new, of_new[_outside(new, before, until)])
+        parts.append((new.filter(pa.array(kept)), new_labels.filter(pa.array(kept))))
+        if "story" not in perturbation.conserves:
+            replaced[rows] |= np.isin(story[rows], of_new[kept])
     new = pa.concat_tables([part for part, _ in parts])
     order = pc.sort_indices(new["timestamp"])
-    return new.take(order), pa.concat_tables([part for _, part in parts]).take(order)
+    new_labels = pa.concat_tables([part for _, part in parts])
+    ids = before["tx_id"].combine_chunks().filter(pa.array(replaced))
+    return Perturbed(new.take(order), new_labels.take(order), ids)
 
 
 def parse(config: Sequence[Mapping[str, Any]]) -> list[Perturbation]:
@@ -105,19 +145,17 @@ def training_period(transactions: pa.Table, until: datetime) -> pa.Table:
     return kept.take(np.argsort(kept["timestamp"].to_numpy(), kind="stable"))
 
 
-def _chosen(labels: pa.Table, perturbation: Perturbation, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+def _chosen(
+    story: Ints, bad: npt.NDArray[np.bool_], perturbation: Perturbation, rng: np.random.Generator
+) -> npt.NDArray[np.bool_]:
     """A mask of the rows of the stories that this perturbation tells anew."""
-    bad = flags(labels, "is_laundering")
     eligible = {"laundering": bad, "ordinary": ~bad, "all": np.ones_like(bad)}[perturbation.among]
-    story = stories(labels)
     candidates = np.unique(story[eligible])
     told = rng.permutation(candidates)[: round(perturbation.share * len(candidates))]
-    return eligible & np.isin(story, told)
+    return np.asarray(eligible & np.isin(story, told))
 
 
-def _wholly_before(new: pa.Table, source: pa.Table, story: npt.NDArray[np.int64], until: datetime) -> Any:
-    """A mask of the new rows whose whole story lies before `until`."""
-    origin = pc.index_in(pa.array(sources(new), pa.string()), value_set=source["tx_id"])
-    of_new = story[origin.to_numpy()]
-    late = pc.greater_equal(new["timestamp"], pa.scalar(until, TIMESTAMP)).to_numpy()
-    return pa.array(~np.isin(of_new, of_new[late]))
+def _outside(new: pa.Table, before: pa.Table, until: datetime) -> npt.NDArray[np.bool_]:
+    """A mask of the new rows that lie before the period's first row or not before its end."""
+    time, end = times(new), pa.scalar(until, TIMESTAMP).cast(pa.int64()).as_py()
+    return np.asarray((time >= end) | (time < times(before)[:1].min(initial=end)))

@@ -12,10 +12,11 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute
 
-from riskdistill.data.schema import LABELS, TIMESTAMP, TRANSACTIONS
+from riskdistill.data.schema import LABELS, MAX_AMOUNT, TIMESTAMP, TRANSACTIONS
 from riskdistill.errors import DataError
 
 Floats = npt.NDArray[np.float64]
@@ -74,6 +75,18 @@ def stories(labels: pa.Table) -> Ints:
     return codes([pc.coalesce(scheme, own)])[0]
 
 
+def by_story(story: Ints) -> list[Ints]:
+    """The positions of the rows of each story, in their order."""
+    order = np.argsort(story, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(story[order])) + 1) if len(story) else []
+
+
+def first_rows(story: Ints) -> Ints:
+    """For each row the position of the first row of its story."""
+    _, first, number = np.unique(story, return_index=True, return_inverse=True)
+    return np.asarray(first[number])
+
+
 def room(story: Ints, time: Ints, most: float) -> Floats:
     """Microseconds from each row to the next one of its story, at most `most`."""
     order = np.lexsort((time, story))
@@ -81,6 +94,76 @@ def room(story: Ints, time: Ints, most: float) -> Floats:
     follows = np.diff(story[order]) == 0
     left[order[:-1][follows]] = np.diff(time[order])[follows]
     return np.minimum(left, most)
+
+
+def both_sides(transactions: pa.Table, of_sender: str, of_receiver: str) -> pa.Array:
+    """Two columns one after the other, what senders have and what receivers have, [2 * rows]."""
+    return pa.concat_arrays([transactions[name].combine_chunks() for name in (of_sender, of_receiver)])
+
+
+def held_accounts(transactions: pa.Table, story: Ints) -> tuple[Ints, Ints]:
+    """Numbers each account and currency of each story; see `codes`, all [2 * rows], senders first."""
+    pairs = [(f"sender_{word}", f"receiver_{word}") for word in ("bank", "account")]
+    held = [both_sides(transactions, *pair) for pair in (*pairs, ("currency_paid", "currency_received"))]
+    return codes([pa.array(np.tile(story, 2)).cast(pa.string()), *held])
+
+
+def spans(story: Ints, time: Ints) -> tuple[Ints, Ints]:
+    """The first and the last time of each story, by its number."""
+    count = int(story.max(initial=-1)) + 1
+    start, end = np.full(count, np.iinfo(np.int64).max), np.full(count, np.iinfo(np.int64).min)
+    np.minimum.at(start, story, time)
+    np.maximum.at(end, story, time)
+    return start, end
+
+
+def amounts(transactions: pa.Table) -> Floats:
+    """What is paid and what is received, [2, rows]."""
+    return np.stack([numbers(transactions, f"amount_{word}") for word in ("paid", "received")])
+
+
+def balances(transactions: pa.Table) -> Floats:
+    """What the sender and the receiver have just before, [2, rows]; NaN for null."""
+    return np.stack([numbers(transactions, f"{side}_balance") for side in ("sender", "receiver")])
+
+
+def balance_columns(balance: Floats) -> dict[str, Floats]:
+    """The columns of `balance` [2, rows], inside the schema's limits."""
+    within = np.clip(balance, -MAX_AMOUNT, MAX_AMOUNT)
+    return {"sender_balance": within[0], "receiver_balance": within[1]}
+
+
+def moved_balances(
+    transactions: pa.Table, story: Ints, rows: Ints, time: Ints, amount: Floats
+) -> dict[str, Floats]:
+    """Balances of the rows at `rows` where of each story these alone happen, at other times or with other amounts.
+
+    An account's balance moves by as much as what its story brought it before the payment, less what it took,
+    differs from what it was.
+
+    Args:
+        time: when those rows happen now, in microseconds, [rows].
+        amount: what is paid and received now, [2, rows].
+
+    Returns:
+        The columns sender_balance and receiver_balance, [rows].
+    """
+    account = held_accounts(transactions, story)[0].reshape(2, -1)
+    before = _brought(account, times(transactions), amounts(transactions))[:, rows]
+    moved = _brought(account[:, rows], time, amount) - before
+    return balance_columns(balances(transactions)[:, rows] + moved)
+
+
+def _brought(account: Ints, time: Ints, amount: Floats) -> Floats:
+    """What each row's sender and receiver got before it less what they paid, all [2, n]; a tie goes by position."""
+    order = np.lexsort((np.tile(np.arange(len(time)), 2), np.tile(time, 2), account.ravel()))
+    change = (amount * [[-1.0], [1.0]]).ravel()[order]
+    brought = np.empty_like(change)
+    # by account, for a running sum over all of them would lose cents
+    brought[order] = pd.Series(change).groupby(account.ravel()[order]).cumsum() - change
+    brought = brought.reshape(2, -1)
+    brought[1] = np.where(account[0] == account[1], brought[0], brought[1])  # one transfer is one event
+    return brought
 
 
 def aligned(transactions: pa.Table, labels: pa.Table) -> pa.Table:

@@ -22,7 +22,7 @@ class Split(Perturbation):
     split into as many parts as it has.
     """
 
-    conserves: ClassVar[frozenset[Conserved]] = frozenset({"amount", "accounts", "time_order"})
+    conserves: ClassVar[frozenset[Conserved]] = frozenset({"amount", "total", "accounts", "shape", "time_order"})
 
     name: Literal["split"] = "split"
     min_parts: int = Field(default=2, ge=2, le=20)
@@ -36,7 +36,7 @@ class Split(Perturbation):
         return self
 
     def apply(
-        self, transactions: pa.Table, labels: pa.Table, rng: np.random.Generator
+        self, transactions: pa.Table, labels: pa.Table, rng: np.random.Generator, ordinary: pa.Table
     ) -> tuple[pa.Table, pa.Table]:
         """The perturbed copies and their labels, as `Perturbation.apply` says."""
         paid, received = numbers(transactions, "amount_paid"), numbers(transactions, "amount_received")

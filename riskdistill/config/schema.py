@@ -207,6 +207,8 @@ class TrainingConfig(Section):
     average_decay: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.995  # of the running average of weights
     patience: Count = 2  # epochs without a better validation PR-AUC before it stops
     label_smoothing: Annotated[float, Field(strict=True, ge=0, lt=0.5)] = 0.05
+    mixup: NonNegative = 0.0  # alpha of MixUp on encoded rows; 0: off
+    adversarial: Share = 0.0  # share of the loss that is taken on adversarial examples; 0: off
     seed: Seed = 7  # where the file is silent: the experiment's
 
 
@@ -340,6 +342,16 @@ class ExperimentConfig(Section):
             training = training.model_dump(exclude_unset=True)
         if isinstance(training, dict) and "seed" in info.data:
             return {"seed": info.data["seed"], **training}
+        return training
+
+    @field_validator("student_training")
+    @classmethod
+    def _learns_from_rows_as_the_teacher_saw_them(cls, training: TrainingConfig) -> TrainingConfig:
+        if training.mixup or training.adversarial:
+            raise ValueError(
+                "mixup and adversarial must be 0: the teacher's answers are of rows as they are; "
+                "set them under training, for the teacher"
+            )
         return training
 
     @field_validator("distillation")

@@ -7,6 +7,7 @@ the reason. All functions take and give Arrow arrays of the same length.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -27,6 +28,15 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _EXACT_IN_FLOAT: Final = 2.0**53
 _TRUE: Final = pa.array(["1", "true", "yes", "y", "t", "1.0"])
 _FALSE: Final = pa.array(["0", "false", "no", "n", "f", "0.0"])
+_PARTS: Final = 16  # of a column that cannot be cast as a whole
+
+
+def by_distinct(function: Callable[[Column], Column], column: Column) -> Column:
+    """`function(column)`, worked out once for each distinct value where the column is dictionary-encoded."""
+    if not pa.types.is_dictionary(column.type):
+        return function(column)
+    encoded = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return function(encoded.dictionary).take(encoded.indices)
 
 
 def text(column: Column) -> Column:
@@ -52,7 +62,7 @@ def row_ids(source: str, numbers: Column) -> Column:
 def hash64(column: Column) -> npt.NDArray[np.uint64]:
     """uint64[n]: the XXH3 of each text's UTF-8 bytes; the same on every machine and in every run."""
     spelled = column.cast(pa.binary()).to_pylist()
-    return np.array([xxhash.xxh3_64_intdigest(one) for one in spelled], dtype=np.uint64)
+    return np.fromiter(map(xxhash.xxh3_64_intdigest, spelled), np.uint64, len(spelled))
 
 
 def number(column: Column) -> Column:
@@ -132,14 +142,14 @@ def only_where(mask: Column, column: Column) -> Column:
 
 
 def _leniently(column: Column, target: Any) -> Column:
-    """Casts what can be cast. A column that fails is halved, so that k bad rows cost k log n casts."""
+    """Casts what can be cast. A column that fails is parted, so that a bad row costs a few casts of its part."""
     try:
         return column.cast(target)
     except pa.ArrowInvalid:
         if len(column) == 1:
             return pa.nulls(1, target)
-    middle = len(column) // 2
-    halves = [_leniently(column.slice(0, middle), target), _leniently(column.slice(middle), target)]
+    size = -(-len(column) // _PARTS)
+    parts = [_leniently(column.slice(start, size), target) for start in range(0, len(column), size)]
     return pa.concat_arrays(
-        [chunk for half in halves for chunk in (half.chunks if isinstance(half, pa.ChunkedArray) else [half])]
+        [chunk for part in parts for chunk in (part.chunks if isinstance(part, pa.ChunkedArray) else [part])]
     )

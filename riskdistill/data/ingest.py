@@ -2,7 +2,9 @@
 
     transactions.parquet   in order of time
     labels.parquet         row for row beside the transactions; no rows where the source has no labels
-    quarantine.parquet     what did not parse: row number, reason, the row itself
+    truth.parquet          likewise, what a simulator knows to be true: for evaluation only, never mixed into labels
+    quarantine.parquet     what did not parse: row number, reason, the row itself (see `reingest`)
+    quality.json, .html    what is suspicious in the rows that are usable (see `quality`)
     ingest.json            the count of every row that was read
 
 accepted + quarantined + set-up + beyond `until` = read, always. The files appear together when all is well: a
@@ -13,38 +15,47 @@ file is no fact and can give the label away, and their content orders them (see 
 Only ids that count the source's rows still tell its order; ids are never inputs.
 
 A source larger than memory streams through as long as it is in order and its clock is fine; the others are sorted
-in memory at the end.
+in memory at the end. Parsing, checking and writing go on at once, in threads; what is written is the same however
+many cores there are.
 """
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from riskdistill.data.ahead import ahead
 from riskdistill.data.canonical import canonical_table
 from riskdistill.data.columns import pc
 from riskdistill.data.order import time_order
+from riskdistill.data.quality import QualityMeter
+from riskdistill.data.quality_page import write_quality
 from riskdistill.data.readers import canonical, reader
-from riskdistill.data.readers.canonical import LABELS_FILE, TRANSACTIONS_FILE
-from riskdistill.data.schema import LABELS, QUARANTINE, TIMESTAMP, TRANSACTIONS
+from riskdistill.data.readers.canonical import LABELS_FILE, TRANSACTIONS_FILE, TRUTH_FILE
+from riskdistill.data.readers.mapping import ColumnMapping, load_mapping
+from riskdistill.data.schema import TIMESTAMP
+from riskdistill.data.tables import (
+    QUARANTINE_FILE,
+    SCHEMAS,
+    SUMMARY_FILE,
+    TableWriter,
+    finish_publishing,
+    publish,
+    sort_by_time,
+)
+from riskdistill.data.transaction import describe
 from riskdistill.data.validate import Batch
 from riskdistill.errors import ConfigError, EmptyInputError, TransactionError, UnreadableFileError
-
-QUARANTINE_FILE: Final = "quarantine.parquet"
-SUMMARY_FILE: Final = "ingest.json"
-_SCHEMAS: Final = {TRANSACTIONS_FILE: TRANSACTIONS, LABELS_FILE: LABELS, QUARANTINE_FILE: QUARANTINE}
 
 Progress = Callable[[int], None]  # called with the rows read so far
 
@@ -67,7 +78,12 @@ class IngestSummary(BaseModel):
     first: datetime
     last: datetime
     sorted_here: bool  # the source was not in order of time
+    out_of_order: int  # its rows that were stamped earlier than one before them
     ties: Literal["source order", "content"]  # what orders the rows of one timestamp
+    # how it was read, to read corrected rows in the same way
+    columns: tuple[str, ...]  # of the source
+    mapping: ColumnMapping | None
+    until: datetime | None
 
 
 @dataclass
@@ -81,29 +97,32 @@ class _Tally:
     typologies: Counter[str] = field(default_factory=Counter)
     first: datetime | None = None
     last: datetime | None = None
-    in_order: bool = True
+    out_of_order: int = 0
     coarse: bool = False
+    columns: tuple[str, ...] = ()
 
-    def add(self, batch: Batch, transactions: pa.Table, labels: pa.Table) -> None:
-        """Counts `batch`, of which `transactions` and `labels` are kept."""
+    def add(self, batch: Batch, kept: Batch) -> None:
+        """Counts `batch`, of which the transactions of `kept` are kept."""
         self.rows_read += batch.rows_read
-        self.accepted += transactions.num_rows
+        self.accepted += kept.transactions.num_rows
         self.set_up += batch.set_up
         self.coarse |= batch.coarse
-        self.beyond_until += batch.transactions.num_rows - transactions.num_rows
-        self.reasons.update(str(reason).split(": ")[0] for reason in batch.rejected["reason"].to_pylist())
-        self.positives += pc.sum(labels["is_laundering"]).as_py() or 0
-        for name, count in zip(*pc.value_counts(labels["typology"]).flatten(), strict=True):
-            self.typologies[name.as_py()] += count.as_py()
-        if transactions.num_rows:
-            times = transactions["timestamp"].cast(pa.int64()).to_numpy()
-            earliest, latest = (moment.as_py() for moment in pc.min_max(transactions["timestamp"]).values())
-            begins_late = self.last is None or transactions["timestamp"][0].as_py() >= self.last
-            self.in_order &= begins_late and bool((np.diff(times) >= 0).all())
+        self.columns = batch.columns
+        self.beyond_until += batch.transactions.num_rows - kept.transactions.num_rows
+        self.reasons.update(map(reason_kind, batch.rejected["reason"].to_pylist()))
+        self.positives += pc.sum(kept.labels["is_laundering"]).as_py() or 0
+        self.typologies.update(typology_counts(kept.labels))
+        if kept.transactions.num_rows:
+            times = kept.transactions["timestamp"].cast(pa.int64()).to_numpy()
+            earliest, latest = (moment.as_py() for moment in pc.min_max(kept.transactions["timestamp"]).values())
+            before = 0 if self.last is None else pa.scalar(self.last, TIMESTAMP).cast(pa.int64()).as_py()
+            self.out_of_order += int((times < np.maximum(np.maximum.accumulate(times), before)).sum())
             self.first = min(self.first or earliest, earliest)
             self.last = max(self.last or latest, latest)
 
-    def summary(self, source: Path, format_name: str) -> IngestSummary:
+    def summary(
+        self, source: Path, format_name: str, mapping: ColumnMapping | None, until: datetime | None
+    ) -> IngestSummary:
         """The counts, if anything was accepted.
 
         Raises:
@@ -130,8 +149,12 @@ class _Tally:
             by_typology=dict(sorted(self.typologies.items())),
             first=self.first,
             last=self.last,
-            sorted_here=not self.in_order,
+            sorted_here=self.out_of_order > 0,
+            out_of_order=self.out_of_order,
             ties="content" if self.coarse else "source order",
+            columns=self.columns,
+            mapping=mapping,
+            until=until,
         )
 
 
@@ -164,29 +187,76 @@ def ingest(
             mend="add a UTC offset, e.g. 2022-09-10T00:00:00Z",
         )
     out.mkdir(parents=True, exist_ok=True)
-    tally = _Tally()
-    with tempfile.TemporaryDirectory(prefix=".ingest-", dir=out) as made:
-        folder = Path(made)
-        with ExitStack() as open_files:
-            writers = {
-                name: open_files.enter_context(pq.ParquetWriter(folder / name, schema, compression="zstd"))
-                for name, schema in _SCHEMAS.items()
-            }
-            for batch in read(source):
-                transactions, labels = _before(batch, until)
-                tally.add(batch, transactions, labels)
-                kept = {TRANSACTIONS_FILE: transactions, LABELS_FILE: labels, QUARANTINE_FILE: batch.rejected}
-                for name, table in kept.items():
-                    if table.num_rows:
-                        writers[name].write_table(table)
+    finish_publishing(out)
+    tally, meter = _Tally(), QualityMeter()
+    with tempfile.TemporaryDirectory(prefix=".ingest-", dir=out) as aside:
+        folder = Path(aside) / "made"
+        folder.mkdir()
+        with TableWriter(folder) as writer:
+            for batch in ahead(read(source)):
+                kept = before(batch, until)
+                tally.add(batch, kept)
+                meter.add(kept.transactions)
+                write_batch(writer, kept)
                 if progress is not None:
                     progress(tally.rows_read)
-        summary = tally.summary(source, format)
+        spelled = None if mapping is None else load_mapping(mapping)
+        summary = tally.summary(source, format, spelled, until)
         if summary.sorted_here or tally.coarse:
-            _sort(folder, tally.coarse)
-        (folder / SUMMARY_FILE).write_text(summary.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        _publish(folder, out)
+            sort_by_time(folder, coarse=tally.coarse)
+            meter = measured_again(folder)  # for balances follow one another in time
+        finish(folder, summary, meter)
+        publish(folder, out)
     return summary
+
+
+def write_batch(writer: TableWriter, batch: Batch) -> None:
+    """Adds all rows of `batch` to the tables."""
+    writer.write(TRANSACTIONS_FILE, batch.transactions)
+    writer.write(LABELS_FILE, batch.labels)
+    writer.write(TRUTH_FILE, batch.truth)
+    writer.write(QUARANTINE_FILE, batch.rejected)
+
+
+def before(batch: Batch, until: datetime | None) -> Batch:
+    """`batch` without its transactions at or after `until`, with their labels and truth."""
+    if until is None:
+        return batch
+    early: Any = pc.less(batch.transactions["timestamp"], pa.scalar(until, TIMESTAMP))
+    return batch.only(early.to_numpy())
+
+
+def measured_again(folder: Path) -> QualityMeter:
+    """A meter that has seen the written transactions, in order of time."""
+    meter = QualityMeter()
+    with pq.ParquetFile(folder / TRANSACTIONS_FILE) as file:
+        for stretch in file.iter_batches():
+            meter.add(pa.Table.from_batches([stretch]))
+    return meter
+
+
+def finish(folder: Path, summary: IngestSummary, meter: QualityMeter) -> None:
+    """Writes what is said of the tables: their quality, and the summary."""
+    report = meter.report(
+        summary.source,
+        summary.format,
+        rows_read=summary.rows_read,
+        out_of_order=summary.out_of_order,
+        refused=summary.quarantined_by_reason,
+    )
+    write_quality(folder, report)
+    (folder / SUMMARY_FILE).write_text(summary.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def reason_kind(reason: str) -> str:
+    """A quarantine reason without the value that it quotes."""
+    return reason.split(": ")[0]
+
+
+def typology_counts(labels: pa.Table) -> dict[str, int]:
+    """How many rows of `labels` there are of each typology."""
+    counted = pc.value_counts(labels["typology"]).flatten()
+    return dict(zip(*(column.to_pylist() for column in counted), strict=True))
 
 
 def load_canonical(folder: Path) -> tuple[pa.Table, pa.Table]:
@@ -195,13 +265,47 @@ def load_canonical(folder: Path) -> tuple[pa.Table, pa.Table]:
     Raises:
         UnreadableFileError: not such a folder, or its files are damaged or not canonical.
     """
+    _check_finished(folder)
+    return _load(folder / TRANSACTIONS_FILE), _load(folder / LABELS_FILE)
+
+
+def load_truth(folder: Path) -> pa.Table | None:
+    """What is true of every transaction that `ingest` wrote to `folder`, row for row; None where nobody knows.
+
+    It has the schema of labels and is for evaluation: a model is never trained on it.
+
+    Raises:
+        UnreadableFileError: not such a folder, or its files are damaged or not canonical.
+    """
+    _check_finished(folder)
+    if not (folder / TRUTH_FILE).is_file():  # written before there was truth
+        return None
+    truth = _load(folder / TRUTH_FILE)
+    return truth if truth.num_rows else None
+
+
+def load_quarantine(folder: Path) -> tuple[IngestSummary, pa.Table]:
+    """The summary and the quarantine that `ingest` wrote to `folder`.
+
+    Raises:
+        UnreadableFileError: not such a folder, its files are damaged, or an older version wrote them.
+    """
+    _check_finished(folder)
+    file = folder / SUMMARY_FILE
+    try:
+        summary = IngestSummary.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise UnreadableFileError(describe(error), where=str(file), mend="run ingest again") from error
+    return summary, _load(folder / QUARANTINE_FILE)
+
+
+def _check_finished(folder: Path) -> None:
     if not (folder / SUMMARY_FILE).is_file():
         raise UnreadableFileError(
             f"not a folder of canonical tables: no {SUMMARY_FILE}",
             where=str(folder),
             mend="run ingest first; what `simulate` wrote has the format 'canonical'",
         )
-    return _load(folder / TRANSACTIONS_FILE), _load(folder / LABELS_FILE)
 
 
 def read_transactions(path: Path) -> tuple[pa.Table, pa.Table]:
@@ -231,31 +335,6 @@ def _load(path: Path) -> pa.Table:
             return canonical_table(table)
     except TransactionError as error:
         raise UnreadableFileError(f"not canonical: {error}", where=str(path), mend="run ingest again") from error
-    if not table.schema.equals(_SCHEMAS[path.name]):
+    if not table.schema.equals(SCHEMAS[path.name]):
         raise UnreadableFileError("its columns are not canonical", where=str(path), mend="run ingest again")
     return table
-
-
-def _before(batch: Batch, until: datetime | None) -> tuple[pa.Table, pa.Table]:
-    """The transactions of `batch` before `until`, and their labels."""
-    if until is None:
-        return batch.transactions, batch.labels
-    early: Any = pc.less(batch.transactions["timestamp"], pa.scalar(until, TIMESTAMP))
-    labels = batch.labels.filter(early) if batch.labels.num_rows else batch.labels
-    return batch.transactions.filter(early), labels
-
-
-def _sort(folder: Path, coarse: bool) -> None:
-    """Puts the written tables in order of time, in memory; the labels follow the transactions."""
-    transactions, labels = pq.read_table(folder / TRANSACTIONS_FILE), pq.read_table(folder / LABELS_FILE)
-    order = time_order(transactions, coarse=coarse)
-    pq.write_table(transactions.take(order), folder / TRANSACTIONS_FILE, compression="zstd")
-    if labels.num_rows:
-        pq.write_table(labels.take(order), folder / LABELS_FILE, compression="zstd")
-
-
-def _publish(folder: Path, out: Path) -> None:
-    """Moves the finished files to `out`, the summary last: without it nothing is loaded."""
-    (out / SUMMARY_FILE).unlink(missing_ok=True)
-    for name in (*_SCHEMAS, SUMMARY_FILE):
-        os.replace(folder / name, out / name)

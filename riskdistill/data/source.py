@@ -3,6 +3,9 @@
 A file larger than memory is read a block at a time. CSV columns are all text here, so that a wrong value
 is a matter of one row and not of the file; rows with too many or too few fields are kept aside with their
 numbers. What makes a whole file unusable (absent, truncated, a column short) is one error that names it.
+
+A file of corrected rows (see `reingest`) tells in the column ROW_NUMBER which rows of the source they are: they
+keep those numbers, and the column is taken away.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +25,13 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from riskdistill.data.ahead import ahead
 from riskdistill.errors import EmptyInputError, MissingColumnError, UnreadableFileError
 
+ROW_NUMBER: Final = "riskdistill_source_row"
 _BLOCK_BYTES: Final = 8 << 20
 _BATCH_ROWS: Final = 1 << 16
+_ENCODED: Final = pa.dictionary(pa.int32(), pa.string())
 
 
 @dataclass(frozen=True)
@@ -100,13 +106,17 @@ def column_names(path: Path, delimiter: str = ",") -> list[str]:
     return names
 
 
-def read_rows(path: Path, required: Iterable[str], delimiter: str = ",") -> Iterator[Rows]:
-    """Streams a CSV, gzipped CSV or Parquet file in blocks, rows in file order.
+def read_rows(
+    path: Path, required: Iterable[str], delimiter: str = ",", repeated: Collection[str] = ()
+) -> Iterator[Rows]:
+    """Streams a CSV, gzipped CSV or Parquet file in blocks, rows in file order; the next block is read meanwhile.
 
     Args:
         path: the file; its first bytes and its suffix tell what it is.
         required: columns that the file must have; others are kept too.
         delimiter: between the fields of a CSV file.
+        repeated: columns of a CSV file with few distinct values, to be dictionary-encoded (see
+            `columns.by_distinct`).
 
     Raises:
         MissingColumnError: naming the missing and the present columns.
@@ -123,10 +133,10 @@ def read_rows(path: Path, required: Iterable[str], delimiter: str = ",") -> Iter
         )
     with _as_unreadable(path):
         empty = True
-        rows_of = _parquet_rows(path) if _is_parquet(path) else _csv_rows(path, present, delimiter)
-        for rows in rows_of:
+        rows_of = _parquet_rows(path) if _is_parquet(path) else _csv_rows(path, present, delimiter, repeated)
+        for rows in ahead(rows_of):
             empty = False
-            yield rows
+            yield _as_numbered(rows) if ROW_NUMBER in present else rows
     if empty:
         raise EmptyInputError("the file has no rows", where=str(path), mend="check that the export finished")
 
@@ -177,7 +187,7 @@ def _parquet_rows(path: Path) -> Iterator[Rows]:
                 first += batch.num_rows
 
 
-def _csv_rows(path: Path, names: list[str], delimiter: str) -> Iterator[Rows]:
+def _csv_rows(path: Path, names: list[str], delimiter: str, repeated: Collection[str]) -> Iterator[Rows]:
     malformed: list[MalformedRow] = []
 
     def set_aside(row: Any) -> Literal["skip"]:
@@ -193,7 +203,7 @@ def _csv_rows(path: Path, names: list[str], delimiter: str) -> Iterator[Rows]:
             pacsv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES, column_names=names, skip_rows=1),
             pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=set_aside),
             pacsv.ConvertOptions(
-                column_types={name: pa.string() for name in names},
+                column_types={name: _ENCODED if name in repeated else pa.string() for name in names},
                 strings_can_be_null=False,
             ),
         )
@@ -206,6 +216,12 @@ def _csv_rows(path: Path, names: list[str], delimiter: str) -> Iterator[Rows]:
             yield Rows(pa.Table.from_batches([batch]), numbers, passed)
     if malformed:
         yield Rows(_no_rows(names), np.empty(0, np.int64), tuple(malformed))
+
+
+def _as_numbered(rows: Rows) -> Rows:
+    """The rows under the numbers that they tell."""
+    numbers = rows.table[ROW_NUMBER].cast(pa.int64()).to_numpy()
+    return Rows(rows.table.drop_columns([ROW_NUMBER]), numbers, rows.malformed)
 
 
 def _number(count: int, first: int, malformed: list[MalformedRow]) -> npt.NDArray[np.int64]:

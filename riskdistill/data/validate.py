@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -49,6 +49,7 @@ COUNTRIES: Final = ("sender_country", "receiver_country")
 _CODES: Final = pa.array(CURRENCY_CODES)
 SHOWN: Final = 60  # characters of a value in a reason; `raw` holds it whole
 
+Flags = npt.NDArray[np.bool_]
 Rule = tuple[str, str, Column]  # problem, mend, and whether each value breaks the rule: bool[n] without nulls
 
 
@@ -60,6 +61,10 @@ class Batch:
         transactions: schema TRANSACTIONS, in the source's order.
         labels: schema LABELS, one for each transaction in the same order, or empty where the source has none.
         rejected: schema QUARANTINE.
+        numbers: int64[n], the row of the source that each transaction was.
+        columns: the source's own.
+        truth: schema LABELS, what a simulator knows to be true of each transaction; empty where nobody does. Never
+            mixed into `labels`, and for evaluation only.
         set_up: rows of the source that are no traffic (opening balances).
         coarse: as `Draft.coarse`.
     """
@@ -67,12 +72,25 @@ class Batch:
     transactions: pa.Table
     labels: pa.Table
     rejected: pa.Table
+    numbers: npt.NDArray[np.int64]
+    columns: tuple[str, ...]
+    truth: pa.Table = field(default_factory=LABELS.empty_table)
     set_up: int = 0
     coarse: bool = False
 
     @property
     def rows_read(self) -> int:
         return int(self.transactions.num_rows + self.rejected.num_rows + self.set_up)
+
+    def only(self, kept: Flags) -> Batch:
+        """The batch with those of its transactions, labels and truth for which `kept` (bool[n]) is true."""
+        return replace(
+            self,
+            transactions=_kept_rows(self.transactions, kept),
+            labels=_kept_rows(self.labels, kept),
+            numbers=self.numbers[kept],
+            truth=_kept_rows(self.truth, kept),
+        )
 
 
 @dataclass(frozen=True)
@@ -86,6 +104,8 @@ class Draft:
         labels: `is_laundering`, `typology`, `scheme_id` and perhaps `known_at`; nothing for a source without
             labels. Without `known_at`, a label counts as known when its transaction happened.
         origin: canonical column → the source columns that it was made from, for the reasons.
+        truth: as `labels`, all four columns, null for a transaction whose truth is missing; nothing for a source
+            without truth.
         set_up: rows that the reader left out because they are no traffic.
         coarse: the source stamps by the day or the hour and does not say what came first within it, so that the
             order of such rows must not be used (see `order`).
@@ -95,6 +115,7 @@ class Draft:
     transactions: Mapping[str, Column]
     labels: Mapping[str, Column]
     origin: Mapping[str, tuple[str, ...]]
+    truth: Mapping[str, Column] = field(default_factory=dict)
     set_up: int = 0
     coarse: bool = False
 
@@ -109,7 +130,7 @@ class SeenIds:
 
     _runs: list[npt.NDArray[np.uint64]] = field(default_factory=list)
 
-    def repeats(self, ids: Column) -> npt.NDArray[np.bool_]:
+    def repeats(self, ids: Column) -> Flags:
         """bool[n]: true for an id that came before, in `ids` or in an earlier call."""
         hashes = hash64(ids)
         fresh, first = np.unique(hashes, return_index=True)
@@ -143,29 +164,45 @@ def canonicalise(draft: Draft, seen: SeenIds | None = None) -> Batch:
             broken[(broken < 0) & bad.to_numpy(zero_copy_only=False)] = len(rules)
             rules.append((name, problem))
     if seen is not None:
-        good = np.flatnonzero(broken < 0)
-        repeated = seen.repeats(draft.transactions["tx_id"].take(pa.array(good)))
-        broken[good[repeated]] = len(rules)
+        usable = np.flatnonzero(broken < 0)
+        repeated = seen.repeats(draft.transactions["tx_id"].take(pa.array(usable)))
+        broken[usable[repeated]] = len(rules)
         rules.append(("tx_id", "is a duplicate of an earlier row's"))
-    transactions, labels = _tables(draft)
-    if (broken >= 0).any():
-        kept = pa.array(broken < 0)
-        transactions = transactions.filter(kept)
-        labels = labels.filter(kept) if labels.num_rows else labels
-    return Batch(transactions, labels, _rejected(draft, broken, rules), draft.set_up, draft.coarse)
-
-
-def _tables(draft: Draft) -> tuple[pa.Table, pa.Table]:
-    count = len(draft.rows.numbers)
-    columns = {
-        entry.name: draft.transactions.get(entry.name, pa.nulls(count, entry.type)) for entry in TRANSACTIONS
-    }
-    if not draft.labels:
-        return pa.table(columns, schema=TRANSACTIONS), LABELS.empty_table()
-    labels = {"tx_id": columns["tx_id"], "known_at": columns["timestamp"], **draft.labels}
-    return pa.table(columns, schema=TRANSACTIONS), pa.table(
-        {name: labels[name] for name in LABELS.names}, schema=LABELS
+    good = broken < 0
+    fields, labels, truth = (_only(known, good) for known in (draft.transactions, draft.labels, draft.truth))
+    return Batch(
+        _transactions(fields, int(good.sum())),
+        _labels(fields, labels),
+        _rejected(draft, broken, rules),
+        draft.rows.numbers[good],
+        tuple(draft.rows.table.column_names),
+        _labels(fields, truth),
+        draft.set_up,
+        draft.coarse,
     )
+
+
+def _kept_rows(table: pa.Table, kept: Flags) -> pa.Table:
+    """The rows of `table` that are kept; a table without rows has none to lose."""
+    return table if not table.num_rows or kept.all() else table.filter(pa.array(kept))
+
+
+def _only(columns: Mapping[str, Column], kept: Flags) -> Mapping[str, Column]:
+    mask = pa.array(kept)
+    return columns if kept.all() else {name: column.filter(mask) for name, column in columns.items()}
+
+
+def _transactions(fields: Mapping[str, Column], count: int) -> pa.Table:
+    columns = {entry.name: fields.get(entry.name, pa.nulls(count, entry.type)) for entry in TRANSACTIONS}
+    return pa.table(columns, schema=TRANSACTIONS)
+
+
+def _labels(fields: Mapping[str, Column], known: Mapping[str, Column]) -> pa.Table:
+    """`known` (labels or truth) as a table, whose times are the transactions' own where it has none."""
+    if not known:
+        return LABELS.empty_table()
+    columns = {"tx_id": fields["tx_id"], "known_at": fields["timestamp"], **known}
+    return pa.table({name: columns[name] for name in LABELS.names}, schema=LABELS)
 
 
 def _broken_rules(draft: Draft) -> Iterator[tuple[str, str, Column]]:
@@ -186,6 +223,8 @@ def _broken_rules(draft: Draft) -> Iterator[tuple[str, str, Column]]:
         yield "is_laundering", "is neither yes nor no", pc.is_null(draft.labels["is_laundering"])
     if "known_at" in draft.labels:
         yield from _of("known_at", time_rules(draft.labels["known_at"]))
+    if draft.truth:
+        yield "tx_id", "has no truth", pc.is_null(draft.truth["is_laundering"])
 
 
 def _of(name: str, rules: Iterator[Rule]) -> Iterator[tuple[str, str, Column]]:

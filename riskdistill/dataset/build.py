@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from riskdistill.augmentation import perturb, sources, synthetic_anomalies
+from riskdistill.augmentation import perturb, synthetic_anomalies
 from riskdistill.config import ExperimentConfig, FeaturesConfig, SplitConfig
 from riskdistill.data.order import time_order
 from riskdistill.data.rates import Rates
@@ -301,7 +301,8 @@ def _synthetic(
         empty = engine.encode(transactions.slice(0, 0))
         return _Labelled(empty, np.zeros(0, np.bool_), np.zeros(0, object))
     options = [{"name": p.name, "share": p.share, **p.parameters} for p in config.perturbations]
-    perturbed, perturbed_labels = perturb(transactions, labels, options, rng, until)
+    retold = perturb(transactions, labels, options, rng, until)
+    perturbed, perturbed_labels = retold.transactions, retold.labels
     # grafts make up half of the synthetic share; perturbed copies the rest
     grafted, grafted_labels = synthetic_anomalies(transactions, labels, max(1, count // 2), rng, until)
     pool = min(perturbed.num_rows, max(0, count - grafted.num_rows))
@@ -309,8 +310,7 @@ def _synthetic(
     learned[rng.choice(perturbed.num_rows, perturbed.num_rows - pool, replace=False)] = False
 
     # a copy takes the place of what it was made from; all copies happen, so that no scheme is cut
-    retold = pc.is_in(transactions["tx_id"], pa.array(sources(perturbed), pa.string()))
-    kept = transactions.filter(pc.invert(retold))
+    kept = transactions.filter(pc.invert(pc.is_in(transactions["tx_id"], value_set=retold.replaced)))
     unit = clock_unit(transactions["timestamp"].cast(pa.int64()).to_numpy())
     made = _on_the_clock(pa.concat_tables([perturbed, grafted]), unit)
     merged = pa.concat_tables([kept, made])

@@ -22,12 +22,15 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from riskdistill.augmentation.encodings import Batch, Bounds, adversarial, mixup
 from riskdistill.config import TrainingConfig
 from riskdistill.errors import TrainingError
 from riskdistill.features import Encoded
 from riskdistill.models.event_transformer import EventTransformer
 
 INFERENCE_ROWS = 2_048  # rows scored at a time
+ADVERSARIAL_REACH = 0.1  # of a feature's interquartile range: how far it may be moved
+ADVERSARIAL_STEPS = 2
 
 
 @dataclass(frozen=True)
@@ -206,7 +209,7 @@ class Trainer:
         return EpochLog(epoch, means, shares, value, time.perf_counter() - started)
 
     def _step(self, terms: dict[str, Tensor], epoch: int) -> None:
-        loss = torch.stack(list(terms.values())).sum()
+        loss = _sum(terms)
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"the loss of the {self.name} is {float(loss.detach())} in epoch {epoch}",
@@ -250,19 +253,59 @@ class Trainer:
 
 
 class LabelObjective:
-    """Binary cross-entropy on labels, and cross-entropy on typologies beside it."""
+    """Binary cross-entropy on labels, and cross-entropy on typologies beside it.
 
-    def __init__(self, rows: TrainingRows, *, label_smoothing: float, typology_weight: float = 0.1) -> None:
+    Args:
+        label_smoothing: how far labels are moved towards a half.
+        typology_weight: of the typologies.
+        mixup: alpha of MixUp, with which rows and labels are mixed; 0 leaves them as they are.
+        adversarial: share of the loss that is taken on adversarial examples of the same rows; 0 makes none.
+    """
+
+    def __init__(
+        self,
+        rows: TrainingRows,
+        *,
+        label_smoothing: float,
+        typology_weight: float = 0.1,
+        mixup: float = 0.0,
+        adversarial: float = 0.0,
+    ) -> None:
         self.rows, self.label_smoothing, self.typology_weight = rows, label_smoothing, typology_weight
+        self.mixup, self.adversarial = mixup, adversarial
+        self._bounds = Bounds.of(rows.encoded.context, ADVERSARIAL_REACH) if adversarial > 0 else None
 
     def loss(self, model: EventTransformer, rows: NDArray[np.int64], epoch: int) -> dict[str, Tensor]:
         """See `Objective`."""
-        batch = self.rows.encoded.take(rows)
-        output = model(torch.from_numpy(batch.context), torch.from_numpy(batch.events).float())
-        label = torch.from_numpy(self.rows.label[rows])
-        smooth = label * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
-        typology = torch.from_numpy(self.rows.typology[rows])
+        taken = self.rows.encoded.take(rows)
+        batch = Batch(
+            context=torch.from_numpy(taken.context),
+            events=torch.from_numpy(taken.events).float(),
+            label=torch.from_numpy(self.rows.label[rows]),
+            typology=torch.from_numpy(self.rows.typology[rows]),
+        )
+        if self.mixup > 0:
+            batch = mixup(batch, self.mixup, len(model.config.typologies))
+        terms = self._terms(model, batch)
+        if self._bounds is None:
+            return terms
+        model.train(False)  # the adversary sees the whole network
+        attacked = adversarial(
+            batch, lambda moved: _sum(self._terms(model, moved)), self._bounds, ADVERSARIAL_STEPS
+        )
+        model.train()
+        kept = {name: (1 - self.adversarial) * term for name, term in terms.items()}
+        return kept | {"adversarial": self.adversarial * _sum(self._terms(model, attacked))}
+
+    def _terms(self, model: EventTransformer, batch: Batch) -> dict[str, Tensor]:
+        output = model(batch.context, batch.events)
+        smooth = batch.label * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
+        typology = torch.nn.functional.cross_entropy(output.typology_logits, batch.typology)
         return {
             "labels": torch.nn.functional.binary_cross_entropy_with_logits(output.logit, smooth),
-            "typology": self.typology_weight * torch.nn.functional.cross_entropy(output.typology_logits, typology),
+            "typology": self.typology_weight * typology,
         }
+
+
+def _sum(terms: dict[str, Tensor]) -> Tensor:
+    return torch.stack(list(terms.values())).sum()

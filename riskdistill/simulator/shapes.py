@@ -1,14 +1,15 @@
 """The shapes of laundering schemes, on paper: who pays whom, how much, in which order.
 
 The eight published shapes are those of Altman et al., "Realistic Synthetic Financial Transactions for
-Anti-Money Laundering Models" (NeurIPS 2023), figure 2; structuring and rapid pass-through are in FATF's
-indicators; UNLISTED laundering fits no shape. Whatever a middleman gets he pays on, less a small fee.
+Anti-Money Laundering Models" (NeurIPS 2023), figure 2; UNLISTED laundering fits no shape. `methods` has the ways of
+laundering that authorities describe. Whatever a middleman gets he pays on, less a small fee.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Final
 
 import numpy as np
@@ -17,95 +18,127 @@ from riskdistill.data.schema import UNLISTED
 from riskdistill.simulator.arrays import Floats, Ints
 
 CASH_DESK: Final = -1  # instead of a member: the cash desk of the other party's bank
-LIMIT: Final = "structuring"  # the one shape whose unit is a reporting limit
+EXCHANGE: Final = -2  # instead of a member: some coin exchange
+
+
+class Role(IntEnum):
+    """What a member must be, where a scheme needs somebody of a kind."""
+
+    ANYBODY = 0
+    MULE = 1  # a person, most often with a new account or little income
+    FIRM = 2  # a company or merchant
+    FRONT = 3  # a merchant, who has reason to pay in cash
+    ABROAD = 4  # of another country than the first member
+    SLEEPER = 5  # an account that has been silent for long
 
 
 @dataclass(frozen=True)
 class Legs:
     """One scheme on paper, as equally long arrays in no particular order.
 
-    sender, receiver: numbers of members from 0, or CASH_DESK; amount: in the scheme's unit; time: in the
-    scheme's pace, from 0. Money is never paid on before it came.
+    sender, receiver: numbers of members from 0, or CASH_DESK or EXCHANGE; amount: in the scheme's unit; time: in
+    the scheme's pace, from 0. Money is never paid on before it came. roles: of members who are not just anybody.
     """
 
     sender: Ints
     receiver: Ints
     amount: Floats
     time: Floats
+    roles: Mapping[int, Role] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.time)
 
     @property
     def members(self) -> int:
-        """How many different accounts take part, cash desks aside."""
+        """How many different accounts take part, cash desks and exchanges aside."""
         return int(max(self.sender.max(), self.receiver.max())) + 1
 
 
-def _legs(sender: Ints | int, receiver: Ints | int, amount: Floats, time: Floats) -> Legs:
+Shape = Callable[[np.random.Generator], Legs]
+
+
+def legs(
+    sender: Ints | int, receiver: Ints | int, amount: Floats, time: Floats, roles: Mapping[int, Role] | None = None
+) -> Legs:
     """Legs of which one party may be the same in all."""
     payers, payees = (np.broadcast_to(np.asarray(party), time.shape) for party in (sender, receiver))
-    return Legs(payers, payees, amount, time)
+    return Legs(payers, payees, amount, time, roles or {})
 
 
-def _join(*parts: Legs) -> Legs:
-    columns = ("sender", "receiver", "amount", "time")
-    return Legs(*(np.concatenate([getattr(p, c) for p in parts]) for c in columns))
+def join(*parts: Legs) -> Legs:
+    """One scheme of several parts whose members are numbered alike."""
+    return Legs(
+        sender=np.concatenate([part.sender for part in parts]),
+        receiver=np.concatenate([part.receiver for part in parts]),
+        amount=np.concatenate([part.amount for part in parts]),
+        time=np.concatenate([part.time for part in parts]),
+        roles={member: role for part in parts for member, role in part.roles.items()},
+    )
 
 
 def _renumbered(legs: Legs) -> Legs:
-    """The same legs with members numbered without gaps."""
+    """The same legs with members, who have no roles, numbered without gaps."""
     _, number = np.unique(np.concatenate([legs.sender, legs.receiver]), return_inverse=True)
-    n = len(legs.time)
+    n = len(legs)
     return Legs(number[:n], number[n:], legs.amount, legs.time)
 
 
-def _parts(rng: np.random.Generator, n: int) -> Floats:
+def parts(rng: np.random.Generator, n: int) -> Floats:
     """n shares of a whole, uneven but of one order of size."""
     return np.asarray(rng.dirichlet(np.full(n, 6.0)))
 
 
-def _after_fee(rng: np.random.Generator, n: int | None = None) -> Floats:
+def after_fee(rng: np.random.Generator, n: int | None = None) -> Floats:
+    """What is left of 1 after a small fee."""
     return np.asarray(1 - rng.beta(1.0, 40.0, n))
+
+
+def _many(rng: np.random.Generator) -> int:
+    """How many accounts stand around the middle of a fan: 3 to 25, mostly few."""
+    return min(3 + int(rng.gamma(1.5, 4.0)), 25)
 
 
 def fan_out(rng: np.random.Generator) -> Legs:
     """One account pays many."""
-    n = int(rng.integers(4, 11))
-    return _legs(0, np.arange(1, n + 1), n * _parts(rng, n), rng.uniform(0, 2, n))
+    n = _many(rng)
+    return legs(0, np.arange(1, n + 1), n * parts(rng, n), rng.uniform(0, 6, n))
 
 
 def fan_in(rng: np.random.Generator) -> Legs:
     """Many accounts pay one."""
-    n = int(rng.integers(4, 11))
-    return _legs(np.arange(1, n + 1), 0, n * _parts(rng, n), rng.uniform(0, 2, n))
+    n = _many(rng)
+    return legs(np.arange(1, n + 1), 0, n * parts(rng, n), rng.uniform(0, 6, n))
 
 
 def gather_scatter(rng: np.random.Generator) -> Legs:
     """Many pay one, which pays many others."""
-    n, m = rng.integers(3, 7, 2)
-    gather = _legs(np.arange(1, n + 1), 0, n * _parts(rng, n), rng.uniform(0, 1, n))
-    total = gather.amount.sum() * _after_fee(rng)
+    n, m = rng.integers(3, 8, 2)
+    gather = legs(np.arange(1, n + 1), 0, n * parts(rng, n), rng.uniform(0, 3, n))
+    total = gather.amount.sum() * after_fee(rng)
     out = np.arange(n + 1, n + m + 1)
-    return _join(gather, _legs(0, out, total * _parts(rng, m), rng.uniform(1.1, 2, m)))
+    return join(gather, legs(0, out, total * parts(rng, m), rng.uniform(3.1, 6, m)))
 
 
 def scatter_gather(rng: np.random.Generator) -> Legs:
     """One pays many, which pay one other."""
-    n = int(rng.integers(3, 8))
-    scatter = _legs(0, np.arange(2, n + 2), n * _parts(rng, n), rng.uniform(0, 1, n))
-    onward = scatter.time + rng.uniform(0.1, 1.5, n)
-    return _join(scatter, _legs(scatter.receiver, 1, scatter.amount * _after_fee(rng, n), onward))
+    n = int(rng.integers(3, 9))
+    scatter = legs(0, np.arange(2, n + 2), n * parts(rng, n), rng.uniform(0, 3, n))
+    onward = scatter.time + rng.uniform(0.1, 3, n)
+    return join(scatter, legs(scatter.receiver, 1, scatter.amount * after_fee(rng, n), onward))
 
 
-def _chain(rng: np.random.Generator, path: Ints, gap: float) -> Legs:
+def chain(rng: np.random.Generator, path: Ints, gap: float, roles: Mapping[int, Role] | None = None) -> Legs:
     """Each account of `path` pays the next what it got, less a fee."""
     n = len(path) - 1
-    amount = np.cumprod(np.append(1.0, _after_fee(rng, n - 1)))
-    return _legs(path[:-1], path[1:], amount, np.cumsum(gap * (0.1 + rng.exponential(1.0, n))))
+    amount = np.cumprod(np.append(1.0, after_fee(rng, n - 1)))
+    return legs(path[:-1], path[1:], amount, np.cumsum(gap * (0.1 + rng.exponential(1.0, n))), roles)
 
 
 def cycle(rng: np.random.Generator) -> Legs:
     """The money comes back to where it set out."""
-    n = int(rng.integers(3, 8))
-    return _chain(rng, np.append(np.arange(n), 0), 0.7)
+    n = int(rng.integers(3, 9))
+    return chain(rng, np.append(np.arange(n), 0), 1.0)
 
 
 def _layer(rng: np.random.Generator, paid_in: Floats, first: int, n: int, earliest: float) -> Legs:
@@ -115,48 +148,31 @@ def _layer(rng: np.random.Generator, paid_in: Floats, first: int, n: int, earlie
     weight = pays * rng.gamma(5.0, 1.0, pays.shape)
     amount = paid_in[:, None] * weight / weight.sum(axis=1, keepdims=True)
     source, sink = np.nonzero(pays)
-    return _legs(source, first + sink, amount[pays], rng.uniform(earliest, earliest + 1, len(source)))
+    return legs(source, first + sink, amount[pays], rng.uniform(earliest, earliest + 3, len(source)))
 
 
 def bipartite(rng: np.random.Generator) -> Legs:
     """Several accounts pay several others."""
-    n, m = rng.integers(2, 5, 2)
+    n, m = rng.integers(2, 6, 2)
     return _renumbered(_layer(rng, 2 * rng.uniform(0.6, 1.4, n), int(n), int(m), 0.0))
 
 
 def stack(rng: np.random.Generator) -> Legs:
     """Two bipartite layers, one after the other."""
-    n, m, last = (int(k) for k in rng.integers(2, 5, 3))
+    n, m, last = (int(k) for k in rng.integers(2, 6, 3))
     first = _layer(rng, 2 * rng.uniform(0.6, 1.4, n), n, m, 0.0)
     held = np.bincount(first.receiver - n, first.amount, minlength=m)
     funded = np.flatnonzero(held)
-    second = _layer(rng, held[funded] * _after_fee(rng, len(funded)), n + m, last, 1.1)
+    second = _layer(rng, held[funded] * after_fee(rng, len(funded)), n + m, last, 3.1)
     onward = Legs(n + funded[second.sender], second.receiver, second.amount, second.time)
-    return _renumbered(_join(first, onward))
+    return _renumbered(join(first, onward))
 
 
 def random_walk(rng: np.random.Generator) -> Legs:
     """The money wanders among a few accounts, which it may visit again."""
     members, steps = int(rng.integers(4, 8)), int(rng.integers(4, 11))
     path = np.cumsum(np.append(0, rng.integers(1, members, steps))) % members
-    return _renumbered(_chain(rng, path, 0.6))
-
-
-def structuring(rng: np.random.Generator) -> Legs:
-    """Cash deposits below a reporting limit, then mostly a payment of the sum to another account."""
-    n = int(rng.integers(4, 11))
-    deposits = _legs(CASH_DESK, 0, rng.uniform(0.72, 0.99, n), rng.uniform(0, 3, n))
-    if rng.random() < 0.3:
-        return deposits
-    total = deposits.amount.sum() * _after_fee(rng)
-    parts = int(rng.integers(1, 4))
-    onward = _legs(0, np.arange(1, parts + 1), total * _parts(rng, parts), rng.uniform(3.05, 3.6, parts))
-    return _join(deposits, onward)
-
-
-def pass_through(rng: np.random.Generator) -> Legs:
-    """Money runs through one to three accounts within hours."""
-    return _chain(rng, np.arange(int(rng.integers(3, 6))), 0.12)
+    return _renumbered(chain(rng, path, 1.0))
 
 
 def unlisted(rng: np.random.Generator) -> Legs:
@@ -165,19 +181,17 @@ def unlisted(rng: np.random.Generator) -> Legs:
     sender = rng.integers(0, members, n)
     receiver = (sender + rng.integers(1, members, n)) % members
     amount = np.exp(0.8 * rng.standard_normal(n))
-    return _renumbered(_legs(sender, receiver, amount, rng.uniform(0, 8, n)))
+    return _renumbered(legs(sender, receiver, amount, rng.uniform(0, 12, n)))
 
 
-SHAPES: Final[dict[str, Callable[[np.random.Generator], Legs]]] = {
-    "fan-out": fan_out,
-    "fan-in": fan_in,
-    "gather-scatter": gather_scatter,
-    "scatter-gather": scatter_gather,
+PUBLISHED: Final[dict[str, Shape]] = {
+    "fan_out": fan_out,
+    "fan_in": fan_in,
+    "gather_scatter": gather_scatter,
+    "scatter_gather": scatter_gather,
     "cycle": cycle,
     "bipartite": bipartite,
     "stack": stack,
     "random": random_walk,
-    LIMIT: structuring,
-    "pass-through": pass_through,
     UNLISTED: unlisted,
 }

@@ -1,15 +1,17 @@
-"""A whole simulated world as canonical tables.
+"""A whole simulated world, a week at a time, as canonical tables in bounded memory.
 
-Same configuration, same bytes. Each part of the world has its own random stream, and drift is applied last,
-so that a world with drift equals the same world without up to the day when drift sets in.
+    draft of each week (habits, schemes; drift) ──► put in order ──► ledger ──► tables ──► Parquet
+    any number at once, in any order                └── week after week: what was begun before, balances ──┘
+
+Same configuration, same bytes, on any number of workers: each part of each week has its own random stream. A world
+with drift equals the same world without up to the day when drift sets in.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,153 +19,194 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from riskdistill.data.currencies import CURRENCY_CODES
-from riskdistill.data.schema import ACCOUNT_FIELDS, LABELS, NORMAL, TIMESTAMP, TRANSACTIONS
 from riskdistill.simulator import firms, households
-from riskdistill.simulator.arrays import Floats, Ints
-from riskdistill.simulator.clock import Clock
-from riskdistill.simulator.config import Drift, SimulationConfig
+from riskdistill.simulator.clock import Window
+from riskdistill.simulator.config import SimulationConfig
 from riskdistill.simulator.formats import FORMATS
-from riskdistill.simulator.laundering import launder
-from riskdistill.simulator.payments import ORDINARY, Payments
-from riskdistill.simulator.population import COUNTRIES, RATE, Population, populate
+from riskdistill.simulator.laundering import WEEK, Underworld, drifted
+from riskdistill.simulator.ledger import Ledger
+from riskdistill.simulator.payments import Payments
+from riskdistill.simulator.population import populate
+from riskdistill.simulator.recording import with_mistakes
+from riskdistill.simulator.tables import Simulated, Tables, cents, plain
 
+Progress = Callable[[float], None]  # called with the share of the work done, from 0 to 1
 HABITS: Final = households.HABITS + firms.HABITS
-Column = Any  # an Arrow array
-SECONDS_A_DAY: Final = 86_400
-SHORTEST_INQUIRY: Final = 2.0  # days from a payment, or a scheme's last one, to a label
+ROW_GROUP: Final = 1 << 18
+SETTINGS_FILE: Final = "simulation.json"
 
 
-@dataclass(frozen=True)
-class Simulated:
-    """Canonical tables in the order of time; row i of `labels` belongs to row i of `transactions`."""
+class World:
+    """What stays the same all the time: who lives there, what they do, and who launders.
 
-    transactions: pa.Table
-    labels: pa.Table
+    Random streams, by the second number of their seed: 0 population, 1 set-up of habits, 2 habits of a week,
+    3 to 5 laundering, 6 drift, 7 mistaken labels, 8 balances.
+    """
+
+    def __init__(self, config: SimulationConfig) -> None:
+        self.config = config
+        self.population = populate(config.accounts, config.banks, config.days, self.stream(0))
+        self.habits = [habit(self.population, self.stream(1, n)) for n, habit in enumerate(HABITS)]
+        self.windows = [self._window(first) for first in range(0, config.days, WEEK)]
+        self.underworld = Underworld(config, self.population, self._ordinary(0))
+        brought = [drift.new_format for drift in config.drifts if drift.new_format_share > 0]
+        self.formats = tuple(dict.fromkeys((*FORMATS, *brought)))
+
+    def stream(self, *path: int) -> np.random.Generator:
+        """The random stream of one part of the world."""
+        return np.random.default_rng([self.config.seed, *path])
+
+    def draft(self, week: int) -> Payments:
+        """All payments that begin in a week, in the order of time, as if everybody could afford them."""
+        ordinary = self._ordinary(week)
+        laundering = self.underworld.schemes(self.windows[week], week, ordinary)
+        ordinary = with_mistakes(ordinary, self.config, self.stream(7, week))
+        payments = Payments.concat([ordinary, laundering])
+        for n, drift in enumerate(self.config.drifts):
+            payments = drifted(payments, drift, self.formats, self.stream(6, n, week))
+        return payments.take(np.argsort(payments.time, kind="stable"))
+
+    def inflation(self, day: int) -> float:
+        """How much larger than at the start amounts are on `day`."""
+        factors = [drift.amount_factor for drift in self.config.drifts if drift.start_day <= day]
+        return float(np.prod(factors)) if factors else 1.0
+
+    def _window(self, first: int) -> Window:
+        begun = [drift.season_shift_days for drift in self.config.drifts if drift.start_day <= first]
+        return Window(self.config.start, first, min(WEEK, self.config.days - first), sum(begun))
+
+    def _ordinary(self, week: int) -> Payments:
+        window = self.windows[week]
+        return Payments.concat(habit(window, self.stream(2, n, week)) for n, habit in enumerate(self.habits))
 
 
-def simulate(config: SimulationConfig, progress: Callable[[float], None] | None = None) -> Simulated:
-    """Simulate the world that `config` describes.
+def simulate(config: SimulationConfig, *, workers: int = 1, progress: Progress | None = None) -> Simulated:
+    """The world that `config` describes, in memory; arguments as for `stream`."""
+    return plain(list(stream(config, workers=workers, progress=progress)))
+
+
+def stream(config: SimulationConfig, *, workers: int = 1, progress: Progress | None = None) -> Iterator[Simulated]:
+    """The world that `config` describes, week after week, with dictionaries in the place of repeated texts.
 
     Args:
-        progress: called with the share of the work done, from 0 to 1.
+        workers: threads that draft weeks ahead; with 1 everything happens in the caller's.
     """
     report = progress or (lambda done: None)
-    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(config.seed).spawn(4 + len(HABITS))]
-    population_rng, laundering_rng, label_rng, drift_rng, *habit_rngs = streams
-    clock = Clock(config.start, config.days)
-    population = populate(config.accounts, config.banks, population_rng)
-    parts: list[Payments] = []
-    for habit, rng in zip(HABITS, habit_rngs, strict=True):
-        report(len(parts) / (len(HABITS) + 2))
-        parts.append(habit(population, clock, rng))
-    ordinary = _within(Payments.concat(parts), config.days)
-    laundering, typologies = launder(population, ordinary, clock, config.laundering_share, laundering_rng)
-    payments = Payments.concat([ordinary, laundering])
-    payments = payments.take(np.argsort(payments.time, kind="stable"))
-    report((len(HABITS) + 1) / (len(HABITS) + 2))
-    formats: tuple[str, ...] = FORMATS
-    if config.drift is not None:
-        payments, formats = _drifted(payments, config.drift, drift_rng)
-    simulated = Simulated(
-        transactions=_transactions(payments, population, formats, config.start),
-        labels=_labels(payments, typologies, config.start, label_rng),
-    )
-    report(1.0)
-    return simulated
+    world = World(config)
+    ledger = Ledger(world.population, world.stream(8))
+    tables = Tables(world.population, world.formats, config.start)
+    begun = world.draft(0).take(slice(0, 0))
+    report(0.0)
+    for window, draft in zip(world.windows, _drafts(world, workers), strict=True):
+        inflation = world.inflation(window.first)
+        number = window.first // WEEK
+        transfers = ledger.transfers(window, inflation, world.stream(8, number))
+        here, begun = _split(Payments.concat([begun, draft, transfers]), window.end, config.days)
+        paid, received = cents(here, world.population)
+        happens, balances = ledger.post(here, paid, received, inflation)
+        rows = np.flatnonzero(happens)
+        yield tables.of(here.take(rows), paid[rows], received[rows], balances[:, rows])
+        report(window.end / config.days)
 
 
-def write(simulated: Simulated, folder: Path) -> tuple[Path, Path]:
-    """Write transactions.parquet and labels.parquet into `folder`; a reader never sees half a file."""
+def write(parts: Iterator[Simulated] | list[Simulated], folder: Path, config: SimulationConfig) -> dict[str, Path]:
+    """Write transactions.parquet, labels.parquet, truth.parquet and the settings into `folder`.
+
+    The files appear when all are whole, the settings last; a reader never sees half a file.
+
+    Args:
+        parts: of one world, in order; one is held in memory at a time.
+
+    Returns:
+        The path of each by its name.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    paths = folder / "transactions.parquet", folder / "labels.parquet"
-    for path, table in zip(paths, (simulated.transactions, simulated.labels), strict=True):
-        unfinished = path.with_suffix(".unfinished")
-        pq.write_table(table, unfinished, compression="zstd")
-        os.replace(unfinished, path)
-    return paths
+    names = ("transactions", "labels", "truth")
+    paths = {name: folder / f"{name}.parquet" for name in names}
+    unfinished = {name: path.with_suffix(".unfinished") for name, path in paths.items()}
+    writers = {name: _Writer(path) for name, path in unfinished.items()}
+    try:
+        with ThreadPoolExecutor(1) as pool:  # one thread compresses while the next part is made
+            pending: Future[None] | None = None
+            for part in parts:
+                if pending is not None:
+                    pending.result()
+                pending = pool.submit(_add, writers, part)
+            if pending is not None:
+                pending.result()
+        for writer in writers.values():
+            writer.close()
+        for name, path in paths.items():
+            os.replace(unfinished[name], path)
+    finally:
+        for name, writer in writers.items():
+            writer.close()
+            unfinished[name].unlink(missing_ok=True)
+    settings = folder / f"{SETTINGS_FILE}.unfinished"
+    settings.write_text(config.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    os.replace(settings, folder / SETTINGS_FILE)
+    return {**paths, "settings": folder / SETTINGS_FILE}
 
 
-def _within(payments: Payments, days: int) -> Payments:
-    """The payments inside the simulated period; replies to late payments may fall beyond it."""
-    return payments.take((payments.time >= 0) & (payments.time < days))
+def _add(writers: dict[str, _Writer], part: Simulated) -> None:
+    for name, writer in writers.items():
+        writer.add(getattr(part, name))
 
 
-def _drifted(payments: Payments, drift: Drift, rng: np.random.Generator) -> tuple[Payments, tuple[str, ...]]:
-    """The payments with `drift` from its first day on, and the names of the formats."""
-    after = payments.time >= drift.start_day
-    moves = after & (rng.random(len(payments)) < drift.new_format_share)
-    changed = Payments(
-        time=payments.time,
-        sender=payments.sender,
-        receiver=payments.receiver,
-        value=np.where(after, payments.value * drift.amount_factor, payments.value),
-        format=np.where(moves, len(FORMATS), payments.format),
-        scheme=payments.scheme,
-    )
-    return changed, (*FORMATS, drift.new_format)
+class _Writer:
+    """A Parquet file in row groups of one size, whatever the size of the tables that it is given."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: Any = None
+        self._waiting: list[pa.Table] = []
+
+    def add(self, table: pa.Table) -> None:
+        """Write `table`, or keep it until a row group is full."""
+        if self._file is None:
+            # without Arrow's own schema a reader gets text, and not the dictionaries of one part
+            self._file = pq.ParquetWriter(
+                self._path,
+                table.schema,
+                compression="zstd",
+                compression_level=1,
+                store_schema=False,
+                use_dictionary=[field.name for field in table.schema if pa.types.is_dictionary(field.type)],
+            )
+        self._waiting.append(table)
+        if sum(waiting.num_rows for waiting in self._waiting) >= ROW_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._file.write_table(pa.concat_tables(self._waiting).unify_dictionaries(), row_group_size=ROW_GROUP)
+            self._waiting.clear()
+
+    def close(self) -> None:
+        """Write what is kept, and end the file."""
+        if self._file is not None:
+            self._flush()
+            self._file.close()
+            self._file = None
 
 
-def _transactions(
-    payments: Payments, population: Population, formats: tuple[str, ...], start: datetime
-) -> pa.Table:
-    """The canonical transactions of `payments`, which are in the order of time."""
-    payer, payee = payments.sender, payments.receiver
-    paid_in, received_in = population.currency[payer], population.currency[payee]
-    paid = np.round(payments.value / RATE[paid_in], 2).clip(0.01)
-    received = np.where(
-        paid_in == received_in, paid, np.round(paid * RATE[paid_in] / RATE[received_in], 2).clip(0.01)
-    )
-    countries = [code for code, *_ in COUNTRIES]
-    columns = [
-        _ids(len(payments)),
-        _timestamps(payments.time, start),
-        pa.array(population.name[payer]),
-        _named(population.bank_names, population.bank[payer]),
-        pa.array(population.name[payee]),
-        _named(population.bank_names, population.bank[payee]),
-        pa.array(paid),
-        _named(CURRENCY_CODES, paid_in),
-        pa.array(received),
-        _named(CURRENCY_CODES, received_in),
-        _named(formats, payments.format),
-        _named(countries, population.country[payer]),
-        _named(countries, population.country[payee]),
-        *(pa.nulls(len(payments), pa.float64()) for _ in ACCOUNT_FIELDS),  # this world tells none
-    ]
-    return pa.Table.from_arrays(columns, schema=TRANSACTIONS)
+def _drafts(world: World, workers: int) -> Iterator[Payments]:
+    """The draft of each week in turn, up to `workers` of them made ahead."""
+    weeks = range(len(world.windows))
+    if workers == 1:
+        yield from map(world.draft, weeks)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        ahead = [pool.submit(world.draft, week) for week in weeks[:workers]]
+        for week in weeks:
+            draft = ahead.pop(0).result()
+            if week + workers < len(weeks):
+                ahead.append(pool.submit(world.draft, week + workers))
+            yield draft
 
 
-def _labels(payments: Payments, typologies: tuple[str, ...], start: datetime, rng: np.random.Generator) -> pa.Table:
-    """What a bank learns of each payment: of a scheme's payments together, some days after its last one."""
-    schemes = len(typologies)
-    laundering = payments.scheme != ORDINARY
-    last = np.zeros(schemes)
-    np.maximum.at(last, payments.scheme[laundering], payments.time[laundering])
-    closed = last + SHORTEST_INQUIRY + rng.gamma(2.0, 3.0, schemes)
-    known = payments.time + SHORTEST_INQUIRY + rng.gamma(2.0, 3.0, len(payments))
-    known[laundering] = closed[payments.scheme[laundering]]
-    scheme = np.where(laundering, payments.scheme, schemes)
-    names = np.array([*(f"S{i:06d}" for i in range(schemes)), ""])
-    columns = [
-        _ids(len(payments)),
-        pa.array(laundering),
-        _named((*typologies, NORMAL), scheme),
-        pa.array(names[scheme], pa.string(), mask=~laundering),
-        _timestamps(known, start),
-    ]
-    return pa.Table.from_arrays(columns, schema=LABELS)
-
-
-def _ids(n: int) -> Column:
-    return pa.array([f"T{i:010d}" for i in range(n)], pa.string())
-
-
-def _timestamps(time: Floats, start: datetime) -> Column:
-    """Days since `start` as canonical timestamps in whole seconds."""
-    seconds = np.floor(time * SECONDS_A_DAY).astype(np.int64) + int(start.timestamp())
-    return pa.array(seconds * 1_000_000, pa.int64()).cast(TIMESTAMP)
-
-
-def _named(names: tuple[str, ...] | list[str], codes: Ints) -> Column:
-    return pa.array(np.array(names)[codes], pa.string())
+def _split(payments: Payments, end: int, days: int) -> tuple[Payments, Payments]:
+    """Those before day `end`, in the order of time, and those of the later days of the world."""
+    order = np.argsort(payments.time, kind="stable")
+    first, last = np.searchsorted(payments.time[order], (end, days))
+    return payments.take(order[:first]), payments.take(order[first:last])

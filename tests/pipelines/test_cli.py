@@ -17,7 +17,7 @@ from riskdistill.errors import UnreadableFileError
 from riskdistill.evaluation.metrics import MetricsReport
 
 COMMANDS = (
-    *("simulate", "ingest", "run", "features", "encode", "evaluate"),
+    *("simulate", "ingest", "quarantine", "reingest", "run", "features", "encode", "evaluate"),
     *("serve", "score", "monitor", "release", "audit", "demo"),
 )
 SIGNED = ("--actor", "ann", "--reason", "a test")
@@ -90,15 +90,34 @@ def test_simulated_traffic_can_be_ingested(done: Callable[..., str], tmp_path: P
     assert {path.name for path in (tmp_path / "tables").iterdir()} == {
         "transactions.parquet",
         "labels.parquet",
+        "truth.parquet",
         "quarantine.parquet",
+        "quality.json",
+        "quality.html",
         "ingest.json",
     }
+
+
+def test_a_row_in_quarantine_is_exported_corrected_and_read_again(
+    done: Callable[..., str], refused: Callable[..., str], rows: pd.DataFrame, tmp_path: Path
+) -> None:
+    rows.loc[3, "amount_paid"] = "a lot"
+    bank, tables, fixed = write_csv(rows, tmp_path / "bank.csv"), tmp_path / "tables", tmp_path / "fixed.csv"
+    assert "quarantined 1" in done("ingest", bank, "--format", "canonical", "--out", tables)
+    assert done("quarantine", tables, "--out", fixed).startswith("1 rows to correct")
+    fixed.write_text(fixed.read_text().replace("a lot", "12.5"))  # in the reason too, which nobody reads again
+    told = done("reingest", tables, "--fixed", fixed)
+    assert "accepted 1" in told
+    assert "left in quarantine 0" in told
+    assert "passed over 1" in done("reingest", tables, "--fixed", fixed)
+    assert "nothing is in quarantine" in refused("quarantine", tables, "--out", fixed)
+    assert "No such file" in refused("reingest", tables, "--fixed", tmp_path / "absent.csv")
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--preset", "huge"], "--preset: unknown preset 'huge' (mend: choose among tiny, demo)"),
+        (["--preset", "huge"], "--preset: unknown preset 'huge' (mend: choose among tiny, demo, benchmark, large)"),
         (["--set", "seed"], "--set seed: not of the form key=value (mend: write e.g. --set seed=3)"),
         (["--set", "sede=3"], "--set: sede: "),
         (["--set", "seed=many"], "--set: seed: "),

@@ -146,6 +146,8 @@ def test_all_mistakes_are_reported_at_once_each_on_its_line(write: Callable[[str
         ("name: x\nboosted_trees: {candidates: []}\n", "at least one candidate"),
         ("name: x\nevaluation: {budgets: [0.01, 0.001]}\n", "each above the one before"),
         ("name: x\nserving: {hold_budget: 0.01}\n", "above the review budget"),
+        ("name: x\nstudent_training: {mixup: 0.2}\n", "set them under training, for the teacher"),
+        ("name: x\ntraining: {adversarial: 1.5}\n", "FILE:2: training.adversarial"),
         ("name: x\nperturbations: []\n", "none, but mix.synthetic is 0.05"),
         ("name: x\nsource: {format: mapping}\n", "a mapping file and 'format: mapping' need each other"),
         ("name: ../x\n", "FILE:1: name: String should match"),

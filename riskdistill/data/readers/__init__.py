@@ -26,7 +26,17 @@ READERS: Final[dict[str, Reader]] = {
     "amlgentex": amlgentex.read,
     "paysim": paysim.read,
 }
+_WITH_COMPANIONS: Final = (canonical.read, amlworld.read, amlsim.read)
 FORMATS: Final = (*READERS, "mapping")
+
+
+def reader_beside(name: str, source: Path) -> Reader:
+    """The reader of the format `name` (not `mapping`) for rows of `source` that stand in another file.
+
+    What goes with the source (patterns, alerts, accounts, truth) is looked for where the source is.
+    """
+    read = READERS[name]
+    return partial(read, beside=source) if read in _WITH_COMPANIONS else read
 
 
 def reader(name: str, mapping_file: Path | None = None) -> Reader:

@@ -90,7 +90,7 @@ def _draft(rows: Rows, set_up: int) -> Draft:
         "typology": columns.typology(laundering, shape),
         "scheme_id": columns.only_where(laundering, columns.text(raw["patternID"])),
     }
-    return Draft(rows, made, labels, ORIGIN | OF_CUSTOMERS, set_up, coarse=True)
+    return Draft(rows, made, labels, ORIGIN | OF_CUSTOMERS, set_up=set_up, coarse=True)
 
 
 def _of_customers(raw: pa.Table) -> dict[str, Column]:

@@ -30,6 +30,7 @@ from riskdistill.data.validate import Batch, Draft, SeenIds, canonicalise
 
 CURRENCY: Final = "XTS"
 BANK: Final = "bank"
+_PLACES: Final = ("transactions.csv*", "transactions.parquet", "tx_log.csv*", "tx_log.parquet")
 PUBLISHED: Final[dict[str, tuple[str, ...]]] = {
     "tx_id": ("tran_id",),
     "timestamp": ("tran_timestamp",),
@@ -53,15 +54,21 @@ LOG: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
-def read(path: Path) -> Iterator[Batch]:
-    """Reads either form; the columns tell which one it is."""
-    file = locate(path, "transactions.csv*", "transactions.parquet", "tx_log.csv*", "tx_log.parquet")
-    return _read_log(file) if "nameOrig" in column_names(file) else _read_published(file)
+def read(path: Path, *, beside: Path | None = None) -> Iterator[Batch]:
+    """Reads either form; the columns tell which one it is.
+
+    Args:
+        beside: the source that alerts and accounts lie beside, if not `path`.
+    """
+    file = locate(path, *_PLACES)
+    if "nameOrig" in column_names(file):
+        return _read_log(file)
+    return _read_published(file, file if beside is None else locate(beside, *_PLACES))
 
 
-def _read_published(file: Path) -> Iterator[Batch]:
-    shapes = _lookup(file, "alerts", "alert_id", "alert_type")
-    banks = _lookup(file, "accounts", "acct_id", "bank_id")
+def _read_published(file: Path, home: Path) -> Iterator[Batch]:
+    shapes = _lookup(home, "alerts", "alert_id", "alert_type")
+    banks = _lookup(home, "accounts", "acct_id", "bank_id")
     seen = SeenIds()
     for rows in read_rows(file, [name for names in PUBLISHED.values() for name in names]):
         raw = rows.table

@@ -43,33 +43,40 @@ ORIGIN: Final[dict[str, tuple[str, ...]]] = {
     "payment_format": ("Payment Format",),
     "is_laundering": ("Is Laundering",),
 }
+_PLACES: Final = ("*_Trans.csv*", "*_Trans.parquet")
 _KEY: Final = tuple(name for name in ORIGIN if name != "is_laundering")  # the patterns file has this order
+_DISTINCT: Final = ("sender_account", "receiver_account", "amount_received", "amount_paid")
+_REPEATED: Final = [name for field, (name,) in ORIGIN.items() if field not in _DISTINCT]
 _HEADING: Final = re.compile(r"BEGIN LAUNDERING ATTEMPT - ([A-Z-]+)")
 
 Key = tuple[Any, ...]
 Schemes = defaultdict[Key, deque[tuple[str, str]]]  # transaction → (typology, scheme), in file order
 
 
-def read(path: Path) -> Iterator[Batch]:
-    """Reads `*_Trans.csv[.gz]`, with the `*_Patterns.txt[.gz]` that lies beside it, if one does."""
-    file = locate(path, "*_Trans.csv*", "*_Trans.parquet")
-    schemes = _read_schemes(file)
-    for rows in read_rows(file, [name for names in ORIGIN.values() for name in names]):
+def read(path: Path, *, beside: Path | None = None) -> Iterator[Batch]:
+    """Reads `*_Trans.csv[.gz]`, with the `*_Patterns.txt[.gz]` that lies beside it, if one does.
+
+    Args:
+        beside: the source that the patterns lie beside, if not `path`.
+    """
+    file = locate(path, *_PLACES)
+    schemes = _read_schemes(file if beside is None else locate(beside, *_PLACES))
+    for rows in read_rows(file, [name for names in ORIGIN.values() for name in names], repeated=_REPEATED):
         raw = {field: rows.table[names[0]] for field, names in ORIGIN.items()}
         made = {
             "tx_id": columns.row_ids("amlworld", rows.numbers),
-            "timestamp": columns.utc_time(raw["timestamp"]),
+            "timestamp": columns.by_distinct(columns.utc_time, raw["timestamp"]),
             "amount_received": columns.number(raw["amount_received"]),
             "amount_paid": columns.number(raw["amount_paid"]),
-            "currency_received": columns.currency(raw["currency_received"]),
-            "currency_paid": columns.currency(raw["currency_paid"]),
-            "sender_bank": _without_leading_zeros(raw["sender_bank"]),
-            "receiver_bank": _without_leading_zeros(raw["receiver_bank"]),
+            "currency_received": columns.by_distinct(columns.currency, raw["currency_received"]),
+            "currency_paid": columns.by_distinct(columns.currency, raw["currency_paid"]),
+            "sender_bank": columns.by_distinct(_without_leading_zeros, raw["sender_bank"]),
+            "receiver_bank": columns.by_distinct(_without_leading_zeros, raw["receiver_bank"]),
             "sender_account": columns.text(raw["sender_account"]),
             "receiver_account": columns.text(raw["receiver_account"]),
-            "payment_format": columns.text(raw["payment_format"]),
+            "payment_format": columns.by_distinct(columns.text, raw["payment_format"]),
         }
-        laundering = columns.flag(raw["is_laundering"])
+        laundering = columns.by_distinct(columns.flag, raw["is_laundering"])
         yield canonicalise(Draft(rows, made, _labels(made, laundering, schemes), ORIGIN))
 
 

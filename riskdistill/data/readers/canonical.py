@@ -3,8 +3,9 @@
 CSV, gzipped CSV or Parquet with the columns of `schema.TRANSACTIONS`; countries, balances and customer fields may
 be absent, other columns are left alone. Times in CSV carry a UTC offset. What is known may stand in the same file
 (`is_laundering`, and `typology`, `scheme_id`, `known_at` where there are such) or in a `labels.parquet` beside
-`transactions.parquet`, matched by `tx_id`; a transaction that has no label there goes to quarantine. Rows of one
-timestamp arrived in the file's order.
+`transactions.parquet`, matched by `tx_id`; a transaction that has no label there goes to quarantine. A simulator's
+`truth.parquet` beside it is carried along in the same way, apart from the labels. Rows of one timestamp arrived in
+the file's order.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from riskdistill.data import columns
-from riskdistill.data.columns import pc
+from riskdistill.data.columns import Column, pc
 from riskdistill.data.readers import mapping
 from riskdistill.data.schema import LABELS, TRANSACTIONS
 from riskdistill.data.source import column_names, locate, read_rows
@@ -27,27 +28,34 @@ from riskdistill.errors import DataError, EmptyInputError
 
 TRANSACTIONS_FILE: Final = "transactions.parquet"
 LABELS_FILE: Final = "labels.parquet"
+TRUTH_FILE: Final = "truth.parquet"
+_PLACES: Final = (TRANSACTIONS_FILE, "transactions.csv*")
 _NEEDED: Final = tuple(entry.name for entry in TRANSACTIONS if not entry.nullable)
 _LABELS: Final = tuple(name for name in LABELS.names if name != "tx_id")
 
 
-def read(path: Path, *, labelled: bool = True) -> Iterator[Batch]:
+def read(path: Path, *, labelled: bool = True, beside: Path | None = None) -> Iterator[Batch]:
     """Reads such a file, or the folder that holds it as `transactions.parquet` or `transactions.csv[.gz]`.
 
     Args:
         labelled: whether to read labels; without, none are looked for, and no row fails for its label.
+        beside: the source that labels and truth lie beside, if not `path`; where it is gone, so are they.
     """
-    file = locate(path, TRANSACTIONS_FILE, "transactions.csv*")
+    file = locate(path, *_PLACES)
     present = column_names(file)
     own = [name for name in _LABELS if name in present] if labelled else []
     needed = (*_NEEDED, "is_laundering") if own else _NEEDED
-    beside = _labels_beside(file) if labelled and not own else None
-    optional = [name for name in TRANSACTIONS.names if name in present] + (own if beside is None else [*_LABELS])
+    home = locate(beside, *_PLACES) if beside is not None and beside.exists() else file
+    known = _known_beside(home, LABELS_FILE) if labelled and not own else None
+    truth = _known_beside(home, TRUTH_FILE) if labelled else None
+    optional = [name for name in TRANSACTIONS.names if name in present] + (own if known is None else [*_LABELS])
     spelled = mapping.ColumnMapping(columns={name: name for name in (*needed, *optional)})
     seen = SeenIds()
     for rows in read_rows(file, needed):
-        known = rows if beside is None else replace(rows, table=beside.added_to(rows.table))
-        yield canonicalise(mapping.draft(known, spelled), seen)
+        ids = columns.text(pc.fill_null(rows.table["tx_id"].cast(pa.string()), ""))
+        labels = {} if known is None else known.of(ids)
+        draft = mapping.draft(replace(rows, table=_with_columns(rows.table, labels)), spelled)
+        yield canonicalise(draft if truth is None else replace(draft, truth=truth.of(ids)), seen)
 
 
 class _KnownLabels:
@@ -61,28 +69,33 @@ class _KnownLabels:
         if (self._hashes[1:] == self._hashes[:-1]).any():
             raise DataError("a transaction has several labels", where=str(file), mend="keep one for each tx_id")
 
-    def added_to(self, transactions: pa.Table) -> pa.Table:
-        """`transactions` with the label columns, which it has not; null where there is no label."""
-        ids = columns.text(pc.fill_null(transactions["tx_id"].cast(pa.string()), ""))
+    def of(self, ids: Column) -> dict[str, Column]:
+        """What is known of the transactions `ids`: the columns of LABELS but the id, null where nothing is."""
         place = np.searchsorted(self._hashes, columns.hash64(ids)).clip(max=len(self._hashes) - 1)
         found = self._labels.take(self._row[place])
         same = pc.equal(columns.text(found["tx_id"]), ids)
-        for name in _LABELS:
-            transactions = transactions.append_column(name, columns.only_where(same, found[name]))
-        return transactions
+        return {name: columns.only_where(same, found[name]) for name in _LABELS}
 
 
-def _labels_beside(transactions: Path) -> _KnownLabels | None:
-    """The labels beside `transactions.parquet`; None where there are none, or the file holds no row.
+def _with_columns(table: pa.Table, more: dict[str, Column]) -> pa.Table:
+    for name, column in more.items():
+        table = table.append_column(name, column)
+    return table
+
+
+def _known_beside(transactions: Path, name: str) -> _KnownLabels | None:
+    """The labels in the file `name` beside `transactions.parquet`; None where it is not, or holds no row.
 
     Raises:
         DataError: absent columns, damaged, or several labels for one transaction.
     """
-    file = transactions.with_name(LABELS_FILE)
+    file = transactions.with_name(name)
     if transactions.name != TRANSACTIONS_FILE or not file.is_file():
         return None
     try:
         labels = pa.concat_tables(rows.table.select(LABELS.names) for rows in read_rows(file, LABELS.names))
     except EmptyInputError:
         return None
+    if name == TRUTH_FILE and labels.schema.types != LABELS.types:
+        raise DataError("its columns are not of the types of labels", where=str(file), mend="simulate again")
     return _KnownLabels(labels, file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ from riskdistill.data.schema import LABELS, NORMAL, TRANSACTIONS
 START = datetime(2024, 3, 1, tzinfo=UTC)
 UNTIL = START + timedelta(days=10)  # histories go on for two days after it
 CURRENCIES = ("USD", "EUR", "XBT")
+FORMATS = ("wire", "card", "cheque")
 
 amounts = st.one_of(
     st.integers(1, 10**9).map(lambda cents: cents / 100),
@@ -27,9 +29,10 @@ def histories(draw: st.DrawFn, laundering: bool = False) -> tuple[pa.Table, pa.T
     """Canonical tables of up to 30 rows in order of time; labels are shuffled.
 
     Of the accounts either nothing is known or all; then account k is a customer since k days and a quarter before
-    START, and changed its contact data k times.
+    START, and changed its contact data k times. The clock tells minutes or only days. Few accounts pay few others,
+    so that pairs repeat, and some pay themselves.
     """
-    known = draw(st.booleans())
+    known, daily = draw(st.booleans()), draw(st.booleans())
     n = draw(st.integers(1 if laundering else 0, 30))
     rng = np.random.default_rng(draw(seeds))
     paid = draw(st.lists(amounts, min_size=n, max_size=n))
@@ -39,30 +42,12 @@ def histories(draw: st.DrawFn, laundering: bool = False) -> tuple[pa.Table, pa.T
         scheme[0], minutes[0] = 0, 0
     rows, told = [], []
     for i in range(n):
-        sender, step = int(rng.integers(0, 9)), int(rng.integers(1, 9))
-        receiver = (sender + step) % 9
-        home, away = CURRENCIES[sender % 3], CURRENCIES[receiver % 3]
         when = START + timedelta(minutes=int(minutes[i]))
-        sides = {}
-        for side, account in (("sender", sender), ("receiver", receiver)):
-            sides |= {f"{side}_account": f"A{account}", f"{side}_bank": f"B{account % 2}"}
-            sides[f"{side}_country"] = None if account == 8 else "DE"
-            if known:
-                sides[f"{side}_balance"] = round(float(rng.uniform(-1e3, 1e6)), 2)
-                sides[f"{side}_tenure_days"] = (when - START).days + account + 0.25
-                sides[f"{side}_contact_changes"] = float(account)
-        rows.append(
-            sides
-            | {
-                "tx_id": f"T{i}",
-                "timestamp": when,
-                "amount_paid": paid[i],
-                "currency_paid": home,
-                "amount_received": paid[i] if home == away else round(min(paid[i] * 1.25, 1e13), 2) or 0.01,
-                "currency_received": away,
-                "payment_format": "wire",
-            }
-        )
+        if daily:
+            when = when.replace(hour=0, minute=0)
+        sender = int(rng.integers(0, 9))
+        receiver = (sender + int(rng.choice([0, 1, 1, 1, 2, 5]))) % 9
+        rows.append(_payment(f"T{i}", when, sender, receiver, paid[i], known, rng))
         bad = bool(scheme[i] >= 0)
         told.append(
             {
@@ -75,3 +60,26 @@ def histories(draw: st.DrawFn, laundering: bool = False) -> tuple[pa.Table, pa.T
         )
     shuffled = [told[i] for i in rng.permutation(n)]
     return pa.Table.from_pylist(rows, TRANSACTIONS), pa.Table.from_pylist(shuffled, LABELS)
+
+
+def _payment(
+    tx_id: str, when: datetime, sender: int, receiver: int, paid: float, known: bool, rng: np.random.Generator
+) -> dict[str, Any]:
+    home, away = CURRENCIES[sender % 3], CURRENCIES[receiver % 3]
+    row: dict[str, Any] = {
+        "tx_id": tx_id,
+        "timestamp": when,
+        "amount_paid": paid,
+        "currency_paid": home,
+        "amount_received": paid if home == away else round(min(paid * 1.25, 1e13), 2) or 0.01,
+        "currency_received": away,
+        "payment_format": str(rng.choice(FORMATS, p=[0.6, 0.3, 0.1])),
+    }
+    for side, account in (("sender", sender), ("receiver", receiver)):
+        row |= {f"{side}_account": f"A{account}", f"{side}_bank": f"B{account % 2}"}
+        row[f"{side}_country"] = None if account == 8 else "DE"
+        if known:
+            row[f"{side}_balance"] = round(float(rng.uniform(-1e3, 1e6)), 2)
+            row[f"{side}_tenure_days"] = (when - START).days + account + 0.25
+            row[f"{side}_contact_changes"] = float(account)
+    return row

@@ -6,11 +6,13 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from riskdistill.data import ingest as ingest_module
 from riskdistill.data import source
 from riskdistill.data.ingest import IngestSummary, ingest, load_canonical, read_transactions
 from riskdistill.data.schema import ACCOUNT_FIELDS
@@ -83,9 +85,32 @@ def test_the_summary_is_written_beside_the_tables(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "ingest.json",
         "labels.parquet",
+        "quality.html",
+        "quality.json",
         "quarantine.parquet",
         "transactions.parquet",
+        "truth.parquet",
     ]
+
+
+def test_the_files_are_the_same_bytes_however_many_threads_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "_BLOCK_BYTES", 512)
+    file = paysim(tmp_path, [row(step % 50, -1 if step % 7 == 0 else step) for step in range(200)])
+    ingest(file, tmp_path / "several", format="paysim")
+    threads = pa.cpu_count()
+    pa.set_cpu_count(1)
+    try:
+        for module in (source, ingest_module):
+            monkeypatch.setattr(module, "ahead", iter)
+        ingest(file, tmp_path / "one", format="paysim")
+    finally:
+        pa.set_cpu_count(threads)
+    several, one = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("several", "one")
+    )
+    assert several == one
 
 
 def test_a_failure_leaves_the_earlier_tables_as_they_were(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from riskdistill.data import source
-from riskdistill.data.source import column_names, locate, read_rows
+from riskdistill.data import columns, source
+from riskdistill.data.source import ROW_NUMBER, column_names, locate, read_rows
 from riskdistill.errors import EmptyInputError, MissingColumnError, UnreadableFileError
 
 
@@ -110,3 +110,22 @@ def test_a_folder_stands_for_the_one_file_that_fits(tmp_path: Path) -> None:
         locate(tmp_path, "*.parquet")
     with pytest.raises(UnreadableFileError, match="no such file"):
         locate(tmp_path / "absent")
+
+
+def test_repeated_columns_are_encoded_and_say_the_same(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.csv", "a,b\nx, 1\ny,2\nx,?\n")
+    (plain,), (encoded,) = read_rows(path, ["a"]), read_rows(path, ["a"], repeated=["a", "b"])
+    assert pa.types.is_dictionary(encoded.table["a"].type)
+    assert encoded.table.to_pylist() == plain.table.to_pylist()
+    for function in (columns.text, columns.number):
+        assert (
+            columns.by_distinct(function, encoded.table["b"]).to_pylist() == function(plain.table["b"]).to_pylist()
+        )
+    assert columns.by_distinct(columns.text, plain.table["b"]).to_pylist() == ["1", "2", "?"]
+
+
+def test_corrected_rows_keep_their_numbers_in_the_source(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.csv", f"{ROW_NUMBER},a\n70,x\n12,y\n")
+    (rows,) = read_rows(path, ["a"])
+    assert rows.numbers.tolist() == [70, 12]
+    assert rows.table.to_pylist() == [{"a": "x"}, {"a": "y"}]

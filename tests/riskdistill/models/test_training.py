@@ -141,6 +141,75 @@ def test_progress_counts_every_step_once(tiny_dataset: Dataset, rows: TrainingRo
 
 def test_training_learns_what_the_labels_say(tiny_dataset: Dataset, rows: TrainingRows) -> None:
     objective = LabelObjective(rows, label_smoothing=0.0)
-    one = trainer(tiny_dataset, rows, TrainingConfig(epochs=15, batch_size=64, patience=15, learning_rate=1e-2))
+    one = trainer(tiny_dataset, rows, TrainingConfig(epochs=20, batch_size=64, patience=20, learning_rate=1e-2))
     epochs = one.run(objective).epochs
     assert epochs[-1].terms["labels"] < 0.6 * epochs[0].terms["labels"]
+
+
+def losses(dataset: Dataset, rows: TrainingRows, *, dropout: float = 0.2, **options: float) -> dict[str, float]:
+    """Terms on every sixth row, of a network in training, from one random state."""
+    model = tiny.network(dataset, tiny.CONFIG.student.model_copy(update={"dropout": dropout})).train()
+    torch.manual_seed(3)
+    terms = LabelObjective(rows, label_smoothing=0.0, **options).loss(model, rows.draw[::6], 0)
+    return {name: float(term.detach()) for name, term in terms.items()}
+
+
+def test_without_mixup_and_adversarial_examples_nothing_changes_to_the_last_bit(
+    tiny_dataset: Dataset, rows: TrainingRows
+) -> None:
+    config = CONFIG.model_copy(update={"epochs": 2})
+    plain = trainer(tiny_dataset, rows, config).run(LabelObjective(rows, label_smoothing=0.05))
+    off = LabelObjective(rows, label_smoothing=0.05, mixup=0.0, adversarial=0.0)
+    same = trainer(tiny_dataset, rows, config).run(off)
+    assert summary(plain) == summary(same)
+    for name, tensor in plain.model.state_dict().items():
+        assert torch.equal(tensor, same.model.state_dict()[name]), name
+
+
+def test_mixup_trains_towards_soft_labels(
+    tiny_dataset: Dataset, rows: TrainingRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught: list[Tensor] = []
+    cross_entropy = torch.nn.functional.binary_cross_entropy_with_logits
+
+    def seen(logit: Tensor, label: Tensor) -> Tensor:
+        taught.append(label)
+        return cross_entropy(logit, label)
+
+    monkeypatch.setattr(torch.nn.functional, "binary_cross_entropy_with_logits", seen)
+    losses(tiny_dataset, rows)
+    losses(tiny_dataset, rows, mixup=0.5)
+    hard, soft = taught
+    assert set(hard.tolist()) == {0.0, 1.0}
+    assert ((soft > 0) & (soft < 1)).any()
+    assert ((soft >= 0) & (soft <= 1)).all()
+
+
+def test_adversarial_examples_are_harder_and_share_the_loss(tiny_dataset: Dataset, rows: TrainingRows) -> None:
+    plain, half, only = (losses(tiny_dataset, rows, dropout=0.0, adversarial=share) for share in (0.0, 0.5, 1.0))
+    for name, term in plain.items():
+        assert half[name] == pytest.approx(0.5 * term)
+        assert only[name] == 0.0
+    assert only["adversarial"] > 1.001 * sum(plain.values())
+    assert half["adversarial"] == pytest.approx(0.5 * only["adversarial"])
+
+
+@pytest.mark.parametrize("options", [{"mixup": 0.3}, {"adversarial": 0.4}, {"mixup": 0.3, "adversarial": 0.4}])
+def test_training_on_changed_rows_resumes_to_the_same_result(
+    tiny_dataset: Dataset, rows: TrainingRows, tmp_path: Path, options: dict[str, float]
+) -> None:
+    objective = LabelObjective(rows, label_smoothing=0.05, **options)
+    config = CONFIG.model_copy(update={"epochs": 2})
+    whole = trainer(tiny_dataset, rows, config).run(objective)
+    checkpoint = tmp_path / "student.pt"
+    half = trainer(tiny_dataset, rows, config, checkpoint)
+    half.progress = lambda name, done, total, best: _stop_after(half.steps_per_epoch, done)
+    with pytest.raises(KilledError):
+        half.run(objective)
+    torch.manual_seed(12345)
+    assert summary(trainer(tiny_dataset, rows, config, checkpoint).run(objective)) == summary(whole)
+
+
+def _stop_after(steps: int, done: int) -> None:
+    if done > steps:
+        raise KilledError
