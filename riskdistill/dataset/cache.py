@@ -11,7 +11,7 @@ disk space that is reserved before, and renamed. Rows are mapped copy-on-write: 
 what is computed in place stays out of the file.
 
 The folder is bounded: above `MOST_BYTES` the files that were used longest ago go. Only their owner may read them:
-they hold amounts and habits, of accounts without a name. To clear the cache remove the folder; nothing else is lost.
+they hold amounts and habits, of accounts without a name. To clear the cache remove the folder: nothing is lost.
 """
 
 from __future__ import annotations
@@ -102,10 +102,8 @@ class RowCache:
         """
         if len(engine):
             raise ValueError(f"an engine that knows {len(engine)} accounts; give an empty one")
-        wanted = Header(
-            key=_key(engine, transactions, tokens),
-            **dict(zip(("context", "events"), engine.shapes(len(tokens), int(tokens.sum())), strict=True)),
-        )
+        context, events = engine.shapes(len(tokens), int(tokens.sum()))
+        wanted = Header(key=_key(engine, transactions, tokens), context=context, events=events)
         path = self.folder / f"{wanted.key}.rows"
         self._used.add(path)
         encoded = self._read(path, wanted)

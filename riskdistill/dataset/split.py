@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from riskdistill.config import SplitConfig
 from riskdistill.data.schema import NORMAL
 from riskdistill.dataset.clock import DAY, Ints, microseconds, moment
-from riskdistill.dataset.labels import Bools, of_typologies
+from riskdistill.dataset.labels import Bools, Tables, of_typologies
 from riskdistill.errors import DataError
 
 MATURE: Final = 0.9  # share of the labels that have arrived after the time that validation waits for them
@@ -105,8 +105,9 @@ def split_rows(times: Ints, labels: pa.Table, split: SplitConfig) -> Split:
     purged = int(np.searchsorted(times, times[second] - purge))
     usable = min(purged, int(np.searchsorted(times, built_at)))
     if trained == 0 or usable <= first:
+        use = "validate on" if trained else "learn from"
         raise DataError(
-            f"a gap of {split.purge_days:g} days leaves no rows to {'learn from' if not trained else 'validate on'}",
+            f"a gap of {split.purge_days:g} days leaves no rows to {use}",
             where="split.purge_days",
             mend="make it shorter, or give a longer history",
         )
@@ -119,24 +120,24 @@ def split_rows(times: Ints, labels: pa.Table, split: SplitConfig) -> Split:
     )
 
 
-def left_out(labels: pa.Table, split: Split, typologies: tuple[str, ...]) -> Bools:
+def left_out(tables: Tables, split: Split, typologies: tuple[str, ...]) -> Bools:
     """bool [n]: rows of training and validation that are taken out, for the typologies that only the test has.
 
-    Args:
-        labels: what is true: laundering of these typologies that nobody found must not be learned as normal.
+    What is true counts as well as what was recorded: laundering of these typologies that nobody found must not be
+    learned from as normal.
 
     Raises:
         DataError: the test period has none of one of them.
     """
     for name in typologies:
-        if not of_typologies(labels, [name])[split.test].any():
-            there = np.unique(labels["typology"].to_numpy(zero_copy_only=False)[split.test].astype(str))
+        if not of_typologies(tables.judged_by, [name])[split.test].any():
+            there = np.unique(tables.judged_by["typology"].to_numpy(zero_copy_only=False)[split.test].astype(str))
             raise DataError(
                 f"no {name!r} in the test period, so nothing could be measured on it",
                 where="split.leave_out",
                 mend=f"choose among {', '.join(str(found) for found in there if found != NORMAL)}",
             )
-    taken = of_typologies(labels, typologies)
+    taken = of_typologies(tables.judged_by, typologies) | of_typologies(tables.labels, typologies)
     taken[split.test] = False
     return taken
 

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from riskdistill import dataset as dataset_module
+from riskdistill.augmentation import Perturbed, perturb
 from riskdistill.config import ExperimentConfig, SplitConfig
 from riskdistill.data.schema import LABELS, NORMAL
-from riskdistill.dataset import Dataset, as_known_at, build_dataset, split_points
+from riskdistill.dataset import DAY, Dataset, as_known_at, build_dataset, replay, split_points, synthetic
 from riskdistill.errors import DataError
 from riskdistill.features import FeatureEngine
 
@@ -152,7 +152,14 @@ def test_synthetic_rows_are_made_from_and_placed_in_the_training_period_only(
             replayed.append(transactions)
             return super().encode(transactions, **options)
 
-    monkeypatch.setattr(dataset_module, "FeatureEngine", Recording)
+    retold: list[Perturbed] = []
+
+    def recording(*arguments: Any) -> Perturbed:
+        retold.append(perturb(*arguments))
+        return retold[-1]
+
+    monkeypatch.setattr(replay, "FeatureEngine", Recording)
+    monkeypatch.setattr(synthetic, "perturb", recording)
     build_dataset(*tiny_tables, tiny.CONFIG)
     real, merged = replayed
     first = cuts[0]
@@ -163,11 +170,10 @@ def test_synthetic_rows_are_made_from_and_placed_in_the_training_period_only(
     assert times[-1] < microseconds(real)[first]
     known, happened = set(real["tx_id"].to_pylist()[:first]), merged["tx_id"].to_pylist()
     made = [tx_id for tx_id in happened if tx_id not in known]
-    grafted = [tx_id for tx_id in made if "~graft" in tx_id]
-    retold = {tx_id.rpartition("~")[0] for tx_id in made} - {tx_id.rpartition("~")[0] for tx_id in grafted}
     assert made
-    assert known - set(happened) == retold - set(happened)  # a copy takes the place of its source
-    assert not retold & set(happened)
+    assert retold[0].replaced.to_pylist()
+    # what a copy was made of does not happen beside it
+    assert known - set(happened) == set(retold[0].replaced.to_pylist())
 
 
 def test_validation_ends_where_labels_are_too_young(tiny_tables: Tables, cuts: tuple[int, int]) -> None:
@@ -184,7 +190,7 @@ def test_synthetic_rows_are_stamped_as_coarsely_as_the_source(
 ) -> None:
     transactions, labels = tiny_tables
     times = microseconds(transactions)
-    days = pa.array(times - times % dataset_module.DAY, pa.int64()).cast(pa.timestamp("us", "UTC"))
+    days = pa.array(times - times % DAY, pa.int64()).cast(pa.timestamp("us", "UTC"))
     daily = transactions.set_column(1, transactions.schema.field("timestamp"), days)
     merged: list[pa.Table] = []
 
@@ -193,9 +199,9 @@ def test_synthetic_rows_are_stamped_as_coarsely_as_the_source(
             merged.append(transactions)
             return super().encode(transactions, **options)
 
-    monkeypatch.setattr(dataset_module, "FeatureEngine", Recording)
+    monkeypatch.setattr(replay, "FeatureEngine", Recording)
     build_dataset(daily, labels, tiny.CONFIG)
-    assert not (microseconds(merged[1]) % dataset_module.DAY).any()
+    assert not (microseconds(merged[1]) % DAY).any()
     place = np.array(["~" in tx_id for tx_id in merged[1]["tx_id"].to_pylist()])
     within = np.concatenate([np.linspace(0, 1, len(day)) for day in np.split(place, _new_days(merged[1]))])
     assert abs(within[place].mean() - 0.5) < 0.1  # not after the real rows of their day

@@ -1,0 +1,279 @@
+"""The dataset's card: what is in it, where it came from, what it cannot show, and how to build it again.
+
+Every figure is counted from the dataset itself. Equal datasets have equal cards: a card has no date of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+from riskdistill import __version__
+from riskdistill.augmentation import PERTURBATIONS
+from riskdistill.augmentation.grafting import NAME as GRAFT
+from riskdistill.augmentation.rows import MARK
+from riskdistill.config import ExperimentConfig
+from riskdistill.data.schema import ACCOUNT_FIELDS, LABELS, TRANSACTIONS
+from riskdistill.dataset.build import Dataset
+from riskdistill.dataset.clock import DAY, HOUR, Ints, clock_unit, microseconds
+from riskdistill.dataset.identity import table_digest
+from riskdistill.dataset.labels import Bools, Tables
+from riskdistill.dataset.split import IMMATURE, LEFT_OUT, PURGED, TEST, TRAIN, VALIDATION
+
+FEW: Final = 100  # laundering transactions, below which a figure is uncertain
+RARE: Final = 0.02  # laundering is rarer than this in any real traffic
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SourceCard(_Record):
+    """The tables that went in; hashes are SHA-256 over their rows."""
+
+    transactions: str
+    labels: str
+    truth: str | None
+    rows: int
+    start: AwareDatetime
+    end: AwareDatetime
+    stamped_in: Literal["days", "hours", "finer units"]
+    absent: tuple[str, ...]  # optional columns that no row has
+
+
+class PartCard(_Record):
+    """One part of the split.
+
+    Attributes:
+        laundering: rows labelled so in this part: as known when the model is built, true in the test.
+        recorded: rows that the bank has on record as laundering in the end, whenever it learned of it.
+        true: rows that are laundering; None where nobody knows.
+        typologies: rows of `laundering` by typology; `schemes` is how many schemes they belong to.
+    """
+
+    rows: int
+    laundering: int
+    prevalence: float
+    recorded: int
+    true: int | None
+    start: AwareDatetime
+    end: AwareDatetime
+    typologies: dict[str, int]
+    schemes: int
+
+
+class MixCard(_Record):
+    """What one epoch draws, and how many different rows there are of each kind."""
+
+    drawn: dict[str, int]
+    different: dict[str, int]
+    hard_negatives: float
+    prevalence: float  # of the training period, to which scores are corrected
+    mixed_prevalence: float
+
+
+class MadeCard(_Record):
+    """One way in which synthetic rows were made: its settings, what it promises, and its rows in the mix."""
+
+    name: str
+    settings: dict[str, float | str]
+    label: Literal["keeps", "changes"]
+    conserves: tuple[str, ...]
+    rows: int
+
+
+class DelayCard(_Record):
+    """How late labels were, in days after the payment, for laundering on record in the training period."""
+
+    median: float
+    nine_tenths: float
+    not_known_yet: int  # on record in the end, but learned of after the model was built
+
+
+class DatasetCard(_Record):
+    """Everything that a reader should know of a dataset before believing a model trained on it."""
+
+    name: str
+    fingerprint: str
+    features: str
+    built_at: AwareDatetime  # labels are as known then
+    riskdistill: str
+    source: SourceCard
+    parts: dict[str, PartCard]
+    in_no_part: dict[str, int]  # rows, by reason
+    left_out: tuple[str, ...]
+    mix: MixCard
+    synthetic: tuple[MadeCard, ...]
+    delays: DelayCard | None
+    limits: tuple[str, ...]
+    rebuild: str  # the command
+
+
+def describe(dataset: Dataset, tables: Tables, config: ExperimentConfig, rebuild: str) -> DatasetCard:
+    """The card of a dataset.
+
+    Args:
+        dataset: what `build_dataset` made of
+        tables: these, with
+        config: this.
+        rebuild: the command that builds it again.
+    """
+    times = microseconds(tables.transactions)
+    part = dataset.rows["part"].cast(pa.string()).to_numpy(zero_copy_only=False)
+    parts = {name: _part(dataset.rows, tables, times, part == name) for name in (TRAIN, VALIDATION, TEST)}
+    reasons = {reason: int((part == reason).sum()) for reason in (PURGED, IMMATURE, LEFT_OUT)}
+    source, mix = _source(tables, times), _mix(dataset, config)
+    delays = _delays(tables.labels, times, part == TRAIN, dataset)
+    made = tuple(_made(dataset, config))
+    return DatasetCard(
+        name=config.name,
+        fingerprint=dataset.fingerprint,
+        features=dataset.spec.fingerprint,
+        built_at=dataset.built_at,
+        riskdistill=__version__,
+        source=source,
+        parts=parts,
+        in_no_part=reasons,
+        left_out=dataset.left_out,
+        mix=mix,
+        synthetic=made,
+        delays=delays,
+        limits=tuple(_limits(source, parts, delays, mix, dataset.left_out)),
+        rebuild=rebuild,
+    )
+
+
+def _source(tables: Tables, times: Ints) -> SourceCard:
+    unit = clock_unit(times)
+    stamped: Literal["days", "hours", "finer units"] = (
+        "days" if unit == DAY else "hours" if unit == HOUR else "finer units"
+    )
+    rows = tables.transactions.num_rows
+    optional = [field.name for field in TRANSACTIONS if field.nullable]
+    ends = tables.transactions["timestamp"][0].as_py(), tables.transactions["timestamp"][-1].as_py()
+    return SourceCard(
+        transactions=table_digest(tables.transactions, TRANSACTIONS),
+        labels=table_digest(tables.labels, LABELS),
+        truth=None if tables.truth is None else table_digest(tables.truth, LABELS),
+        rows=rows,
+        start=ends[0],
+        end=ends[1],
+        stamped_in=stamped,
+        absent=tuple(name for name in optional if tables.transactions[name].null_count == rows),
+    )
+
+
+def _part(rows: pa.Table, tables: Tables, times: Ints, mask: Bools) -> PartCard:
+    inside = pa.array(mask)
+    bad = rows.filter(inside)
+    count, bad = bad.num_rows, bad.filter(bad["is_laundering"])
+    names, counts = np.unique(bad["typology"].to_numpy(zero_copy_only=False).astype(str), return_counts=True)
+    recorded, true = (
+        None if told is None else int(told["is_laundering"].to_numpy()[mask].sum())
+        for told in (tables.labels, tables.truth)
+    )
+    ends = tables.transactions["timestamp"].filter(inside)
+    return PartCard(
+        rows=count,
+        laundering=bad.num_rows,
+        prevalence=bad.num_rows / count,
+        recorded=recorded or 0,
+        true=true,
+        start=ends[0].as_py(),
+        end=ends[-1].as_py(),
+        typologies={str(name): int(number) for name, number in zip(names, counts, strict=True)},
+        schemes=pc.count_distinct(bad["scheme_id"]).as_py(),
+    )
+
+
+def _mix(dataset: Dataset, config: ExperimentConfig) -> MixCard:
+    rows, label = dataset.train, dataset.train.label == 1
+    made = np.arange(len(label)) >= len(label) - dataset.synthetic.num_rows
+    kinds = {"normal": ~made & ~label, "laundering": ~made & label, "synthetic": made}
+    return MixCard(
+        drawn={name: int(kind[rows.draw].sum()) for name, kind in kinds.items()},
+        different={name: int(kind.sum()) for name, kind in kinds.items()},
+        hard_negatives=config.mix.hard_negatives,
+        prevalence=dataset.prevalence,
+        mixed_prevalence=dataset.mixed_prevalence,
+    )
+
+
+def _made(dataset: Dataset, config: ExperimentConfig) -> list[MadeCard]:
+    if not dataset.synthetic.num_rows:
+        return []
+    ids = dataset.synthetic["tx_id"].to_pylist()
+    of = np.array([tx_id.rpartition(MARK)[2].rstrip("0123456789") for tx_id in ids])
+    made = [
+        MadeCard(
+            name=each.name,
+            settings={"share": each.share, **each.parameters},
+            label=PERTURBATIONS[each.name].effect,
+            conserves=tuple(sorted(PERTURBATIONS[each.name].conserves)),
+            rows=int((of == each.name).sum()),
+        )
+        for each in config.perturbations
+    ]
+    # what a graft keeps is said by `augmentation.grafting`: one scheme, other accounts, one factor on all amounts
+    graft = MadeCard(
+        name=GRAFT, settings={}, label="keeps", conserves=("gaps", "shape"), rows=int((of == GRAFT).sum())
+    )
+    return [*made, graft]
+
+
+def _delays(labels: pa.Table, times: Ints, train: Bools, dataset: Dataset) -> DelayCard | None:
+    """None where nothing is on record in the training period."""
+    bad = train & labels["is_laundering"].to_numpy()
+    if not bad.any():
+        return None
+    known_at = microseconds(labels, "known_at")[bad]
+    late = (known_at - times[bad]) / DAY
+    return DelayCard(
+        median=float(np.quantile(late, 0.5)),
+        nine_tenths=float(np.quantile(late, 0.9)),
+        not_known_yet=int((known_at > round(dataset.built_at.timestamp() * 1e6)).sum()),
+    )
+
+
+def _limits(
+    source: SourceCard,
+    parts: dict[str, PartCard],
+    delays: DelayCard | None,
+    mix: MixCard,
+    left_out: tuple[str, ...],
+) -> list[str]:
+    """What figures on this dataset cannot show, in sentences."""
+    test, said = parts[TEST], []
+    if source.stamped_in != "finer units":
+        said.append(
+            f"Stamps are whole {source.stamped_in}: what came first within one is not known, and content orders it."
+        )
+    if test.prevalence > RARE:
+        said.append(
+            f"{100 * test.prevalence:.1f} % of the test is laundering, which no traffic has: precision, alert "
+            "budgets and calibration do not carry over."
+        )
+    if test.laundering < FEW:
+        said.append(f"The test holds {test.laundering} laundering transactions: differences may be chance.")
+    if test.true is None:
+        said.append("Judged on what was recorded: laundering that nobody found counts as normal.")
+    else:
+        said.append(
+            f"Judged on the truth, {test.true:,} laundering transactions; the bank has {test.recorded:,} on record."
+        )
+    if delays is not None and delays.nine_tenths == 0:
+        said.append("Labels are known at the payment's own time: no delay is felt in training.")
+    if source.absent:
+        what = "balances and customer fields" if set(ACCOUNT_FIELDS) <= set(source.absent) else ""
+        said.append(f"The source tells no {what or ', '.join(source.absent)}.")
+    if mix.hard_negatives:
+        said.append(
+            "Hard negatives make ordinary payments in the mix unlike traffic: only calibration mends the scores."
+        )
+    if left_out:
+        said.append(f"Only the test has {', '.join(left_out)}: figures over all are not of a usual split.")
+    return said
