@@ -44,6 +44,9 @@ console = Console()
 STOPPED = 130  # exit code after Ctrl-C
 BundleOption = Annotated[Path, typer.Option("--bundle", help="Directory of a bundle.", show_default=False)]
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder for what is made.", show_default=False)]
+CacheOption = Annotated[
+    Path | None, typer.Option("--cache", help="Folder of encoded rows that runs share; OUT/dataset/cache else.")
+]
 HistoryOption = Annotated[
     Path | None, typer.Option("--history", help="Canonical transactions that came before, for account state.")
 ]
@@ -193,6 +196,34 @@ def encode(
 
 
 @app.command(rich_help_panel=SCIENTIST)
+def dataset(
+    config: Annotated[Path, typer.Argument(help="An experiment, e.g. configs/amlgentex.yaml.")],
+    input: Annotated[Path, typer.Option("--input", help="What the configured reader reads.", show_default=False)],
+    out: OutFolder,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Change one value, e.g. split.purge_days=7; repeatable.")
+    ] = None,
+    cache: CacheOption = None,
+) -> None:
+    """Build the dataset of an experiment alone: its parts, its card, and encoded rows for the runs to come."""
+    from pipelines.datasets import FOLDER, make_dataset
+    from riskdistill.config import load_config
+
+    settings = load_config(config, overrides or [])
+    with Steps() as steps:
+        _, card = make_dataset(settings, input, out, steps, cache=cache)
+    table = Table("part", "rows", "laundering", "prevalence", title=f"{card.name}, dataset {card.fingerprint}")
+    for name, part in card.parts.items():
+        table.add_row(name, f"{part.rows:,}", f"{part.laundering:,}", f"{part.prevalence:.3%}")
+    for reason, rows in card.in_no_part.items():
+        table.add_row(f"in no part: {reason.replace('_', ' ')}", f"{rows:,}")
+    console.print(table)
+    for limit in card.limits:
+        console.print(f"- {limit}", highlight=False)
+    _made({"card": out / FOLDER / "card.md", "parts": out / FOLDER})
+
+
+@app.command(rich_help_panel=SCIENTIST)
 def run(
     config: Annotated[Path, typer.Argument(help="An experiment, e.g. configs/amlgentex.yaml.")],
     input: Annotated[Path, typer.Option("--input", help="What the configured reader reads.", show_default=False)],
@@ -200,6 +231,7 @@ def run(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Change one value, e.g. training.epochs=3; repeatable.")
     ] = None,
+    cache: CacheOption = None,
 ) -> None:
     """Train teacher and student, judge them on later data, write report and bundle. Resumes if stopped."""
     from pipelines.run import run as run_job
@@ -207,7 +239,7 @@ def run(
 
     settings = load_config(config, overrides or [])
     with Steps() as steps:
-        result = run_job(settings, input, out, steps)
+        result = run_job(settings, input, out, steps, cache=cache)
     console.print(report_table(result.report))
     _made({"report": result.page, "metrics": result.metrics, "bundle": result.bundle.path})
 

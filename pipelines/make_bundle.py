@@ -15,7 +15,7 @@ from riskdistill import __version__
 from riskdistill.bundle import Bundle, BundleParts, KnownRates, Thresholds, write_bundle
 from riskdistill.config import ExperimentConfig, ServingConfig
 from riskdistill.data.rates import Rates
-from riskdistill.dataset import Dataset
+from riskdistill.dataset import Dataset, DatasetCard
 from riskdistill.evaluation.metrics import STUDENT, TEACHER, MetricsReport, ScoredPeriod
 from riskdistill.models.calibration import Calibrator
 
@@ -49,6 +49,7 @@ def choose_thresholds(
 
 def make_bundle(
     dataset: Dataset,
+    card: DatasetCard,
     config: ExperimentConfig,
     calibrators: Mapping[str, Calibrator],
     validation: ScoredPeriod,
@@ -87,7 +88,7 @@ def make_bundle(
         spread=(quartiles[2] - quartiles[0]).astype(np.float32),
         profile=profile.model_dump(mode="json"),
         reference=reference,
-        model_card=_model_card(config, dataset, report, thresholds, created_at),
+        model_card=_model_card(config, dataset, card, report, thresholds, created_at),
     )
     models = {role: out / "onnx" / f"{role}.onnx" for role in (STUDENT, TEACHER)}
     bundle = write_bundle(out / "bundle", parts, models)
@@ -104,6 +105,7 @@ def _without_empty_columns(context: NDArray[np.float32]) -> NDArray[np.float32]:
 def _model_card(
     config: ExperimentConfig,
     dataset: Dataset,
+    card: DatasetCard,
     report: MetricsReport,
     thresholds: Thresholds,
     created_at: datetime,
@@ -134,4 +136,8 @@ nothing about a customer by itself.
 **Limits.** Scores hold for traffic like that of the reference profile; drift is watched against it. Labels mark
 what was found: laundering that nobody found counts as normal. Typologies seen in training:
 {", ".join(dataset.typologies[1:])}.
+
+Of the dataset (its card has the rest):
+
+{chr(10).join(f"- {limit}" for limit in card.limits)}
 """

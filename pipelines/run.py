@@ -16,18 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from transformers.utils import logging as transformers_logging
 
+from pipelines.datasets import make_dataset
 from pipelines.make_bundle import make_bundle
 from pipelines.progress import Steps
 from riskdistill import __version__
 from riskdistill.bundle import Bundle
 from riskdistill.config import EvaluationConfig, ExperimentConfig, ModelConfig, TrainingConfig
-from riskdistill.data.ingest import ingest, load_canonical
-from riskdistill.dataset import Dataset, Period, build_dataset
+from riskdistill.dataset import Dataset, Period
 from riskdistill.distillation.objective import DistillationObjective
 from riskdistill.distillation.teacher_cache import ask_teacher, weights_fingerprint
 from riskdistill.evaluation.metrics import (
@@ -67,7 +66,7 @@ class RunResult:
     bundle: Bundle
 
 
-def run(config: ExperimentConfig, source: Path, out: Path, steps: Steps) -> RunResult:
+def run(config: ExperimentConfig, source: Path, out: Path, steps: Steps, *, cache: Path | None = None) -> RunResult:
     """Do the whole job.
 
     Args:
@@ -75,16 +74,14 @@ def run(config: ExperimentConfig, source: Path, out: Path, steps: Steps) -> RunR
         source: what the configured reader reads; without a format, a folder of canonical tables.
         out: folder of everything that is made.
         steps: where progress is shown.
+        cache: folder of encoded rows (see `datasets`); None: inside `out`.
 
     Raises:
         RiskDistillError: see the parts; what was finished before stays and is used by the next attempt.
     """
     out.mkdir(parents=True, exist_ok=True)
     transformers_logging.disable_progress_bar()
-    transactions, labels = _read(config, source, out, steps)
-    step = steps.step("dataset", transactions.num_rows)
-    dataset = build_dataset(transactions, labels, config, progress=step.advance)
-    step.done(f"{len(dataset.train.draw):,} rows to learn from, {len(dataset.test):,} to be judged on")
+    dataset, card = make_dataset(config, source, out, steps, cache=cache)
 
     trees = _trees(dataset, config, out, steps)
     networks = _networks(dataset, trees, config, out, steps)
@@ -106,26 +103,9 @@ def run(config: ExperimentConfig, source: Path, out: Path, steps: Steps) -> RunR
         "riskdistill": __version__,
     }
     page = write_report(out, report, test, config, provenance)
-    bundle = make_bundle(dataset, config, calibrators, validation, report, out)
+    bundle = make_bundle(dataset, card, config, calibrators, validation, report, out)
     step.done(f"bundle {bundle.version}")
     return RunResult(config, dataset, report, page, out / "report" / "metrics.json", bundle)
-
-
-def _read(config: ExperimentConfig, source: Path, out: Path, steps: Steps) -> tuple[pa.Table, pa.Table]:
-    if config.source.format is None:
-        return load_canonical(source)
-    step = steps.step("ingest")
-    summary = ingest(
-        source,
-        out / "canonical",
-        format=config.source.format,
-        mapping=config.source.mapping,
-        until=config.source.until,
-        progress=step.at,
-    )
-    step.at(summary.rows_read, summary.rows_read)
-    step.done(f"{summary.accepted:,} accepted, {summary.quarantined:,} in quarantine")
-    return load_canonical(out / "canonical")
 
 
 def _trees(dataset: Dataset, config: ExperimentConfig, out: Path, steps: Steps) -> BoostedTrees:
@@ -138,7 +118,7 @@ def _trees(dataset: Dataset, config: ExperimentConfig, out: Path, steps: Steps) 
         progress=step.at,
     )
     (out / "models").mkdir(exist_ok=True)
-    trees.save(out / "models" / "boosted_trees.txt")
+    trees.save(out / "models" / "boosted_trees.txt", dataset=dataset.fingerprint)
     step.done(f"validation PR-AUC {trees.validation_pr_auc:.3f}")
     return trees
 
@@ -200,6 +180,7 @@ def _train(
             features=len(dataset.spec.context),
             typologies=dataset.typologies,
             feature_fingerprint=dataset.spec.fingerprint,
+            dataset_fingerprint=dataset.fingerprint,
             **size.model_dump(),
         )
     )
@@ -333,4 +314,5 @@ def _dataset_facts(dataset: Dataset, config: ExperimentConfig) -> DatasetFacts:
         train=train,
         validation=period_facts(dataset.validation),
         test=period_facts(dataset.test),
+        left_out=dataset.left_out,
     )

@@ -66,6 +66,7 @@ class DatasetFacts(_Record):
     train: PeriodFacts
     validation: PeriodFacts
     test: PeriodFacts
+    left_out: tuple[str, ...] = ()  # typologies that only the test period has
 
 
 class ModelMetrics(ModelFacts):
@@ -81,6 +82,14 @@ class ModelMetrics(ModelFacts):
     recall_at_fpr: float
     ece: float
     recall_by_typology: dict[str, float]
+
+
+class LeftOut(_Record):
+    """Laundering of typologies that no model has learned from; recall by model and by share of traffic alerted."""
+
+    typologies: tuple[str, ...]
+    laundering: int
+    recall_at_budget: dict[str, dict[str, float]]
 
 
 class MetricsReport(_Record):
@@ -99,6 +108,7 @@ class MetricsReport(_Record):
     fpr: float
     typology_budget: float
     typology_counts: dict[str, int]  # laundering transactions of each typology in the test period
+    left_out: LeftOut | None = None
 
 
 @dataclass(frozen=True)
@@ -190,6 +200,7 @@ def evaluate(
         fpr=config.fpr,
         typology_budget=config.typology_budget,
         typology_counts=_typology_counts(test),
+        left_out=_left_out(test, dataset.left_out, config.budgets) if dataset.left_out else None,
     )
 
 
@@ -233,6 +244,20 @@ def _recall_by_typology(period: ScoredPeriod, scores: Floats, budget: float) -> 
     names, of = np.unique(np.asarray(period.typologies)[period.labels].astype(str), return_inverse=True)
     recall = np.bincount(of, weights=alerted) / np.bincount(of)
     return {str(name): float(value) for name, value in zip(names, recall, strict=True)}
+
+
+def _left_out(period: ScoredPeriod, typologies: tuple[str, ...], budgets: Sequence[float]) -> LeftOut:
+    new = period.labels & np.isin(np.asarray(period.typologies).astype(str), typologies)
+    recall = {
+        model: {
+            f"{budget:g}": float(
+                ranking.alert_probability(scores, ranking.alerts_within(budget, len(scores)))[new].mean()
+            )
+            for budget in budgets
+        }
+        for model, scores in period.scores.items()
+    }
+    return LeftOut(typologies=typologies, laundering=int(new.sum()), recall_at_budget=recall)
 
 
 def _interval(draws: Floats) -> Interval:

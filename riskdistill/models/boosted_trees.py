@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import lightgbm as lgb
 import numpy as np
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from riskdistill.config import BoostedTreesConfig, TreeCandidate
-from riskdistill.errors import UnreadableFileError
+from riskdistill.errors import TrainingError, UnreadableFileError
 
+_DATASET: Final = "riskdistill_dataset:"
 Rows = tuple[NDArray[np.float32], NDArray[np.bool_]]  # context [n, features], label [n]
 
 
@@ -35,23 +37,34 @@ class BoostedTrees:
         trees = self.booster.dump_model()["tree_info"]
         return int(sum(2 * tree["num_leaves"] - 1 for tree in trees))
 
-    def save(self, path: Path) -> None:
-        """Write the trees as LightGBM's text format, atomically."""
+    def save(self, path: Path, *, dataset: str) -> None:
+        """Write the trees as LightGBM's text, atomically; the last line is the dataset's fingerprint."""
         temporary = path.with_suffix(".tmp")
-        self.booster.save_model(str(temporary))
+        temporary.write_text(f"{self.booster.model_to_string()}\n{_DATASET}{dataset}\n", encoding="utf-8")
         temporary.replace(path)
 
 
-def load_booster(path: Path) -> lgb.Booster:
+def load_booster(path: Path, *, dataset: str) -> lgb.Booster:
     """Read trees that `BoostedTrees.save` wrote.
+
+    Args:
+        dataset: fingerprint of the dataset that they must have been trained on.
 
     Raises:
         UnreadableFileError: the file is absent or not LightGBM's.
+        TrainingError: they were trained on another dataset.
     """
     try:
-        return lgb.Booster(model_file=str(path))
+        booster = lgb.Booster(model_file=str(path))
     except lgb.basic.LightGBMError as error:
         raise UnreadableFileError(str(error), where=str(path), mend="run the training again") from error
+    last = path.read_text(encoding="utf-8").rstrip().rpartition("\n")[2]
+    found = last.removeprefix(_DATASET) if last.startswith(_DATASET) else "that is not named"
+    if found != dataset:
+        raise TrainingError(
+            f"trees of a dataset {found}, not {dataset}", where=str(path), mend="run the training again"
+        )
+    return booster
 
 
 def fit_trees(

@@ -38,6 +38,7 @@ class EventTransformerConfig(PretrainedConfig):
         context_width: hidden width of the context's MLP.
         typologies: names of the typology classes, the first being "normal".
         feature_fingerprint: of the `FeatureSpec` that the inputs follow.
+        dataset_fingerprint: of the dataset that the weights were trained on; its card tells what was in it.
     """
 
     model_type = "riskdistill_event_transformer"
@@ -56,13 +57,15 @@ class EventTransformerConfig(PretrainedConfig):
         context_width: int = 128,
         typologies: tuple[str, ...] = ("normal", "unlisted"),
         feature_fingerprint: str = "",
+        dataset_fingerprint: str = "",
         **kwargs: Any,
     ) -> None:
         self.features, self.events_per_party = features, events_per_party
         self.width, self.layers, self.heads, self.feedforward = width, layers, heads, feedforward
         self.dropout, self.feature_dropout = dropout, feature_dropout
         self.bins, self.context_width = bins, context_width
-        self.typologies, self.feature_fingerprint = list(typologies), feature_fingerprint
+        self.typologies = list(typologies)
+        self.feature_fingerprint, self.dataset_fingerprint = feature_fingerprint, dataset_fingerprint
         super().__init__(**kwargs)
 
 

@@ -45,8 +45,8 @@ def test_the_same_seed_gives_the_same_trees() -> None:
 
 def test_stored_trees_score_as_before(tmp_path: Path) -> None:
     trees, (context, _) = fitted(USEFUL), made(4)
-    trees.save(tmp_path / "trees.txt")
-    loaded = BoostedTrees(load_booster(tmp_path / "trees.txt"), USEFUL, trees.validation_pr_auc)
+    trees.save(tmp_path / "trees.txt", dataset="d1")
+    loaded = BoostedTrees(load_booster(tmp_path / "trees.txt", dataset="d1"), USEFUL, trees.validation_pr_auc)
     np.testing.assert_array_equal(loaded.score_logits(context), trees.score_logits(context))
     assert loaded.parameters == trees.parameters > 0
     assert [file.name for file in tmp_path.iterdir()] == ["trees.txt"]
@@ -73,4 +73,4 @@ def test_a_file_that_holds_no_trees_is_refused(tmp_path: Path, content: bytes | 
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UnreadableFileError, match=r"trees\.txt"):
-        load_booster(path)
+        load_booster(path, dataset="d1")
