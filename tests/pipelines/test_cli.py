@@ -352,7 +352,7 @@ def test_a_bundle_is_judged_on_labelled_ingested_tables_only(
     judge = ("evaluate", "--bundle", tiny_bundle.path, "--out", tmp_path / "out", "--input")
     assert "not a folder of canonical tables" in refused(*judge, simulated)
     done("ingest", write_csv(rows, tmp_path / "bank.csv"), "--format", "canonical", "--out", tmp_path / "tables")
-    assert refused(*judge, tmp_path / "tables").startswith("0 labels for 12 transactions (mend: ")
+    assert refused(*judge, tmp_path / "tables").startswith("0 rows of labels for 12 transactions (mend: ")
 
 
 def test_a_service_needs_a_bundle_and_a_key(
