@@ -26,9 +26,11 @@ from pipelines.progress import Steps
 from pipelines.run import RunResult, run
 from riskdistill.bundle import Bundle
 from riskdistill.config import ExperimentConfig, ServingConfig
+from riskdistill.dataset import DatasetCard
 from riskdistill.distillation.teacher_cache import weights_fingerprint
 from riskdistill.evaluation.metrics import MetricsReport
 from riskdistill.features import Encoded
+from riskdistill.models.boosted_trees import load_booster
 from riskdistill.models.event_transformer import EventTransformer
 from riskdistill.models.onnx_export import export_onnx
 from riskdistill.models.training import EpochLog, Objective, Trainer, score_logits
@@ -146,6 +148,19 @@ def test_the_bundle_scores_as_the_network_that_was_trained_and_judged(finished: 
         judged = finished.report.models[role]
         assert average_precision_score(test.label, served.score) == pytest.approx(judged.pr_auc, abs=1e-9)
         assert (bundle.manifest.parameters[role], scorer.bytes) == (judged.parameters, judged.bytes)
+
+
+def test_every_model_names_the_dataset_it_was_trained_on(finished: RunResult) -> None:
+    out, fingerprint = finished.bundle.path.parent, finished.dataset.fingerprint
+    card = DatasetCard.model_validate_json((out / "dataset" / "card.json").read_text())
+    assert card.fingerprint == finished.bundle.manifest.dataset_fingerprint == fingerprint
+    for network in MODELS - {"boosted_trees"}:
+        loaded = EventTransformer.from_pretrained(out / "models" / network)
+        assert loaded.config.dataset_fingerprint == fingerprint
+    load_booster(out / "models" / "boosted_trees.txt", dataset=fingerprint)
+    model_card = (finished.bundle.path / "model_card.md").read_text()
+    assert fingerprint in model_card
+    assert all(limit in model_card for limit in card.limits)
 
 
 def test_periods_follow_one_another_and_split_what_was_ingested(finished: RunResult) -> None:

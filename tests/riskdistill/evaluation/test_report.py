@@ -79,14 +79,16 @@ def scored(rows: int = 600, models: tuple[str, ...] = MODELS, flat: bool = False
     )
 
 
-def measured(period: ScoredPeriod, student_size: int = 5_000) -> MetricsReport:
+def measured(period: ScoredPeriod, student_size: int = 5_000, left_out: tuple[str, ...] = ()) -> MetricsReport:
     part = PeriodFacts(
         rows=len(period.labels),
         laundering=int(period.labels.sum()),
         start=datetime(2026, 1, 1, tzinfo=UTC),
         end=datetime(2026, 1, 9, tzinfo=UTC),
     )
-    dataset = DatasetFacts(name="tiny & <b>", fingerprint="f00d", train=part, validation=part, test=part)
+    dataset = DatasetFacts(
+        name="tiny & <b>", fingerprint="f00d", train=part, validation=part, test=part, left_out=left_out
+    )
     facts = {
         model: ModelFacts(
             parameters=100_000 if model == "teacher" else student_size, bytes=9_000, rows_per_second=1e4
@@ -210,3 +212,16 @@ def test_a_page_that_cannot_be_made_leaves_the_old_one(tmp_path: Path, monkeypat
     with pytest.raises(OSError, match="disk full"):
         write_report(tmp_path, measured(period), period, CONFIG, {"new": "x"})
     assert page.read_bytes() == before
+
+
+def test_recall_on_a_typology_left_out_is_a_sentence(text: str) -> None:
+    period = scored()
+    name = str(np.asarray(period.typologies)[period.labels][0])
+    report = measured(period, left_out=(name,))
+    assert report.left_out is not None
+    words = " ".join(Page(render(report, period, CONFIG, {})).words)
+    budget, recall = next(iter(report.left_out.recall_at_budget["student"].items()))
+    assert f"No model has learned from {name}, {report.left_out.laundering:,} laundering" in words
+    assert f"at {100 * float(budget):g} % of traffic alerted" in words
+    assert f"student {100 * recall:.1f} %" in words
+    assert "No model has learned from" not in text

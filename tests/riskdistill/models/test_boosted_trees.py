@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from riskdistill.config import BoostedTreesConfig, TreeCandidate
-from riskdistill.errors import UnreadableFileError
+from riskdistill.errors import TrainingError, UnreadableFileError
 from riskdistill.models.boosted_trees import BoostedTrees, Rows, fit_trees, load_booster
 
 USELESS = TreeCandidate(num_leaves=2, learning_rate=1e-6, rounds=2)
@@ -74,3 +74,13 @@ def test_a_file_that_holds_no_trees_is_refused(tmp_path: Path, content: bytes | 
         path.write_bytes(content)
     with pytest.raises(UnreadableFileError, match=r"trees\.txt"):
         load_booster(path, dataset="d1")
+
+
+def test_trees_of_another_dataset_are_refused(tmp_path: Path) -> None:
+    trees = fitted(USEFUL)
+    trees.save(tmp_path / "trees.txt", dataset="d1")
+    with pytest.raises(TrainingError, match="trees of a dataset d1, not d2"):
+        load_booster(tmp_path / "trees.txt", dataset="d2")
+    trees.booster.save_model(str(tmp_path / "other.txt"))
+    with pytest.raises(TrainingError, match="that is not named"):
+        load_booster(tmp_path / "other.txt", dataset="d1")

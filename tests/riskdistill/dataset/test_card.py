@@ -1,0 +1,159 @@
+"""The card tells the truth: every figure is counted here again, another way."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import tiny
+
+from riskdistill.config import ExperimentConfig
+from riskdistill.data.schema import LABELS, NORMAL, TRANSACTIONS
+from riskdistill.dataset import Dataset, DatasetCard, Tables, build_dataset, describe
+from riskdistill.dataset.card_page import markdown
+from riskdistill.dataset.clock import DAY, microseconds, on_the_clock
+from riskdistill.dataset.identity import table_digest
+
+SPLIT = {"purge_days": 1.0}
+
+
+@pytest.fixture(scope="module")
+def config() -> ExperimentConfig:
+    return ExperimentConfig.model_validate({**tiny.CONFIG.model_dump(), "split": SPLIT})
+
+
+@pytest.fixture(scope="module")
+def tables(tiny_tables: tuple[pa.Table, pa.Table]) -> Tables:
+    """With a truth that knows of more laundering than was recorded."""
+    transactions, labels = tiny_tables
+    found = labels["is_laundering"].to_numpy()
+    bad = found | (np.random.default_rng(3).random(len(found)) < 0.02)
+    names = np.where(bad & ~found, "hidden", labels["typology"].to_numpy(zero_copy_only=False))
+    truth = labels.set_column(1, LABELS.field(1), pa.array(bad))
+    return Tables(transactions, labels, truth.set_column(2, LABELS.field(2), pa.array(names.tolist())))
+
+
+@pytest.fixture(scope="module")
+def dataset(tables: Tables, config: ExperimentConfig) -> Dataset:
+    return build_dataset(tables.transactions, tables.labels, config, truth=tables.truth)
+
+
+@pytest.fixture(scope="module")
+def card(dataset: Dataset, tables: Tables, config: ExperimentConfig) -> DatasetCard:
+    return describe(dataset, tables, config, "make it so")
+
+
+def test_every_row_is_in_one_place(card: DatasetCard, tables: Tables) -> None:
+    counted = sum(part.rows for part in card.parts.values()) + sum(card.in_no_part.values())
+    assert counted == tables.transactions.num_rows == card.source.rows
+    assert card.in_no_part["purged"] > 0
+
+
+def test_parts_are_those_of_the_dataset(card: DatasetCard, dataset: Dataset, tables: Tables) -> None:
+    assert tables.truth is not None
+    label = {
+        "train": dataset.train_label,
+        "validation": dataset.validation.label,
+        "test": dataset.test.label,
+    }
+    names = {"validation": dataset.validation.typology, "test": dataset.test.typology}
+    for name, part in card.parts.items():
+        ids = set(
+            dataset.rows.filter(pa.array([each == name for each in dataset.rows["part"].to_pylist()]))[
+                "tx_id"
+            ].to_pylist()
+        )
+        rows = [each for each in tables.labels.to_pylist() if each["tx_id"] in ids]
+        true = [each for each in tables.truth.to_pylist() if each["tx_id"] in ids]
+        assert (part.rows, part.laundering) == (len(label[name]), label[name].sum())
+        assert part.prevalence == pytest.approx(label[name].mean())
+        assert part.recorded == sum(each["is_laundering"] for each in rows)
+        assert part.true == sum(each["is_laundering"] for each in true)
+        if name in names:
+            assert part.typologies == Counter(names[name][label[name]])
+        stamps = [each["timestamp"] for each in tables.transactions.to_pylist() if each["tx_id"] in ids]
+        assert (part.start, part.end) == (stamps[0], stamps[-1])
+    assert card.parts["train"].recorded >= card.parts["train"].laundering
+    assert card.parts["test"].typologies["hidden"] > 0
+    assert card.parts["test"].start - card.parts["validation"].end > timedelta(days=SPLIT["purge_days"])
+
+
+def test_rows_say_what_was_learned_from(dataset: Dataset) -> None:
+    drawn = dataset.rows["drawn"].to_numpy()
+    made = dataset.synthetic.num_rows
+    real = len(dataset.train.label) - made
+    assert drawn.sum() == (dataset.train.draw < real).sum()
+    assert (drawn > 0).sum() == real
+    assert set(np.array(dataset.rows["part"].to_pylist())[drawn > 0]) == {"train"}
+    bad = dataset.rows["is_laundering"].to_numpy() & (np.array(dataset.rows["part"].to_pylist()) == "train")
+    assert (drawn[bad] > 0).all()
+
+
+def test_the_mix_is_counted(card: DatasetCard, dataset: Dataset, config: ExperimentConfig) -> None:
+    assert sum(card.mix.drawn.values()) == len(dataset.train.draw)
+    assert sum(card.mix.different.values()) == len(dataset.train.label)
+    share = card.mix.drawn["normal"] / sum(card.mix.drawn.values())
+    assert share == pytest.approx(config.mix.normal, abs=0.01)
+    assert card.mix.mixed_prevalence == dataset.mixed_prevalence
+    assert sum(made.rows for made in card.synthetic) == dataset.synthetic.num_rows
+    assert {made.name for made in card.synthetic} == {*(p.name for p in config.perturbations), "graft"}
+
+
+def test_the_source_is_named_by_its_content(card: DatasetCard, tables: Tables) -> None:
+    assert card.source.transactions == table_digest(tables.transactions, TRANSACTIONS)
+    assert card.source.labels == table_digest(tables.labels, LABELS) != card.source.truth
+    assert card.fingerprint
+
+
+def test_delays_are_of_what_was_recorded(card: DatasetCard, tables: Tables, dataset: Dataset) -> None:
+    train = np.array(dataset.rows["part"].to_pylist()) == "train"
+    bad = train & tables.labels["is_laundering"].to_numpy()
+    days = (microseconds(tables.labels, "known_at") - microseconds(tables.transactions))[bad] / DAY
+    assert card.delays is not None
+    assert card.delays.median == pytest.approx(np.median(days))
+    assert card.delays.not_known_yet == bad.sum() - dataset.train_label.sum()
+
+
+def test_a_card_survives_its_file_and_its_page_tells_it(card: DatasetCard) -> None:
+    assert DatasetCard.model_validate_json(card.model_dump_json()) == card
+    page = markdown(card)
+    for told in (card.fingerprint, card.rebuild, card.source.transactions, *card.limits, *card.parts):
+        assert told in page
+    for part in card.parts.values():
+        assert f"{part.rows:,} | {part.laundering:,} | {100 * part.prevalence:.3f} %" in page
+
+
+def limits(tables: Tables, **sections: Any) -> str:
+    config = ExperimentConfig.model_validate({**tiny.CONFIG.model_dump(), **sections})
+    dataset = build_dataset(tables.transactions, tables.labels, config, truth=tables.truth)
+    return " ".join(describe(dataset, tables, config, "").limits)
+
+
+def test_limits_are_told_where_they_hold_and_not_elsewhere(tables: Tables, card: DatasetCard) -> None:
+    usual = " ".join(card.limits)
+    assert "Judged on the truth" in usual
+    days = on_the_clock(tables.transactions, DAY)
+    at_once = tables.labels.set_column(4, LABELS.field(4), days["timestamp"])
+    for name in ("sender_balance", "receiver_balance"):
+        at = TRANSACTIONS.get_field_index(name)
+        days = days.set_column(at, TRANSACTIONS.field(at), pa.nulls(len(days), pa.float64()))
+    name = next(each for each in card.parts["test"].typologies if each not in (NORMAL, "hidden"))
+    poor = limits(
+        Tables(days, at_once),
+        split={"leave_out": (name,)},
+        mix={**tiny.CONFIG.mix.model_dump(), "hard_negatives": 0.5},
+    )
+    for told in (
+        "Stamps are whole days",
+        "Judged on what was recorded",
+        "no delay is felt",
+        "sender_balance, receiver_balance",
+        "Hard negatives",
+        f"Only the test has {name}",
+    ):
+        assert told in poor
+        assert told not in usual
