@@ -218,10 +218,10 @@ def drifted() -> tuple[Data, NDArray[np.bool_]]:
     """A simulated world in which the test period is not like the ones before it, and what is true of its rows."""
     base = PRESETS["demo"]
     later = Drift(start_day=round(0.8 * base.days), amount_factor=1.3, new_format_share=0.3)
-    simulated = simulate(base.model_copy(update={"drift": later}))
+    simulated = simulate(base.model_copy(update={"drifts": (later,)}))
     times = simulated.transactions["timestamp"].cast(pa.int64()).to_numpy()
     data = Data(SIMULATED, simulated.transactions, simulated.labels, *split_points(times, SplitConfig()))
-    return data, data.label
+    return data, simulated.truth["is_laundering"].to_numpy()
 
 
 class Record:

@@ -81,23 +81,22 @@ def demo(
 @app.command(rich_help_panel=SCIENTIST)
 def simulate(
     out: OutFolder,
-    preset: Annotated[str, typer.Option(help="tiny or demo.")] = "demo",
+    preset: Annotated[str, typer.Option(help="tiny, demo, benchmark or large.")] = "demo",
+    workers: Annotated[int, typer.Option(min=1, help="Threads; the result is the same with any number.")] = 2,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Change one value, e.g. seed=3; may be repeated.")
     ] = None,
 ) -> None:
-    """Make traffic with known laundering: transactions.parquet and labels.parquet."""
+    """Make traffic with laundering in it: transactions, labels as a bank gets them, and the truth beside."""
     from pipelines.jobs import simulation_config
-    from riskdistill.simulator import simulate as simulate_traffic
-    from riskdistill.simulator import write
+    from riskdistill.simulator import stream, write
 
     config = simulation_config(preset, overrides or [])
     with Steps() as steps:
         step = steps.step("simulate", 1.0)
-        simulated = simulate_traffic(config, progress=step.at)
-        paths = write(simulated, out)
-        step.done(f"{simulated.transactions.num_rows:,} transactions")
-    _made({path.stem: path for path in paths})
+        paths = write(stream(config, workers=workers, progress=step.at), out, config)
+        step.done(f"{config.days} days of {config.accounts:,} accounts")
+    _made(paths)
 
 
 @app.command(rich_help_panel=SCIENTIST)

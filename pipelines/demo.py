@@ -43,7 +43,7 @@ from riskdistill.config import load_config
 from riskdistill.data.transaction import transactions_from
 from riskdistill.errors import ConfigError, UnavailableError
 from riskdistill.models.calibration import Calibrator
-from riskdistill.simulator import PRESETS, Drift, simulate
+from riskdistill.simulator import PRESETS, Drift, Simulated, simulate
 from riskdistill.simulator import write as write_simulated
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.releases import ReleaseLog
@@ -116,14 +116,15 @@ def _simulate(out: Path, steps: Steps, story: Story) -> pa.Table:
     config = PRESETS["demo"].model_copy(
         update={
             "days": TRAINING_DAYS + LIVE_DAYS,
-            "drift": Drift(start_day=TRAINING_DAYS + 1, amount_factor=1.6, new_format_share=0.2),
+            "drifts": (Drift(start_day=TRAINING_DAYS + 1, amount_factor=1.6, new_format_share=0.2),),
         }
     )
     simulated = simulate(config, progress=step.at)
     end = pa.scalar(config.start + timedelta(days=TRAINING_DAYS), pa.timestamp("us", "UTC"))
     past = pc.less(simulated.transactions["timestamp"], end)
-    history = type(simulated)(simulated.transactions.filter(past), simulated.labels.filter(past))
-    write_simulated(history, out / "simulated")
+    tables = simulated.transactions, simulated.labels, simulated.truth
+    history = Simulated(*(table.filter(past) for table in tables))
+    write_simulated([history], out / "simulated", config)
     live = simulated.transactions.filter(pc.invert(past))
     step.done(f"{history.transactions.num_rows:,} transactions to learn from, {live.num_rows:,} to come")
     story.tell("simulated history", f"{history.transactions.num_rows:,} transactions, {TRAINING_DAYS} days")

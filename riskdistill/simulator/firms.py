@@ -1,4 +1,4 @@
-"""What firms do with money: payroll, invoices, freelancers, payouts, agents, subcontracts, supply, treasury, grants.
+"""What firms do with money: payroll, invoices, freelancers, payouts, agents, subcontracts, supply, treasury.
 
 Payroll, payouts and grants look like a fan-out, agents like a gather-scatter or a pass-through, subcontracts like a
 scatter-gather, supply rounds like a bipartite or a stack, treasury circles like a cycle: none of these shapes is

@@ -147,7 +147,9 @@ def takings(population: Population, rng: np.random.Generator) -> Habit:
     def during(window: Window, rng: np.random.Generator) -> Payments:
         row = np.repeat(np.arange(len(earners)), rng.poisson(rate * window.months))
         who = earners[row]
-        value = np.where(till[row] > 0, till[row] * population.rate[who] * rng.uniform(0.5, 0.99, len(row)), usual[row])
+        value = np.where(
+            till[row] > 0, till[row] * population.rate[who] * rng.uniform(0.5, 0.99, len(row)), usual[row]
+        )
         value = np.where(till[row] > 0, value, value * lognormal(rng, 1.0, 0.7, len(row)))
         time = window.shopping_days(rng, len(row)) + waking_hours(rng, len(row))
         return pay(population, rng, time=time, sender=population.desk[who], receiver=who, value=value)

@@ -58,7 +58,7 @@ class Rhythm:
     def clock_time(self, even: Floats) -> Floats:
         """Clock time (days) of moments in even time (days)."""
         week = np.floor(even / WEEK) * WEEK
-        return week + np.asarray(np.interp(even - week, self.even, np.arange(len(self.even)) / 24))
+        return np.asarray(week + np.interp(even - week, self.even, np.arange(len(self.even)) / 24))
 
 
 class Underworld:
@@ -186,7 +186,7 @@ class Underworld:
     def _pair(self, sender: Ints, receiver: Ints) -> Ints:
         """Of which kind the two parties are: 0 two people, 1 person and firm, 2 firm and person, 3 two firms."""
         kind = self.population.kind
-        return 2 * (kind[sender] != Kind.PERSON) + (kind[receiver] != Kind.PERSON)
+        return np.asarray(2 * (kind[sender] != Kind.PERSON) + (kind[receiver] != Kind.PERSON))
 
     def _usual(self, sender: Ints, receiver: Ints, ordinary: list[Floats], rng: np.random.Generator) -> float:
         """What two such parties as those of one leg pay each other, in US dollars; of an ordinary payment."""
@@ -196,7 +196,7 @@ class Underworld:
 
     def _affordable(self, paper: Legs, members: Accounts, unit: float) -> float:
         """`unit`, or what the poorest origin can well pay."""
-        means = [self.population.means[members[m]] / paid for m, paid in origins(paper).items()]
+        means = [float(self.population.means[members[m]]) / paid for m, paid in origins(paper).items()]
         return min([unit, *means])
 
     def _members(self, paper: Legs, start: float, end: float, rng: np.random.Generator) -> Accounts:

@@ -24,7 +24,7 @@ LOW: Final = 0.15  # of its means: an account with less draws
 HIGH: Final = 4.0  # … with more puts away
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True)
 def _post(
     balance: Cents,
     limit: Cents,

@@ -96,7 +96,7 @@ def u_turn(rng: np.random.Generator) -> Legs:
 
 
 def front(rng: np.random.Generator) -> Legs:
-    """A cash-intensive merchant banks more than it sells, week after week, and pays a firm for goods never bought."""
+    """A cash-intensive merchant banks more than it sells for weeks, and pays a firm for goods never bought."""
     n, m = int(rng.integers(6, 13)), int(rng.integers(2, 5))
     cash = legs(CASH_DESK, 0, rng.uniform(0.5, 1.3, n), rng.uniform(0, 25, n), {0: Role.FRONT})
     paid = legs(0, 1, cash.amount.sum() * 0.9 * parts(rng, m), rng.uniform(25.1, 32, m), {1: Role.FIRM})
@@ -128,7 +128,7 @@ def loan_back(rng: np.random.Generator) -> Legs:
     n = int(rng.integers(4, 9))
     sent = legs(np.array([0, 1]), np.array([1, 2]), np.array([1.0, 0.97]), np.array([0.0, 1.5]), {1: Role.FIRM})
     lent = legs(2, 0, np.array([0.95]), np.array([4.0]))
-    return join(sent, lent, legs(0, 2, np.full(n, 0.9 / n), 5.0 + 4.0 * np.arange(n)))
+    return join(sent, lent, legs(0, 2, np.full(n, 0.9 / n), np.arange(5.0, 5.0 + 4 * n, 4.0)))
 
 
 def micro(rng: np.random.Generator) -> Legs:

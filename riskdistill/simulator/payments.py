@@ -14,7 +14,8 @@ from riskdistill.simulator.formats import usual_format
 from riskdistill.simulator.population import Kind, Population
 
 ORDINARY: Final = -1  # scheme, and position of the typology, of a payment that belongs to none
-ROUND: Final = np.array([[0.35, 0.1], [0.15, 0.2]])  # round sums among payments from person or firm, to person or firm
+# round sums among payments from a person or a firm, to a person or a firm
+ROUND: Final = np.array([[0.35, 0.1], [0.15, 0.2]])
 ROUND_CASH: Final = 0.9
 NEVER: Final = np.float32(np.inf)  # day on which what nobody found becomes known
 
@@ -85,17 +86,16 @@ def pay(
 
     Nobody pays the own account; accounts that are not open, or asleep, neither pay nor are paid.
     """
-    sender, receiver = sender.astype(np.int32, copy=False), receiver.astype(np.int32, copy=False)
     happens = (sender != receiver) & population.in_business(sender, time) & population.in_business(receiver, time)
     rows = np.flatnonzero(happens)
-    sender, receiver = sender[rows], receiver[rows]
+    payer, payee = sender[rows].astype(np.int32), receiver[rows].astype(np.int32)
     none = np.full(len(rows), ORDINARY, dtype=np.int8)
     return Payments(
         time=time[rows],
-        sender=sender,
-        receiver=receiver,
-        value=as_people_write(rng, population, sender, receiver, value[rows]),
-        format=usual_format(rng, population, sender, receiver),
+        sender=payer,
+        receiver=payee,
+        value=as_people_write(rng, population, payer, payee, value[rows]),
+        format=usual_format(rng, population, payer, payee),
         scheme=np.full(len(rows), ORDINARY, dtype=np.int64),
         typology=none,
         recorded=none,

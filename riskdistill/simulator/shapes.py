@@ -36,8 +36,8 @@ class Role(IntEnum):
 class Legs:
     """One scheme on paper, as equally long arrays in no particular order.
 
-    sender, receiver: numbers of members from 0, or CASH_DESK or EXCHANGE; amount: in the scheme's unit; time: in the
-    scheme's pace, from 0. Money is never paid on before it came. roles: of members who are not just anybody.
+    sender, receiver: numbers of members from 0, or CASH_DESK or EXCHANGE; amount: in the scheme's unit; time: in
+    the scheme's pace, from 0. Money is never paid on before it came. roles: of members who are not just anybody.
     """
 
     sender: Ints
@@ -68,9 +68,13 @@ def legs(
 
 def join(*parts: Legs) -> Legs:
     """One scheme of several parts whose members are numbered alike."""
-    columns = ("sender", "receiver", "amount", "time")
-    roles = {member: role for part in parts for member, role in part.roles.items()}
-    return Legs(*(np.concatenate([getattr(p, c) for p in parts]) for c in columns), roles)
+    return Legs(
+        sender=np.concatenate([part.sender for part in parts]),
+        receiver=np.concatenate([part.receiver for part in parts]),
+        amount=np.concatenate([part.amount for part in parts]),
+        time=np.concatenate([part.time for part in parts]),
+        roles={member: role for part in parts for member, role in part.roles.items()},
+    )
 
 
 def _renumbered(legs: Legs) -> Legs:

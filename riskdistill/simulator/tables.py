@@ -33,7 +33,7 @@ class Simulated:
 
     Attributes:
         transactions: schema TRANSACTIONS.
-        labels: schema LABELS: what the bank has on record in the end; laundering that nobody found stands as normal.
+        labels: schema LABELS: what the bank has on record in the end; laundering that nobody found is normal.
         truth: schema LABELS: all that is laundering, for evaluation only.
     """
 
@@ -129,7 +129,7 @@ class Tables:
         """How often the party's contact details had changed by that day."""
         population = self.population
         here = (day - population.opened[party].clip(min=0)).clip(min=0)
-        return np.floor(population.changes[party] + here * population.change_rate[party])
+        return np.asarray(np.floor(population.changes[party] + here * population.change_rate[party]))
 
     def _told(self, payments: Payments, typology: Ints, mask: Bools, of_scheme: Bools) -> list[Column]:
         """Whether it is laundering, of which typology and of which scheme."""
@@ -157,7 +157,7 @@ class Tables:
         return pa.array(seconds * 1_000_000).cast(TIMESTAMP)
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True)
 def _count(first: int, text: npt.NDArray[np.uint8]) -> None:
     """Writes T and the numbers from `first` on, in decimal, into rows of bytes."""
     for row in range(text.shape[0]):

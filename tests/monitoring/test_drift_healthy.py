@@ -21,8 +21,8 @@ CHANGED = Drift(start_day=KNOWN, amount_factor=1.6, new_format_share=0.2)
 World = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float64]]  # day, features and score of each row
 
 
-def world(drift: Drift | None) -> World:
-    config = SimulationConfig(accounts=600, days=DAYS, seed=1, drift=drift)
+def world(*drifts: Drift) -> World:
+    config = SimulationConfig(accounts=600, days=DAYS, seed=1, drifts=drifts)
     transactions = simulate(config).transactions
     since = pc.subtract(transactions["timestamp"], config.start).to_numpy()
     context = FeatureEngine(SPEC).encode(transactions, tokens=False).context
@@ -31,7 +31,7 @@ def world(drift: Drift | None) -> World:
 
 @pytest.fixture(scope="module")
 def healthy() -> World:
-    return world(None)
+    return world()
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_inflated_amounts_and_a_new_format_are_drift(
 
 
 def test_in_a_week_inflated_amounts_alone_are_drift(profile: ReferenceProfile) -> None:
-    inflated = world(CHANGED.model_copy(update={"new_format_share": 0.0}))
+    inflated = world(CHANGED.model_copy(update={"new_format_share": 0.0, "amount_factor": 2.5}))
     assert [report.verdict for report in windows(profile, inflated, 7)] == ["drift", "drift"]
 
 

@@ -21,7 +21,7 @@ from api.settings import load_settings
 from pipelines.cli import main
 from riskdistill.bundle import Bundle
 from riskdistill.data.transaction import transactions_from
-from riskdistill.simulator import Simulated, write
+from riskdistill.simulator import PRESETS, Simulated, write
 from riskdistill.storage.releases import ReleaseLog
 
 SENT = 40
@@ -31,7 +31,7 @@ KEY = "a-key-for-the-tests"
 @pytest.fixture(scope="session")
 def simulated(tiny_tables: tuple[pa.Table, pa.Table], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("simulated")
-    write(Simulated(*tiny_tables), folder)
+    write([Simulated(*tiny_tables, truth=tiny_tables[1])], folder, PRESETS["tiny"])
     return folder
 
 

@@ -117,7 +117,7 @@ def test_a_row_in_quarantine_is_exported_corrected_and_read_again(
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--preset", "huge"], "--preset: unknown preset 'huge' (mend: choose among tiny, demo)"),
+        (["--preset", "huge"], "--preset: unknown preset 'huge' (mend: choose among tiny, demo, benchmark, large)"),
         (["--set", "seed"], "--set seed: not of the form key=value (mend: write e.g. --set seed=3)"),
         (["--set", "sede=3"], "--set: sede: "),
         (["--set", "seed=many"], "--set: seed: "),

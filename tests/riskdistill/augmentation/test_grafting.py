@@ -16,9 +16,10 @@ from riskdistill.augmentation import sources, synthetic_anomalies
 from riskdistill.data.canonical import canonical_table
 from riskdistill.data.schema import LABELS, NORMAL, TRANSACTIONS
 from riskdistill.errors import ConfigError, DataError
-from riskdistill.simulator import PRESETS, Simulated, simulate
+from riskdistill.simulator import PRESETS, Recording, Simulated, simulate
 
-TINY = PRESETS["tiny"]
+EVERYTHING_FOUND = Recording(large=1, small=1, coverage=1, mistaken=0, misnamed=0)
+TINY = PRESETS["tiny"].model_copy(update={"recording": EVERYTHING_FOUND})
 END = TINY.start + timedelta(days=20)
 
 

@@ -17,7 +17,6 @@ from riskdistill.data.ingest import ingest, load_canonical, load_truth, read_tra
 from riskdistill.data.readers import reader
 from riskdistill.data.schema import LABELS, TRANSACTIONS
 from riskdistill.errors import DataError, MissingColumnError, UnreadableFileError
-from riskdistill.simulator.simulation import Simulated, write
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -58,10 +57,17 @@ def labels(table: pa.Table, laundering: set[str]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=LABELS)
 
 
+def lay(made: pa.Table, known: pa.Table, folder: Path) -> None:
+    """Transactions, and labels beside them, as a source leaves them."""
+    folder.mkdir(exist_ok=True)
+    pq.write_table(made, folder / "transactions.parquet")
+    pq.write_table(known, folder / "labels.parquet")
+
+
 def test_what_was_simulated_comes_back_as_it_was(tmp_path: Path) -> None:
     made = transactions(0, 1, 1, 2)
     known = labels(made, {"t2"})
-    write(Simulated(made, known), tmp_path / "simulated")
+    lay(made, known, tmp_path / "simulated")
     summary = ingest(tmp_path / "simulated", tmp_path / "out", format="canonical")
     assert (summary.positives, summary.quarantined, summary.ties) == (1, 0, "source order")
     assert load_canonical(tmp_path / "out") == (made, known)
@@ -70,21 +76,21 @@ def test_what_was_simulated_comes_back_as_it_was(tmp_path: Path) -> None:
 def test_labels_are_matched_by_id_whatever_their_order(tmp_path: Path) -> None:
     made = transactions(0, 1, 2)
     known = labels(made, {"t1"})
-    write(Simulated(made, known.take([2, 0, 1])), tmp_path)
+    lay(made, known.take([2, 0, 1]), tmp_path)
     (batch,) = reader("canonical")(tmp_path)
     assert batch.labels == known
 
 
 def test_a_transaction_without_a_label_beside_labelled_ones_is_set_aside(tmp_path: Path) -> None:
     made = transactions(0, 1)
-    write(Simulated(made, labels(made, {"t0"}).slice(0, 1)), tmp_path)
+    lay(made, labels(made, {"t0"}).slice(0, 1), tmp_path)
     (batch,) = reader("canonical")(tmp_path)
     assert batch.transactions["tx_id"].to_pylist() == batch.labels["tx_id"].to_pylist() == ["t0"]
     assert batch.rejected["reason"].to_pylist() == ["is_laundering is neither yes nor no: ''"]
 
 
 def test_no_labels_are_no_labels(tmp_path: Path) -> None:
-    write(Simulated(transactions(0), LABELS.empty_table()), tmp_path)
+    lay(transactions(0), LABELS.empty_table(), tmp_path)
     (batch,) = reader("canonical")(tmp_path)
     assert batch.transactions == transactions(0)
     assert batch.labels == LABELS.empty_table()
@@ -93,7 +99,7 @@ def test_no_labels_are_no_labels(tmp_path: Path) -> None:
 def test_truth_beside_the_transactions_goes_with_them_and_never_into_labels(tmp_path: Path) -> None:
     made = transactions(3, 0, 2, 1)
     known, truth = labels(made, {"t1"}), labels(made, {"t0", "t1", "t2"})
-    write(Simulated(made, known), tmp_path)
+    lay(made, known, tmp_path)
     pq.write_table(truth.take([2, 0, 1, 3]), tmp_path / "truth.parquet")
     (batch,) = reader("canonical")(tmp_path)
     assert (batch.labels, batch.truth) == (known, truth)
@@ -107,14 +113,14 @@ def test_truth_beside_the_transactions_goes_with_them_and_never_into_labels(tmp_
 
 def test_truth_follows_the_limit_of_time(tmp_path: Path) -> None:
     made = transactions(0, 1, 2)
-    write(Simulated(made, labels(made, set())), tmp_path)
+    lay(made, labels(made, set()), tmp_path)
     pq.write_table(labels(made, {"t0", "t2"}), tmp_path / "truth.parquet")
     ingest(tmp_path, tmp_path / "out", format="canonical", until=START + timedelta(minutes=2))
     assert load_truth(tmp_path / "out") == labels(made, {"t0"}).slice(0, 2)
 
 
 def test_a_source_without_truth_has_none(tmp_path: Path) -> None:
-    write(Simulated(transactions(0), LABELS.empty_table()), tmp_path)
+    lay(transactions(0), LABELS.empty_table(), tmp_path)
     ingest(tmp_path, tmp_path / "out", format="canonical")
     assert load_truth(tmp_path / "out") is None
     (tmp_path / "out" / "truth.parquet").unlink()  # as an older version would have left the folder
@@ -125,7 +131,7 @@ def test_a_source_without_truth_has_none(tmp_path: Path) -> None:
 
 def test_a_transaction_whose_truth_is_missing_is_set_aside_and_odd_truth_refused(tmp_path: Path) -> None:
     made = transactions(0, 1)
-    write(Simulated(made, labels(made, set())), tmp_path)
+    lay(made, labels(made, set()), tmp_path)
     pq.write_table(labels(made, set()).slice(0, 1), tmp_path / "truth.parquet")
     (batch,) = reader("canonical")(tmp_path)
     assert batch.transactions["tx_id"].to_pylist() == batch.truth["tx_id"].to_pylist() == ["t0"]
@@ -149,7 +155,7 @@ def test_a_transaction_whose_truth_is_missing_is_set_aside_and_odd_truth_refused
 def test_labels_that_cannot_be_used_are_one_error_that_names_their_file(
     tmp_path: Path, known: pa.Table | None, error: type[DataError], told: str
 ) -> None:
-    write(Simulated(transactions(0), known if known is not None else LABELS.empty_table()), tmp_path)
+    lay(transactions(0), known if known is not None else LABELS.empty_table(), tmp_path)
     if known is None:
         (tmp_path / "labels.parquet").write_bytes(b"x" * 20)
     with pytest.raises(error, match=told) as caught:
