@@ -1,8 +1,8 @@
 """Made training rows among the real ones: perturbed copies and grafted schemes, as traffic that could have been.
 
-A copy takes the place of what it was made from, so that nothing happens twice. All copies and grafts happen, so that
-no scheme is cut, but only as many of them are learned from as the mix has room for. Nothing is made from, or placed
-in, anything but the training period.
+A copy takes the place of what it was made from, so that nothing happens twice. All copies and grafts happen, so
+that no scheme is cut, but only as many of them are learned from as the mix has room for. Nothing is made from, or
+placed in, anything but the training period.
 """
 
 from __future__ import annotations
