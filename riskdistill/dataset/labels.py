@@ -39,18 +39,16 @@ class Tables(NamedTuple):
         Raises:
             DataError: they are missing, or in another order.
         """
-        for name, told in (("labels", self.labels), ("truth", self.truth)):
+        for name, told in (("labels", self.labels), ("true labels", self.truth)):
             if told is None:
                 continue
             if told.num_rows != self.transactions.num_rows:
                 raise DataError(
-                    f"{told.num_rows} rows of {name} for {self.transactions.num_rows} transactions",
+                    f"{told.num_rows} {name} for {self.transactions.num_rows} transactions",
                     mend="training needs a source with labels",
                 )
             if not told["tx_id"].equals(self.transactions["tx_id"]):
-                raise DataError(
-                    f"rows of {name} are not in the order of the transactions", mend="ingest the source again"
-                )
+                raise DataError(f"{name} are not in the order of the transactions", mend="ingest the source again")
 
 
 def as_known_at(labels: pa.Table, moment: datetime) -> pa.Table:

@@ -64,6 +64,6 @@ def test_missing_or_misplaced_rows_are_refused(tiny_tables: tuple[pa.Table, pa.T
     backwards = labels.take(pa.array(np.arange(labels.num_rows)[::-1]))
     with pytest.raises(DataError, match="not in the order"):
         tables._replace(**{what: backwards}).require_order()
-    with pytest.raises(DataError, match=f"{what} for {transactions.num_rows} transactions"):
+    with pytest.raises(DataError, match=f"labels for {transactions.num_rows} transactions"):
         tables._replace(**{what: labels.slice(1)}).require_order()
     tables.require_order()
