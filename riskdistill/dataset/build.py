@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from riskdistill.config import ExperimentConfig, FeaturesConfig, SplitConfig
+from riskdistill.config import ExperimentConfig, FeaturesConfig, MixConfig, SplitConfig
 from riskdistill.data.rates import Rates
 from riskdistill.data.schema import NORMAL
 from riskdistill.dataset.clock import Ints, microseconds, moment
@@ -101,12 +101,10 @@ def build_dataset(
     """
     tables = Tables(transactions, labels, truth)
     split, out, known = _split(tables, config.split)
-    past = _past(transactions, known, split, out)
+    past = _past(tables, known, split, out)
     label, typology = _told(past.labels)
     rng = np.random.default_rng([config.seed, 0])
-    hard = beside_laundering(past.transactions, label) if config.mix.hard_negatives else np.zeros_like(label)
-    chosen = choose(label, hard, config.mix, rng)
-    mixed_in = np.flatnonzero(~out[split.train])[chosen]  # the training period begins with the first row
+    mixed_in = np.flatnonzero(~out[split.train])[_chosen(past, config.mix, rng)]
     wanted = _judged(split, out)
     wanted[mixed_in] = True
 
@@ -114,15 +112,15 @@ def build_dataset(
     encoded = engine.encode(transactions, tokens=wanted, progress=progress)  # the real rows
     kept = len(mixed_in)
     seen = Encoded(encoded.context[mixed_in], encoded.events[:kept])
+    real = Labelled(seen, *_told(known.take(mixed_in)))
 
-    count = round(int((chosen & ~label).sum()) / config.mix.normal * config.mix.synthetic)
-    until = moment(transactions["timestamp"].cast(pa.int64())[split.train.stop].as_py())
-    retold = retell(transactions.slice(0, split.train.stop), past, config, count, until, rng)
+    count = round(int((~real.label).sum()) / config.mix.normal * config.mix.synthetic)
+    retold = retell(transactions.slice(0, split.train.stop), past, config, count, moment(split.trained_until), rng)
     other = feature_engine(config.features)
     replayed = other.encode(retold.transactions, tokens=retold.learned, progress=progress)  # the synthetic rows
     made = Encoded(replayed.context[retold.learned], replayed.events)
+    synthetic = Labelled(made, *_told(retold.labels))
 
-    real, synthetic = Labelled(seen, label[chosen], typology[chosen]), Labelled(made, *_told(retold.labels))
     typologies = _classes(typology, synthetic.typology)
     train = mixed(real, synthetic, typologies, config.mix, rng)
     validation, test = _periods(tables, known, split, out, Encoded(encoded.context, encoded.events[kept:]))
@@ -170,7 +168,7 @@ def periods_to_judge(
         progress: see `Progress`; there are `len(transactions)` rows.
 
     Raises:
-        DataError: labels are missing or in another order, or there are too few rows.
+        DataError: labels are missing or in another order, there are too few rows, or a period holds no laundering.
     """
     tables = Tables(transactions, labels, truth)
     rows, out, known = _split(tables, split)
@@ -185,16 +183,23 @@ def _split(tables: Tables, config: SplitConfig) -> tuple[Split, Bools, pa.Table]
     return split, left_out(tables, split, config.leave_out), as_known_at(tables.labels, moment(split.built_at))
 
 
-def _past(transactions: pa.Table, known: pa.Table, split: Split, out: Bools) -> Tables:
+def _past(tables: Tables, known: pa.Table, split: Split, out: Bools) -> Tables:
     """The rows that may be learned from.
 
     Raises:
         DataError: none of them is known to be laundering.
     """
     rows = _without(split.train, out)
-    past = Tables(_take(transactions, rows), _take(known, rows))
+    past = Tables(_take(tables.transactions, rows), _take(known, rows))
     _require_laundering("training", _told(past.labels)[0])
     return past
+
+
+def _chosen(past: Tables, mix: MixConfig, rng: np.random.Generator) -> Bools:
+    """bool [n]: those of the past's rows that are mixed in."""
+    label, _ = _told(past.labels)
+    hard = beside_laundering(past.transactions, label) if mix.hard_negatives else np.zeros_like(label)
+    return choose(label, hard, mix, rng)
 
 
 def _periods(tables: Tables, known: pa.Table, split: Split, out: Bools, encoded: Encoded) -> tuple[Period, Period]:

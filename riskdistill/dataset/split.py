@@ -34,7 +34,8 @@ class Split:
     """The periods among rows sorted by time; rows of none of them only move the feature engine on.
 
     Attributes:
-        train, validation, test: rows of each part.
+        train, validation, test: rows of each part; training begins with the first row.
+        trained_until: microseconds since 1970; all of training lies before, and the next row is then.
         purged: rows of the two gaps.
         built_at: microseconds since 1970; labels of training and validation are as known then.
     """
@@ -42,6 +43,7 @@ class Split:
     train: slice
     validation: slice
     test: slice
+    trained_until: int
     purged: tuple[slice, slice]
     built_at: int
 
@@ -114,6 +116,7 @@ def split_rows(times: Ints, labels: pa.Table, split: SplitConfig) -> Split:
         train=slice(0, trained),
         validation=slice(first, _mature(times, labels, (first, usable), built_at)),
         test=slice(second, len(times)),
+        trained_until=int(times[trained]),
         purged=(slice(trained, first), slice(purged, second)),
         built_at=built_at,
     )

@@ -93,6 +93,7 @@ def test_no_row_is_in_two_parts_and_gaps_are_kept(history: tuple[NDArray[np.int6
         assert times[before.stop - 1] < times[after.start] - gap or gap == 0
         assert times[before.stop - 1] < times[after.start]
     assert split.test == slice(split_points(times, config)[1], len(times))  # with a gap and without
+    assert times[split.train.stop - 1] < split.trained_until <= times[split.validation.start]
     assert times[split.validation.stop - 1] < split.built_at <= times[split.test.start]
 
 
