@@ -17,10 +17,10 @@ from pipelines.score import check_ending, score_table, write_scores
 from riskdistill.bundle import Bundle
 from riskdistill.config import EvaluationConfig, SplitConfig
 from riskdistill.config.loader import apply_override
-from riskdistill.data.ingest import load_canonical
+from riskdistill.data.ingest import load_canonical, load_truth
 from riskdistill.data.rates import Rates
 from riskdistill.data.schema import TIMESTAMP
-from riskdistill.dataset import Period, fingerprint, periods_to_judge
+from riskdistill.dataset import Period, Tables, fingerprint, periods_to_judge
 from riskdistill.errors import BundleError, ConfigError
 from riskdistill.evaluation.metrics import (
     STUDENT,
@@ -89,6 +89,8 @@ def evaluate_bundle(
 ) -> tuple[MetricsReport, Path]:
     """Judge a bundle on the last fifth of labelled canonical tables; the fifth before it chooses F1's threshold.
 
+    The last fifth is judged by the truth where the tables have one beside them.
+
     Returns:
         The report, and the path of `metrics.json` in `out`.
 
@@ -100,10 +102,12 @@ def evaluate_bundle(
     if bundle.teacher is None:
         raise BundleError("it has no teacher", where=str(bundle_path), mend="evaluate a bundle with both models")
     scorers = {STUDENT: bundle.student, TEACHER: bundle.teacher}
-    transactions, labels = load_canonical(source)
-    step = steps.step("features", transactions.num_rows)
+    tables = Tables(*load_canonical(source), load_truth(source))
+    step = steps.step("features", tables.transactions.num_rows)
     engine = bundle.engine(Rates.read(rates))
-    periods = periods_to_judge(transactions, labels, engine, SplitConfig(), progress=step.advance)
+    periods = periods_to_judge(
+        tables.transactions, tables.labels, engine, SplitConfig(), truth=tables.truth, progress=step.advance
+    )
     step.done()
     step = steps.step("score")
     validation, test = (
@@ -124,14 +128,15 @@ def evaluate_bundle(
         )
         for model, scorer in scorers.items()
     }
-    dataset = _judged_on(f"{bundle.manifest.name} on {source.resolve().name}", transactions, labels, periods)
+    dataset = _judged_on(f"{bundle.manifest.name} on {source.resolve().name}", tables, periods)
     report = evaluate(validation, test, facts, dataset, settings)
     step.done()
     return report, write_whole(out / "metrics.json", report.model_dump_json(indent=2) + "\n")
 
 
-def _judged_on(name: str, transactions: pa.Table, labels: pa.Table, periods: tuple[Period, Period]) -> DatasetFacts:
+def _judged_on(name: str, tables: Tables, periods: tuple[Period, Period]) -> DatasetFacts:
     """What a bundle is judged on; the history before it stands as the training period."""
+    transactions, labels, truth = tables
     start = pa.scalar(periods[0].start, TIMESTAMP)
     rows = pc.sum(pc.less(transactions["timestamp"], start)).as_py()
     history = PeriodFacts(
@@ -142,5 +147,9 @@ def _judged_on(name: str, transactions: pa.Table, labels: pa.Table, periods: tup
     )
     validation, test = map(period_facts, periods)
     return DatasetFacts(
-        name=name, fingerprint=fingerprint(transactions, labels), train=history, validation=validation, test=test
+        name=name,
+        fingerprint=fingerprint(transactions, labels, truth=truth),
+        train=history,
+        validation=validation,
+        test=test,
     )

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from transformers.utils import logging as transformers_logging
@@ -26,8 +25,8 @@ from pipelines.progress import Steps
 from riskdistill import __version__
 from riskdistill.bundle import Bundle
 from riskdistill.config import EvaluationConfig, ExperimentConfig, ModelConfig, TrainingConfig
-from riskdistill.data.ingest import ingest, load_canonical
-from riskdistill.dataset import Dataset, Period, build_dataset
+from riskdistill.data.ingest import ingest, load_canonical, load_truth
+from riskdistill.dataset import Dataset, Period, Tables, build_dataset
 from riskdistill.distillation.objective import DistillationObjective
 from riskdistill.distillation.teacher_cache import ask_teacher, weights_fingerprint
 from riskdistill.evaluation.metrics import (
@@ -81,9 +80,9 @@ def run(config: ExperimentConfig, source: Path, out: Path, steps: Steps) -> RunR
     """
     out.mkdir(parents=True, exist_ok=True)
     transformers_logging.disable_progress_bar()
-    transactions, labels = _read(config, source, out, steps)
+    transactions, labels, truth = _read(config, source, out, steps)
     step = steps.step("dataset", transactions.num_rows)
-    dataset = build_dataset(transactions, labels, config, progress=step.advance)
+    dataset = build_dataset(transactions, labels, config, truth=truth, progress=step.advance)
     step.done(f"{len(dataset.train.draw):,} rows to learn from, {len(dataset.test):,} to be judged on")
 
     trees = _trees(dataset, config, out, steps)
@@ -111,9 +110,9 @@ def run(config: ExperimentConfig, source: Path, out: Path, steps: Steps) -> RunR
     return RunResult(config, dataset, report, page, out / "report" / "metrics.json", bundle)
 
 
-def _read(config: ExperimentConfig, source: Path, out: Path, steps: Steps) -> tuple[pa.Table, pa.Table]:
+def _read(config: ExperimentConfig, source: Path, out: Path, steps: Steps) -> Tables:
     if config.source.format is None:
-        return load_canonical(source)
+        return Tables(*load_canonical(source), load_truth(source))
     step = steps.step("ingest")
     summary = ingest(
         source,
@@ -125,7 +124,7 @@ def _read(config: ExperimentConfig, source: Path, out: Path, steps: Steps) -> tu
     )
     step.at(summary.rows_read, summary.rows_read)
     step.done(f"{summary.accepted:,} accepted, {summary.quarantined:,} in quarantine")
-    return load_canonical(out / "canonical")
+    return Tables(*load_canonical(out / "canonical"), load_truth(out / "canonical"))
 
 
 def _trees(dataset: Dataset, config: ExperimentConfig, out: Path, steps: Steps) -> BoostedTrees:
@@ -333,4 +332,5 @@ def _dataset_facts(dataset: Dataset, config: ExperimentConfig) -> DatasetFacts:
         train=train,
         validation=period_facts(dataset.validation),
         test=period_facts(dataset.test),
+        left_out=config.split.leave_out,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +39,11 @@ CONFIG = ExperimentConfig.model_validate(
         "distillation": {"relation_heads": 4},
     }
 )
+
+
+def configured(**sections: Any) -> ExperimentConfig:
+    """The tiny experiment with other sections."""
+    return ExperimentConfig.model_validate({**CONFIG.model_dump(), **sections})
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,9 @@ class SplitConfig(Section):
     train: OpenShare = 0.6
     validation: OpenShare = 0.2
     test: OpenShare = 0.2
+    purge_days: NonNegative = 0.0  # gaps before validation and test, whose rows only move the features on
+    as_of: AwareDatetime | None = None  # labels are as known then; None: at the beginning of the test period
+    leave_out: tuple[str, ...] = ()  # typologies that only the test has: neither trained nor validated on
 
     @field_validator("test")
     @classmethod
@@ -90,6 +93,7 @@ class MixConfig(Section):
     laundering: OpenShare = 0.10
     synthetic: Share = 0.05  # perturbed copies and grafted schemes
     max_rows: Count = 60_000
+    hard_negatives: Share = 0.0  # of the normal rows: beside known laundering (`dataset.mix.beside_laundering`)
 
     @field_validator("synthetic")
     @classmethod

@@ -1,53 +1,40 @@
-"""From canonical tables to rows to learn from and rows to be judged on.
-
-    time ──────────────────────────────────────────────────────────────►
-    │ train: normal + laundering + synthetic │ validation │ test        │
-                                                          ▲ the model is built here: labels as known then
-
-Every split is by time and never cuts through one timestamp. Training rows are a mix (85 % normal, 10 % laundering,
-5 % synthetic by default); validation and test keep every row. Features of real rows come from one replay of what
-really happened; those of synthetic rows from a second replay in which they did happen.
-"""
+"""Builds the dataset of a run: labels as known, the split, one replay of what happened, one of what was made."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Final
+from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from riskdistill.augmentation import perturb, synthetic_anomalies
-from riskdistill.config import ExperimentConfig, FeaturesConfig, SplitConfig
-from riskdistill.data.order import time_order
+from riskdistill.config import ExperimentConfig, FeaturesConfig, MixConfig, SplitConfig
 from riskdistill.data.rates import Rates
-from riskdistill.data.schema import LABELS, NORMAL, TIMESTAMP, TRANSACTIONS
+from riskdistill.data.schema import NORMAL
+from riskdistill.dataset.clock import Ints, microseconds, moment
+from riskdistill.dataset.identity import fingerprint
+from riskdistill.dataset.labels import Bools, Tables, as_known_at
+from riskdistill.dataset.mix import Labelled, beside_laundering, choose, mixed
+from riskdistill.dataset.split import Split, left_out, split_rows
+from riskdistill.dataset.synthetic import retell
 from riskdistill.errors import DataError
 from riskdistill.features import Encoded, FeatureEngine, FeatureSpec
 from riskdistill.models.training import TrainingRows
 
 Progress = Callable[[int], None]  # rows encoded since the last call
-MATURE: Final = 0.9  # share of the labels that have arrived after the time that validation waits for them
-SECOND: Final = 1_000_000  # microseconds
-HOUR: Final = 3_600 * SECOND
-DAY: Final = 24 * HOUR
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
+Rows = slice | Ints
 
 
 @dataclass(frozen=True)
 class Period:
-    """All rows of one part of the split, in order of time.
+    """The rows of one part of the split, in order of time.
 
     Attributes:
         encoded: rows as the models see them.
-        label: bool [n], what is true (known in hindsight), for the test period; as known at the time of building
-            for the others.
+        label: bool [n], what is true for the test period (of a source without truth: what was recorded in the end);
+            as known at the time of building for the others.
         typology: object [n], names.
         start, end: times of the first and the last row.
     """
@@ -72,6 +59,7 @@ class Dataset:
         train: the mix, for networks.
         train_context: float32 [n, features], all rows of the training period, for trees and reference figures.
         train_label: bool [n], for the same rows.
+        parts: object [rows of the source], the part of each, or why it is in none (see `split`).
         prevalence: of laundering in the training period, as known when the model is built.
         mixed_prevalence: of laundering among the rows of the mix.
         fingerprint: 16 hex digits over the input and all that shapes the rows.
@@ -85,41 +73,19 @@ class Dataset:
     train_span: tuple[datetime, datetime]
     validation: Period
     test: Period
+    parts: NDArray[np.object_]
     prevalence: float
     mixed_prevalence: float
     fingerprint: str
 
 
-def as_known_at(labels: pa.Table, moment: datetime) -> pa.Table:
-    """The labels as an observer had them at `moment`: what was found later still counts as normal."""
-    known = pc.less_equal(labels["known_at"], pa.scalar(moment, LABELS.field("known_at").type))
-    laundering = pc.and_(labels["is_laundering"], known)
-    typology = pc.if_else(laundering, labels["typology"], NORMAL)
-    scheme = pc.if_else(laundering, labels["scheme_id"], pa.scalar(None, pa.string()))
-    columns = {"is_laundering": laundering, "typology": typology, "scheme_id": scheme}
-    return pa.Table.from_arrays([columns.get(name, labels[name]) for name in LABELS.names], schema=LABELS)
-
-
-def split_points(times: Ints, split: SplitConfig) -> tuple[int, int]:
-    """First row of validation and of test in rows sorted by time; rows of one timestamp stay together.
-
-    Raises:
-        DataError: a part would be empty.
-    """
-    rows = len(times)
-    shares = split.train, split.train + split.validation
-    cuts = [min(rows - 1, round(rows * share)) for share in shares]
-    first, second = (int(np.searchsorted(times, times[cut])) if rows else 0 for cut in cuts)
-    if not 0 < first < second < rows:
-        raise DataError(
-            f"{rows} rows do not split into three periods by time (cuts at rows {first} and {second})",
-            mend="give a longer history",
-        )
-    return first, second
-
-
 def build_dataset(
-    transactions: pa.Table, labels: pa.Table, config: ExperimentConfig, *, progress: Progress | None = None
+    transactions: pa.Table,
+    labels: pa.Table,
+    config: ExperimentConfig,
+    *,
+    truth: pa.Table | None = None,
+    progress: Progress | None = None,
 ) -> Dataset:
     """Build the dataset of a run.
 
@@ -127,54 +93,50 @@ def build_dataset(
         transactions: canonical, in order of arrival.
         labels: canonical, row for row.
         config: split, mix, perturbations, features, seed.
+        truth: as `labels`, complete; the test period is judged by it. Without it, by all labels.
         progress: see `Progress`; there are `len(transactions)` rows and then those of the second replay.
 
     Raises:
-        DataError: labels are missing or in another order, or a period holds no laundering.
+        DataError: labels are missing or in another order, a period holds no laundering, or the split is impossible.
     """
-    _check_labels(transactions, labels)
-    times = transactions["timestamp"].cast(pa.int64()).to_numpy()
-    first, second = split_points(times, config.split)
-    known = as_known_at(labels, _moment(times[second]))
-    label = known["is_laundering"].to_numpy()
-    typology = known["typology"].to_numpy(zero_copy_only=False)
-    _require_laundering(label[:first], label[first:second], labels["is_laundering"].to_numpy()[second:])
-
+    tables = Tables(transactions, labels, truth)
+    split, out, known = _split(tables, config.split)
+    past = _past(tables, known, split, out)
+    label, typology = _told(past.labels)
     rng = np.random.default_rng([config.seed, 0])
-    chosen = _choose(label[:first], config, rng)
-    wanted = np.concatenate([chosen, np.ones(len(times) - first, np.bool_)])
-    engine = feature_engine(config.features)
-    encoded = engine.encode(transactions, tokens=wanted, progress=progress)
-    normal, kept = int((chosen & ~label[:first]).sum()), int(chosen.sum())
-    past = transactions.slice(0, first), known.slice(0, first)
-    count = round(normal / config.mix.normal * config.mix.synthetic)
-    synthetic = _synthetic(*past, config, count, _moment(times[first]), rng, progress)
+    mixed_in = np.flatnonzero(~out[split.train])[_chosen(past, config.mix, rng)]
+    wanted = _judged(split, out)
+    wanted[mixed_in] = True
 
-    names = sorted({*typology[:first], *synthetic.typology} - {NORMAL})
-    typologies = (NORMAL, *(str(name) for name in names))
-    seen = Encoded(encoded.context[:first][chosen], encoded.events[:kept])
-    real = _Labelled(seen, label[:first][chosen], typology[:first][chosen])
-    train = _mixed(real, synthetic, typologies, config, rng)
-    after = Encoded(encoded.context[first:], encoded.events[kept:])
-    validation, test = _periods(after, known, labels, times, second)
+    engine = feature_engine(config.features)
+    encoded = engine.encode(transactions, tokens=wanted, progress=progress)  # the real rows
+    kept = len(mixed_in)
+    seen = Encoded(encoded.context[mixed_in], encoded.events[:kept])
+    real = Labelled(seen, *_told(known.take(mixed_in)))
+
+    count = round(int((~real.label).sum()) / config.mix.normal * config.mix.synthetic)
+    retold = retell(transactions.slice(0, split.train.stop), past, config, count, moment(split.trained_until), rng)
+    other = feature_engine(config.features)
+    replayed = other.encode(retold.transactions, tokens=retold.learned, progress=progress)  # the synthetic rows
+    made = Encoded(replayed.context[retold.learned], replayed.events)
+    synthetic = Labelled(made, *_told(retold.labels))
+
+    typologies = _classes(typology, synthetic.typology)
+    train = mixed(real, synthetic, typologies, config.mix, rng)
+    validation, test = _periods(tables, known, split, out, Encoded(encoded.context, encoded.events[kept:]))
     return Dataset(
         spec=engine.spec,
         typologies=typologies,
         train=train,
-        train_context=encoded.context[:first],
-        train_label=label[:first],
-        train_span=(_moment(times[0]), _moment(times[first - 1])),
+        train_context=encoded.context[_without(split.train, out)],
+        train_label=label,
+        train_span=_span(past.transactions),
         validation=validation,
         test=test,
-        prevalence=float(label[:first].mean()),
+        parts=split.named(out),
+        prevalence=float(label.mean()),
         mixed_prevalence=float(train.label[train.draw].mean()),
-        fingerprint=fingerprint(
-            transactions,
-            labels,
-            engine.spec.fingerprint
-            + engine.rates.fingerprint
-            + config.model_dump_json(include={"seed", "split", "features", "mix", "perturbations"}),
-        ),
+        fingerprint=_identity(tables, engine, config),
     )
 
 
@@ -194,197 +156,118 @@ def periods_to_judge(
     engine: FeatureEngine,
     split: SplitConfig,
     *,
+    truth: pa.Table | None = None,
     progress: Progress | None = None,
 ) -> tuple[Period, Period]:
     """Validation and test of labelled tables, for models that are finished: earlier rows only move the engine on.
 
     Args:
-        transactions, labels: as for `build_dataset`.
+        transactions, labels, truth: as for `build_dataset`.
         engine: of the models' feature specification.
         split: where the periods begin.
         progress: see `Progress`; there are `len(transactions)` rows.
 
     Raises:
-        DataError: labels are missing or in another order, or there are too few rows.
+        DataError: labels are missing or in another order, there are too few rows, or a period holds no laundering.
     """
-    _check_labels(transactions, labels)
-    times = transactions["timestamp"].cast(pa.int64()).to_numpy()
-    first, second = split_points(times, split)
-    encoded = engine.encode(transactions, tokens=np.arange(len(times)) >= first, progress=progress)
-    after = Encoded(encoded.context[first:], encoded.events)
-    return _periods(after, as_known_at(labels, _moment(times[second])), labels, times, second)
+    tables = Tables(transactions, labels, truth)
+    rows, out, known = _split(tables, split)
+    encoded = engine.encode(transactions, tokens=_judged(rows, out), progress=progress)
+    return _periods(tables, known, rows, out, encoded)
 
 
-def _check_labels(transactions: pa.Table, labels: pa.Table) -> None:
-    if labels.num_rows != transactions.num_rows:
+def _split(tables: Tables, config: SplitConfig) -> tuple[Split, Bools, pa.Table]:
+    """The periods, the rows of typologies that are left out, and the labels as known when the model is built."""
+    tables.require_order()
+    split = split_rows(microseconds(tables.transactions), tables.labels, config)
+    return split, left_out(tables, split, config.leave_out), as_known_at(tables.labels, moment(split.built_at))
+
+
+def _past(tables: Tables, known: pa.Table, split: Split, out: Bools) -> Tables:
+    """The rows that may be learned from.
+
+    Raises:
+        DataError: none of them is known to be laundering.
+    """
+    rows = _without(split.train, out)
+    past = Tables(_take(tables.transactions, rows), _take(known, rows))
+    _require_laundering("training", _told(past.labels)[0])
+    return past
+
+
+def _chosen(past: Tables, mix: MixConfig, rng: np.random.Generator) -> Bools:
+    """bool [n]: those of the past's rows that are mixed in."""
+    label, _ = _told(past.labels)
+    hard = beside_laundering(past.transactions, label) if mix.hard_negatives else np.zeros_like(label)
+    return choose(label, hard, mix, rng)
+
+
+def _periods(tables: Tables, known: pa.Table, split: Split, out: Bools, encoded: Encoded) -> tuple[Period, Period]:
+    """Validation with labels as known, test with those that it is judged by.
+
+    Args:
+        encoded: context of all rows; events of those of the two periods.
+    """
+    periods, done = [], 0
+    for name, part, labels in (
+        ("validation", split.validation, known),
+        ("test", split.test, tables.judged_by),
+    ):
+        rows = _without(part, out)
+        label, typology = _told(_take(labels, rows))
+        _require_laundering(name, label)
+        seen = Encoded(encoded.context[rows], encoded.events[done : done + len(label)])
+        done += len(label)
+        periods.append(Period(seen, label, typology, *_span(_take(tables.transactions, rows))))
+    return periods[0], periods[1]
+
+
+def _judged(split: Split, out: Bools) -> Bools:
+    """bool [n]: rows of validation and test."""
+    judged = np.zeros(len(out), np.bool_)
+    judged[split.validation] = judged[split.test] = True
+    return judged & ~out
+
+
+def _without(part: slice, out: Bools) -> Rows:
+    """The rows of a part that are not left out; a slice, which copies nothing, where all of them stay."""
+    return part.start + np.flatnonzero(~out[part]) if out[part].any() else part
+
+
+def _take(table: pa.Table, rows: Rows) -> pa.Table:
+    return table.slice(rows.start, rows.stop - rows.start) if isinstance(rows, slice) else table.take(rows)
+
+
+def _told(labels: pa.Table) -> tuple[Bools, NDArray[np.object_]]:
+    """Label bool [n] and typology object [n]."""
+    return labels["is_laundering"].to_numpy(), labels["typology"].to_numpy(zero_copy_only=False)
+
+
+def _span(transactions: pa.Table) -> tuple[datetime, datetime]:
+    """Times of the first and of the last row."""
+    first, last = microseconds(transactions)[[0, -1]]
+    return moment(first), moment(last)
+
+
+def _classes(*typologies: NDArray[np.object_]) -> tuple[str, ...]:
+    """The names there are, "normal" first."""
+    found: set[object] = set().union(*typologies)
+    return NORMAL, *sorted(str(name) for name in found - {NORMAL})
+
+
+def _require_laundering(name: str, label: Bools) -> None:
+    if not label.any():
         raise DataError(
-            f"{labels.num_rows} labels for {transactions.num_rows} transactions",
-            mend="training needs a source with labels",
+            f"no laundering is known in the {name} period ({len(label)} rows)",
+            mend="give a longer history, or change the split",
         )
-    if not labels["tx_id"].equals(transactions["tx_id"]):
-        raise DataError("labels are not in the order of the transactions", mend="ingest the source again")
 
 
-def _periods(after: Encoded, known: pa.Table, labels: pa.Table, times: Ints, second: int) -> tuple[Period, Period]:
-    """Validation with labels as `known` and test with all `labels`, of the rows `after` training.
-
-    The end of the validation period is left out as long as labels take to arrive: laundering that nobody could have
-    found yet would be learned from as normal.
-    """
-    first = len(times) - len(after)
-    mature = _mature(known, times, first, second)
-    return (
-        _period(after.take(slice(0, mature - first)), known, times, slice(first, mature)),
-        _period(after.take(slice(second - first, None)), labels, times, slice(second, len(times))),
+def _identity(tables: Tables, engine: FeatureEngine, config: ExperimentConfig) -> str:
+    shaping = config.model_dump_json(include={"seed", "split", "features", "mix", "perturbations"})
+    return fingerprint(
+        tables.transactions,
+        tables.labels,
+        engine.spec.fingerprint + engine.rates.fingerprint + shaping,
+        truth=tables.truth,
     )
-
-
-def _mature(known: pa.Table, times: Ints, first: int, second: int) -> int:
-    """The row of validation from which labels are too young; at least half of the period stays."""
-    found = known["is_laundering"].to_numpy()[:second]
-    delays = (known["known_at"].cast(pa.int64()).to_numpy()[:second] - times[:second])[found]
-    waiting = int(np.quantile(delays, MATURE)) if len(delays) else 0
-    end = int(np.searchsorted(times, times[second] - waiting))
-    return min(second, max(end, first + (second - first + 1) // 2))
-
-
-def _period(encoded: Encoded, labels: pa.Table, times: Ints, rows: slice) -> Period:
-    return Period(
-        encoded,
-        labels["is_laundering"].to_numpy()[rows],
-        labels["typology"].to_numpy(zero_copy_only=False)[rows],
-        _moment(times[rows.start]),
-        _moment(times[rows.stop - 1]),
-    )
-
-
-@dataclass(frozen=True)
-class _Labelled:
-    encoded: Encoded
-    label: Bools
-    typology: NDArray[np.object_]
-
-
-def _require_laundering(train: Bools, validation: Bools, test: Bools) -> None:
-    for name, part in (("training", train), ("validation", validation), ("test", test)):
-        if not part.any():
-            raise DataError(
-                f"no laundering is known in the {name} period ({len(part)} rows)",
-                mend="give a longer history, or change the split",
-            )
-
-
-def _choose(label: Bools, config: ExperimentConfig, rng: np.random.Generator) -> Bools:
-    """Which training rows are in the mix: all laundering, and as many normal rows as their share allows."""
-    normal = np.flatnonzero(~label)
-    count = min(len(normal), round(config.mix.normal * config.mix.max_rows))
-    chosen = label.copy()
-    chosen[rng.choice(normal, count, replace=False)] = True
-    return chosen
-
-
-def _synthetic(
-    transactions: pa.Table,
-    labels: pa.Table,
-    config: ExperimentConfig,
-    count: int,
-    until: datetime,
-    rng: np.random.Generator,
-    progress: Progress | None,
-) -> _Labelled:
-    """`count` perturbed and grafted rows, as they would have been encoded among the real ones.
-
-    There are fewer where there is too little to perturb, and more where the last grafted scheme is larger.
-    """
-    engine = feature_engine(config.features)
-    if count == 0:
-        empty = engine.encode(transactions.slice(0, 0))
-        return _Labelled(empty, np.zeros(0, np.bool_), np.zeros(0, object))
-    options = [{"name": p.name, "share": p.share, **p.parameters} for p in config.perturbations]
-    retold = perturb(transactions, labels, options, rng, until)
-    perturbed, perturbed_labels = retold.transactions, retold.labels
-    # grafts make up half of the synthetic share; perturbed copies the rest
-    grafted, grafted_labels = synthetic_anomalies(transactions, labels, max(1, count // 2), rng, until)
-    pool = min(perturbed.num_rows, max(0, count - grafted.num_rows))
-    learned = np.ones(perturbed.num_rows + grafted.num_rows, np.bool_)
-    learned[rng.choice(perturbed.num_rows, perturbed.num_rows - pool, replace=False)] = False
-
-    # a copy takes the place of what it was made from; all copies happen, so that no scheme is cut
-    kept = transactions.filter(pc.invert(pc.is_in(transactions["tx_id"], value_set=retold.replaced)))
-    unit = clock_unit(transactions["timestamp"].cast(pa.int64()).to_numpy())
-    made = _on_the_clock(pa.concat_tables([perturbed, grafted]), unit)
-    merged = pa.concat_tables([kept, made])
-    order = time_order(merged, coarse=unit >= HOUR)
-    place = order - kept.num_rows  # among the made rows; negative for the real ones
-    is_learned = (place >= 0) & learned[np.maximum(place, 0)]
-    encoded = engine.encode(merged.take(order), tokens=is_learned, progress=progress)
-    told = pa.concat_tables([perturbed_labels, grafted_labels]).take(place[is_learned])
-    return _Labelled(
-        Encoded(encoded.context[is_learned], encoded.events),
-        told["is_laundering"].to_numpy(),
-        told["typology"].to_numpy(zero_copy_only=False),
-    )
-
-
-def clock_unit(times: Ints) -> int:
-    """Microseconds of the coarsest unit (day, hour, minute, second) in which all times are whole; else 1.
-
-    >>> clock_unit(np.array([0, 2 * DAY]))
-    86400000000
-    """
-    return next((unit for unit in (DAY, HOUR, 60 * SECOND, SECOND) if not (times % unit).any()), 1)
-
-
-def _on_the_clock(transactions: pa.Table, unit: int) -> pa.Table:
-    """Made rows stamped as the source stamps: a finer stamp would tell them from the real ones."""
-    times = transactions["timestamp"].cast(pa.int64()).to_numpy()
-    stamps = pa.array(times - times % unit, pa.int64()).cast(TIMESTAMP)
-    column = TRANSACTIONS.get_field_index("timestamp")
-    return transactions.set_column(column, TRANSACTIONS.field(column), stamps)
-
-
-def _mixed(
-    real: _Labelled,
-    synthetic: _Labelled,
-    typologies: tuple[str, ...],
-    config: ExperimentConfig,
-    rng: np.random.Generator,
-) -> TrainingRows:
-    """The rows of the mix; laundering and synthetic rows are drawn again until they make up their shares."""
-    label = np.concatenate([real.label, synthetic.label])
-    typology = np.concatenate([real.typology, synthetic.typology])
-    index = {name: number for number, name in enumerate(typologies)}
-    normal = np.flatnonzero(~real.label)
-    rows = len(normal) / config.mix.normal  # the size of the mix that its normal rows allow
-    laundering = _draw(np.flatnonzero(real.label), round(rows * config.mix.laundering), rng)
-    made = _draw(len(real.label) + np.arange(len(synthetic.label)), round(rows * config.mix.synthetic), rng)
-    return TrainingRows(
-        encoded=Encoded.concat([real.encoded, synthetic.encoded]),
-        label=label.astype(np.float32),
-        typology=np.array([index[name] for name in typology], np.int64),
-        draw=np.concatenate([normal, laundering, made]),
-    )
-
-
-def _draw(rows: Ints, count: int, rng: np.random.Generator) -> Ints:
-    """`count` of `rows`, each as often as the others; all of them at least once where there are more."""
-    if len(rows) == 0:
-        return rows
-    whole, rest = divmod(max(count, len(rows)), len(rows))
-    return np.concatenate([np.tile(rows, whole), rng.choice(rows, rest, replace=False)])
-
-
-def _moment(microseconds: int) -> datetime:
-    return datetime.fromtimestamp(int(microseconds) / 1e6, UTC)
-
-
-def fingerprint(transactions: pa.Table, labels: pa.Table, shaping: str = "") -> str:
-    """16 hex digits over canonical tables and the settings that shape rows made of them."""
-    digest = hashlib.sha256(shaping.encode())
-    for table, schema in ((transactions, TRANSACTIONS), (labels, LABELS)):
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, schema) as writer:
-            # one layout, whatever the batches that the table came in
-            writer.write_table(table.select(schema.names).combine_chunks())
-        digest.update(sink.getvalue())
-    return digest.hexdigest()[:16]

@@ -66,6 +66,7 @@ class DatasetFacts(_Record):
     train: PeriodFacts
     validation: PeriodFacts
     test: PeriodFacts
+    left_out: tuple[str, ...] = ()  # typologies that only the test period has
 
 
 class ModelMetrics(ModelFacts):

@@ -230,6 +230,13 @@ def _caveats(report: MetricsReport) -> Iterator[str]:
         )
     few = " That is few: differences within the intervals are noise." if test.laundering < FEW else ""
     yield f"The test period holds {test.laundering:,} laundering transactions among {test.rows:,}.{few}"
+    for name in report.dataset.left_out:
+        student = report.models["student"].recall_by_typology[name]
+        yield (
+            f"No {name.replace('_', ' ')} was trained or validated on. Of its {report.typology_counts[name]:,} "
+            f"transactions in the test period the student finds {_percent(student)} at "
+            f"{_share(report.typology_budget)} of traffic: what a typology that nobody has seen may expect."
+        )
     rare = [name for name, count in report.typology_counts.items() if count < 10]
     if rare:
         yield f"Fewer than ten laundering transactions each, so read with care: {', '.join(rare)}."

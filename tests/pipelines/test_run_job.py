@@ -32,6 +32,7 @@ from riskdistill.features import Encoded
 from riskdistill.models.event_transformer import EventTransformer
 from riskdistill.models.onnx_export import export_onnx
 from riskdistill.models.training import EpochLog, Objective, Trainer, score_logits
+from riskdistill.simulator import Simulated
 
 MODELS = {"boosted_trees", "student_scratch", "student", "teacher"}
 MEASURES = {
@@ -155,6 +156,16 @@ def test_periods_follow_one_another_and_split_what_was_ingested(finished: RunRes
     assert parts.train.end < parts.validation.start <= parts.validation.end < parts.test.start
 
 
+def test_a_run_is_judged_by_the_truth(finished: RunResult, tiny_world: Simulated) -> None:
+    test = finished.dataset.test
+    true, recorded = (
+        table["is_laundering"].to_numpy()[-len(test) :] for table in (tiny_world.truth, tiny_world.labels)
+    )
+    assert finished.report.dataset.test.laundering == true.sum() != recorded.sum()
+    np.testing.assert_array_equal(test.label, true)
+    assert finished.report.dataset.train.laundering <= tiny_world.labels["is_laundering"].to_numpy().sum()
+
+
 def test_the_same_command_again_trains_nothing_and_tells_the_same(
     finished: RunResult, simulated: Path, tmp_path: Path, epochs: Epochs, done: Callable[..., str]
 ) -> None:
@@ -187,13 +198,14 @@ def test_an_interrupted_run_goes_on_to_the_same_result(
     ("changes", "network"),
     [
         ({"mix": {"max_rows": 900}}, "teacher"),
+        ({"split": {"leave_out": ["structuring"]}}, "teacher"),
         ({"training": {"learning_rate": 5e-4}}, "teacher"),
         ({"teacher": {"bins": 4}}, "teacher"),
         ({"student_training": {"learning_rate": 5e-4}}, "student_scratch"),
         ({"student": {"bins": 8}}, "student_scratch"),
         ({"distillation": {"temperature": {"start": 4.0}}}, "student"),
     ],
-    ids=["rows", "teacher-training", "teacher-size", "student-training", "student-size", "distillation"],
+    ids=["rows", "split", "teacher-training", "teacher-size", "student-training", "student-size", "distillation"],
 )
 def test_a_checkpoint_of_other_settings_is_not_used(
     finished: RunResult,

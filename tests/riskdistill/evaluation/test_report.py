@@ -79,14 +79,16 @@ def scored(rows: int = 600, models: tuple[str, ...] = MODELS, flat: bool = False
     )
 
 
-def measured(period: ScoredPeriod, student_size: int = 5_000) -> MetricsReport:
+def measured(period: ScoredPeriod, student_size: int = 5_000, left_out: tuple[str, ...] = ()) -> MetricsReport:
     part = PeriodFacts(
         rows=len(period.labels),
         laundering=int(period.labels.sum()),
         start=datetime(2026, 1, 1, tzinfo=UTC),
         end=datetime(2026, 1, 9, tzinfo=UTC),
     )
-    dataset = DatasetFacts(name="tiny & <b>", fingerprint="f00d", train=part, validation=part, test=part)
+    dataset = DatasetFacts(
+        name="tiny & <b>", fingerprint="f00d", train=part, validation=part, test=part, left_out=left_out
+    )
     facts = {
         model: ModelFacts(
             parameters=100_000 if model == "teacher" else student_size, bytes=9_000, rows_per_second=1e4
@@ -100,6 +102,20 @@ def measured(period: ScoredPeriod, student_size: int = 5_000) -> MetricsReport:
 def text() -> str:
     period = scored()
     return render(measured(period), period, CONFIG, {"teacher": "beef", "note": NASTY})
+
+
+def test_a_left_out_typology_is_told_apart() -> None:
+    period = scored()
+    report = measured(period, left_out=("fan_in",))
+    page = render(report, period, CONFIG, {})
+    count, recall = report.typology_counts["fan_in"], report.models["student"].recall_by_typology["fan_in"]
+    assert f"No fan in was trained or validated on. Of its {count} transactions" in page
+    assert f"the student finds {100 * recall:.1f} %" in page
+    assert f"fan in ({count}, never learned)" in page
+    assert MetricsReport.model_validate_json(report.model_dump_json()) == report
+    plain = render(measured(period), period, CONFIG, {})
+    assert "never learned" not in plain
+    assert "was trained or validated on" not in plain
 
 
 def test_both_files_are_written_and_nothing_else(tmp_path: Path) -> None:

@@ -1,0 +1,69 @@
+"""Labels beside their transactions: what was known at a moment, and what is true.
+
+`labels` are what a bank has recorded in the end: late, incomplete, partly wrong. `truth`, which only simulated
+sources have, is complete, and is for judging alone: nothing learns from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from riskdistill.data.schema import LABELS, NORMAL
+from riskdistill.errors import DataError
+
+Bools = NDArray[np.bool_]
+
+
+class Tables(NamedTuple):
+    """The canonical tables of one source, row for row and in order of arrival."""
+
+    transactions: pa.Table
+    labels: pa.Table
+    truth: pa.Table | None = None
+
+    @property
+    def judged_by(self) -> pa.Table:
+        """The labels that say how good a model is: the truth, or where there is none, all that was recorded."""
+        return self.labels if self.truth is None else self.truth
+
+    def require_order(self) -> None:
+        """Refuse labels or a truth that are not the transactions', row for row.
+
+        Raises:
+            DataError: they are missing, or in another order.
+        """
+        for name, told in (("labels", self.labels), ("true labels", self.truth)):
+            if told is None:
+                continue
+            if told.num_rows != self.transactions.num_rows:
+                raise DataError(
+                    f"{told.num_rows} {name} for {self.transactions.num_rows} transactions",
+                    mend="training needs a source with labels",
+                )
+            if not told["tx_id"].equals(self.transactions["tx_id"]):
+                raise DataError(f"{name} are not in the order of the transactions", mend="ingest the source again")
+
+
+def as_known_at(labels: pa.Table, moment: datetime) -> pa.Table:
+    """The labels as an observer had them at `moment`: what was found later still counts as normal."""
+    known = pc.less_equal(labels["known_at"], pa.scalar(moment, LABELS.field("known_at").type))
+    laundering = pc.and_(labels["is_laundering"], known)
+    typology = pc.if_else(laundering, labels["typology"], NORMAL)
+    scheme = pc.if_else(laundering, labels["scheme_id"], pa.scalar(None, pa.string()))
+    columns = {"is_laundering": laundering, "typology": typology, "scheme_id": scheme}
+    return pa.Table.from_arrays([columns.get(name, labels[name]) for name in LABELS.names], schema=LABELS)
+
+
+def of_typologies(labels: pa.Table, typologies: Sequence[str]) -> Bools:
+    """bool [n]: laundering of one of the typologies, or of a scheme that has such a row."""
+    named = pc.and_(labels["is_laundering"], pc.is_in(labels["typology"], pa.array(typologies, pa.string())))
+    schemes = labels.filter(named)["scheme_id"].drop_null().unique()
+    within = pc.and_(labels["is_laundering"], pc.is_in(labels["scheme_id"], schemes))
+    return np.asarray(pc.or_(named, within).to_numpy(), np.bool_)
