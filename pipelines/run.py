@@ -20,13 +20,13 @@ import torch
 from numpy.typing import NDArray
 from transformers.utils import logging as transformers_logging
 
+from pipelines.datasets import prepare
 from pipelines.make_bundle import make_bundle
 from pipelines.progress import Steps
 from riskdistill import __version__
 from riskdistill.bundle import Bundle
 from riskdistill.config import EvaluationConfig, ExperimentConfig, ModelConfig, TrainingConfig
-from riskdistill.data.ingest import ingest, load_canonical, load_truth
-from riskdistill.dataset import Dataset, Period, Tables, build_dataset
+from riskdistill.dataset import Dataset, Period
 from riskdistill.distillation.objective import DistillationObjective
 from riskdistill.distillation.teacher_cache import ask_teacher, weights_fingerprint
 from riskdistill.evaluation.metrics import (
@@ -66,7 +66,15 @@ class RunResult:
     bundle: Bundle
 
 
-def run(config: ExperimentConfig, source: Path, out: Path, steps: Steps) -> RunResult:
+def run(
+    config: ExperimentConfig,
+    source: Path,
+    out: Path,
+    steps: Steps,
+    *,
+    command: str = "riskdistill run",
+    rows: Path | None = None,
+) -> RunResult:
     """Do the whole job.
 
     Args:
@@ -74,17 +82,14 @@ def run(config: ExperimentConfig, source: Path, out: Path, steps: Steps) -> RunR
         source: what the configured reader reads; without a format, a folder of canonical tables.
         out: folder of everything that is made.
         steps: where progress is shown.
+        command, rows: as for `datasets.prepare`.
 
     Raises:
         RiskDistillError: see the parts; what was finished before stays and is used by the next attempt.
     """
     out.mkdir(parents=True, exist_ok=True)
     transformers_logging.disable_progress_bar()
-    transactions, labels, truth = _read(config, source, out, steps)
-    step = steps.step("dataset", transactions.num_rows)
-    dataset = build_dataset(transactions, labels, config, truth=truth, progress=step.advance)
-    step.done(f"{len(dataset.train.draw):,} rows to learn from, {len(dataset.test):,} to be judged on")
-
+    dataset = prepare(config, source, out, steps, command=command, rows=rows).dataset
     trees = _trees(dataset, config, out, steps)
     networks = _networks(dataset, trees, config, out, steps)
 
@@ -108,23 +113,6 @@ def run(config: ExperimentConfig, source: Path, out: Path, steps: Steps) -> RunR
     bundle = make_bundle(dataset, config, calibrators, validation, report, out)
     step.done(f"bundle {bundle.version}")
     return RunResult(config, dataset, report, page, out / "report" / "metrics.json", bundle)
-
-
-def _read(config: ExperimentConfig, source: Path, out: Path, steps: Steps) -> Tables:
-    if config.source.format is None:
-        return Tables(*load_canonical(source), load_truth(source))
-    step = steps.step("ingest")
-    summary = ingest(
-        source,
-        out / "canonical",
-        format=config.source.format,
-        mapping=config.source.mapping,
-        until=config.source.until,
-        progress=step.at,
-    )
-    step.at(summary.rows_read, summary.rows_read)
-    step.done(f"{summary.accepted:,} accepted, {summary.quarantined:,} in quarantine")
-    return Tables(*load_canonical(out / "canonical"), load_truth(out / "canonical"))
 
 
 def _trees(dataset: Dataset, config: ExperimentConfig, out: Path, steps: Steps) -> BoostedTrees:

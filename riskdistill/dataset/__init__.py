@@ -11,6 +11,7 @@ may be a truth that nobody knew; nothing else sees it, but for which rows are le
 """
 
 from riskdistill.dataset.build import Dataset, Period, Progress, build_dataset, feature_engine, periods_to_judge
+from riskdistill.dataset.cache import RowCache
 from riskdistill.dataset.clock import DAY, HOUR, SECOND, clock_unit
 from riskdistill.dataset.cross import Side, cross_generator, shared_features
 from riskdistill.dataset.identity import fingerprint
@@ -24,6 +25,7 @@ __all__ = [
     "Dataset",
     "Period",
     "Progress",
+    "RowCache",
     "Side",
     "Split",
     "Tables",

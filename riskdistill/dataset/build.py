@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from riskdistill.config import ExperimentConfig, FeaturesConfig, MixConfig, SplitConfig
 from riskdistill.data.rates import Rates
 from riskdistill.data.schema import NORMAL
+from riskdistill.dataset.cache import RowCache
 from riskdistill.dataset.clock import Ints, microseconds, moment
 from riskdistill.dataset.identity import fingerprint
 from riskdistill.dataset.labels import Bools, Tables, as_known_at
@@ -85,6 +86,7 @@ def build_dataset(
     config: ExperimentConfig,
     *,
     truth: pa.Table | None = None,
+    cache: RowCache | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
     """Build the dataset of a run.
@@ -94,6 +96,7 @@ def build_dataset(
         labels: canonical, row for row.
         config: split, mix, perturbations, features, seed.
         truth: as `labels`, complete; the test period is judged by it. Without it, by all labels.
+        cache: where encoded rows are kept and looked for; without one everything is replayed.
         progress: see `Progress`; there are `len(transactions)` rows and then those of the second replay.
 
     Raises:
@@ -109,7 +112,7 @@ def build_dataset(
     wanted[mixed_in] = True
 
     engine = feature_engine(config.features)
-    encoded = engine.encode(transactions, tokens=wanted, progress=progress)  # the real rows
+    encoded = _encoded(engine, transactions, wanted, cache, progress)  # the real rows
     kept = len(mixed_in)
     seen = Encoded(encoded.context[mixed_in], encoded.events[:kept])
     real = Labelled(seen, *_told(known.take(mixed_in)))
@@ -117,7 +120,7 @@ def build_dataset(
     count = round(int((~real.label).sum()) / config.mix.normal * config.mix.synthetic)
     retold = retell(transactions.slice(0, split.train.stop), past, config, count, moment(split.trained_until), rng)
     other = feature_engine(config.features)
-    replayed = other.encode(retold.transactions, tokens=retold.learned, progress=progress)  # the synthetic rows
+    replayed = _encoded(other, retold.transactions, retold.learned, cache, progress)  # the synthetic rows
     made = Encoded(replayed.context[retold.learned], replayed.events)
     synthetic = Labelled(made, *_told(retold.labels))
 
@@ -138,6 +141,14 @@ def build_dataset(
         mixed_prevalence=float(train.label[train.draw].mean()),
         fingerprint=_identity(tables, engine, config),
     )
+
+
+def _encoded(
+    engine: FeatureEngine, transactions: pa.Table, tokens: Bools, cache: RowCache | None, progress: Progress | None
+) -> Encoded:
+    if cache is None:
+        return engine.encode(transactions, tokens=tokens, progress=progress)
+    return cache.encode(engine, transactions, tokens=tokens, progress=progress)
 
 
 def feature_engine(features: FeaturesConfig) -> FeatureEngine:

@@ -1,0 +1,87 @@
+"""The dataset of an experiment: the first step of `riskdistill run`, and a job of its own.
+
+OUT/canonical/          transactions, labels and quarantine, where the source was not canonical yet
+OUT/dataset/            card.md and card.json, split.parquet (the part of every transaction)
+OUT/dataset/rows/       encoded rows, memory-mapped; deleting the folder is safe
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from riskdistill.dataset.card import DatasetCard, describe
+
+from monitoring.pages import write_whole
+from pipelines.progress import Steps
+from riskdistill.config import ExperimentConfig
+from riskdistill.data.ingest import ingest, load_canonical, load_truth
+from riskdistill.dataset import Dataset, RowCache, Tables, build_dataset
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A dataset, its card, and where the card, the split and the encoded rows are."""
+
+    dataset: Dataset
+    card: DatasetCard
+    folder: Path
+
+
+def prepare(
+    config: ExperimentConfig, source: Path, out: Path, steps: Steps, *, command: str, rows: Path | None = None
+) -> Prepared:
+    """Read the source, build the dataset, and write its card and split.
+
+    Args:
+        source: what the configured reader reads; without a format, a folder of canonical tables.
+        out: folder of everything that is made.
+        command: how a person makes the same again, for the card.
+        rows: folder of encoded rows, which several experiments may share; by default one in `out`.
+
+    Raises:
+        DataError: the source cannot be used, or not split as configured.
+    """
+    tables = _read(config, source, out, steps)
+    folder = out / "dataset"
+    cache = RowCache(rows or folder / "rows")
+    step = steps.step("dataset", tables.transactions.num_rows)
+    dataset = build_dataset(
+        tables.transactions, tables.labels, config, truth=tables.truth, cache=cache, progress=step.advance
+    )
+    known = f"; {cache.hits} of {cache.hits + cache.misses} replays known" if cache.hits else ""
+    step.done(f"{len(dataset.train.draw):,} rows to learn from, {len(dataset.test):,} to be judged on{known}")
+    for note in cache.notes:
+        steps.console.print(f"note: {note}", highlight=False)
+    card = describe(dataset, tables, config, command)
+    write_whole(folder / "card.json", card.model_dump_json(indent=1) + "\n")
+    write_whole(folder / "card.md", card.markdown())
+    _write_split(tables.transactions, dataset, folder / "split.parquet")
+    return Prepared(dataset, card, folder)
+
+
+def _read(config: ExperimentConfig, source: Path, out: Path, steps: Steps) -> Tables:
+    if config.source.format is None:
+        return Tables(*load_canonical(source), load_truth(source))
+    step = steps.step("ingest")
+    summary = ingest(
+        source,
+        out / "canonical",
+        format=config.source.format,
+        mapping=config.source.mapping,
+        until=config.source.until,
+        progress=step.at,
+    )
+    step.at(summary.rows_read, summary.rows_read)
+    step.done(f"{summary.accepted:,} accepted, {summary.quarantined:,} in quarantine")
+    return Tables(*load_canonical(out / "canonical"), load_truth(out / "canonical"))
+
+
+def _write_split(transactions: pa.Table, dataset: Dataset, path: Path) -> None:
+    """tx_id and part of every transaction, whole or not at all."""
+    draft = path.with_suffix(".unfinished")
+    parts = pa.array(dataset.parts, pa.string()).dictionary_encode()
+    pq.write_table(pa.table({"tx_id": transactions["tx_id"], "part": parts}), draft, compression="zstd")
+    draft.replace(path)
