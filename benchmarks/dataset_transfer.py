@@ -4,10 +4,10 @@
 
 Trained on the simulator's first three fifths (the latest 400,000 rows of them), chosen and stopped on its next
 fifth, judged on the last fifth of `amlgentex-5k` and of `amlworld-hard` (days 1 to 9). First both sources are
-brought to what they share: the simulator's clock to the target's unit, and rows of one stamp in the order that
-ingest gives to those of a coarse clock; an optional column that one of them lacks is taken from the other; payment
-formats and currencies are left out, for their numbers mean nothing elsewhere. Then the trees learn from one of two
-forms of the features:
+brought to what they share (`riskdistill.dataset.cross`): the coarser clock, with rows of one stamp in the order
+that ingest gives to those of a coarse clock; an optional column that one of them lacks is taken from the other;
+payment formats and currencies are left out, for their numbers mean nothing elsewhere. Then the trees learn from one
+of two forms of the features:
 
 - as they are;
 - as shares: each value as the share of its own source's first three fifths that lies below it, a quantile transform
@@ -28,22 +28,19 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import pyarrow as pa
 from dataset_sources import LEARNED_ROWS, simulated
 from feature_data import ROOT, SETS, Data, Library, Measurement
 from fitted_trees import CANDIDATES, RAW, SEEDS, Columns, Fitted, bootstrap, tuned
 from numpy.typing import NDArray
 from section import run_alone
 
-from riskdistill.config import SplitConfig, TreeCandidate
-from riskdistill.data.order import time_order
-from riskdistill.data.schema import TIMESTAMP, TRANSACTIONS
-from riskdistill.dataset import HOUR, clock_unit, split_points
-from riskdistill.features import FeatureEngine, FeatureSpec
+from riskdistill.config import FeaturesConfig, SplitConfig, TreeCandidate
+from riskdistill.dataset import Side, Tables, cross_generator, shared_features, split_points
+from riskdistill.features import FeatureSpec
 
 BARS: Final = {"amlgentex": 5.0, "amlworld": 1.5}  # times the prevalence
 ITSELF: Final = "the target itself, features as they are"
-OF_ONE_SOURCE: Final = ("payment_format", "currency_paid", "currency_received")  # features
+FEATURES: Final = FeaturesConfig(events_per_party=FeatureSpec().events_per_party)
 
 
 def transfer(library: Library, folder: Path, quick: bool) -> list[Measurement]:
@@ -56,21 +53,6 @@ def transfer(library: Library, folder: Path, quick: bool) -> list[Measurement]:
     seeds, candidates = (SEEDS[:1], CANDIDATES[:1]) if quick else (SEEDS, CANDIDATES)
     source = simulated(folder)
     return [row for name, bar in BARS.items() for row in _transfer(source, library[name], bar, seeds, candidates)]
-
-
-def aligned(source: Data, target: Data) -> tuple[Data, Data]:
-    """Both with the optional columns that both have, the source stamped and ordered as the target is."""
-    unit = clock_unit(_times(target.transactions))
-    tables = _stamped(source.transactions, unit), target.transactions
-    for at, field in enumerate(TRANSACTIONS):
-        if any(table[field.name].null_count == len(table) for table in tables):
-            tables = tuple(table.set_column(at, field, pa.nulls(len(table), field.type)) for table in tables)
-    order = time_order(tables[0], coarse=unit >= HOUR)
-    transactions, labels = tables[0].take(order), source.labels.take(order)
-    split = split_points(_times(transactions), SplitConfig())
-    return Data(source.name, transactions, labels, *split), Data(
-        target.name, tables[1], target.labels, target.first, target.second
-    )
 
 
 def shares(columns: Columns, reference: Columns) -> Columns:
@@ -93,9 +75,12 @@ def shares(columns: Columns, reference: Columns) -> Columns:
 def _transfer(
     source: Data, target: Data, bar: float, seeds: Sequence[int], candidates: Sequence[TreeCandidate]
 ) -> list[Measurement]:
-    source, target = aligned(source, target)
-    ours, theirs = (FeatureEngine().encode(data.transactions, tokens=False).context for data in (source, target))
-    shared = _shared(ours, theirs)
+    sides = cross_generator(
+        Tables(source.transactions, source.labels), Tables(target.transactions, target.labels), FEATURES
+    )
+    shared = shared_features(*sides)
+    ours, theirs = (side.context for side in sides)
+    source, target = (_resplit(data.name, side) for data, side in zip((source, target), sides, strict=True))
     own_columns = shared < RAW.stop
     label, last = target.label[target.second :], theirs[target.second :, shared]
     known = ours[: source.first, shared], theirs[: target.first, shared]
@@ -151,23 +136,9 @@ def _rows(
     return rows
 
 
-def _shared(ours: Columns, theirs: Columns) -> NDArray[np.int64]:
-    """Columns of the context vector that both sources have and that mean the same in both."""
-    local = np.isin(FeatureSpec().names, OF_ONE_SOURCE)
-    both = [~np.isnan(columns).all(axis=0) for columns in (ours, theirs)]
-    return np.flatnonzero(both[0] & both[1] & ~local)
-
-
-def _stamped(transactions: pa.Table, unit: int) -> pa.Table:
-    """The transactions as a clock of `unit` microseconds stamps them."""
-    times = _times(transactions)
-    at = TRANSACTIONS.get_field_index("timestamp")
-    stamps = pa.array(times - times % unit, pa.int64()).cast(TIMESTAMP)
-    return transactions.set_column(at, TRANSACTIONS.field(at), stamps)
-
-
-def _times(transactions: pa.Table) -> NDArray[np.int64]:
-    return np.asarray(transactions["timestamp"].cast(pa.int64()).to_numpy(), np.int64)
+def _resplit(name: str, side: Side) -> Data:
+    """One side with its 60/20/20 periods on the shared clock."""
+    return Data(name, side.tables.transactions, side.tables.labels, *split_points(side.times, SplitConfig()))
 
 
 def main() -> None:

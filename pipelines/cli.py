@@ -7,6 +7,7 @@ the command that needs them, so that `--help` answers at once.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -44,9 +45,6 @@ console = Console()
 STOPPED = 130  # exit code after Ctrl-C
 BundleOption = Annotated[Path, typer.Option("--bundle", help="Directory of a bundle.", show_default=False)]
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder for what is made.", show_default=False)]
-CacheOption = Annotated[
-    Path | None, typer.Option("--cache", help="Folder of encoded rows that runs share; OUT/dataset/cache else.")
-]
 HistoryOption = Annotated[
     Path | None, typer.Option("--history", help="Canonical transactions that came before, for account state.")
 ]
@@ -195,53 +193,62 @@ def encode(
     _made({"features": out, **({"quarantine": quarantine_beside(out)} if rejected else {})})
 
 
+ConfigArgument = Annotated[Path, typer.Argument(help="An experiment, e.g. configs/amlgentex.yaml.")]
+SourceOption = Annotated[
+    Path, typer.Option("--input", help="What the configured reader reads.", show_default=False)
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Change one value, e.g. training.epochs=3; may be repeated.")
+]
+RowsOption = Annotated[
+    Path | None, typer.Option("--rows", help="Folder of encoded rows to share; by default one in --out.")
+]
+
+
 @app.command(rich_help_panel=SCIENTIST)
 def dataset(
-    config: Annotated[Path, typer.Argument(help="An experiment, e.g. configs/amlgentex.yaml.")],
-    input: Annotated[Path, typer.Option("--input", help="What the configured reader reads.", show_default=False)],
+    config: ConfigArgument,
+    input: SourceOption,
     out: OutFolder,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="Change one value, e.g. split.purge_days=7; repeatable.")
-    ] = None,
-    cache: CacheOption = None,
+    overrides: SetOption = None,
+    rows: RowsOption = None,
 ) -> None:
-    """Build the dataset of an experiment alone: its parts, its card, and encoded rows for the runs to come."""
-    from pipelines.datasets import FOLDER, make_dataset
+    """Build the dataset of an experiment alone: its card, its split, and encoded rows that `run` will find."""
+    from pipelines.datasets import prepare
     from riskdistill.config import load_config
 
     settings = load_config(config, overrides or [])
+    command = _command("dataset", config, input, out, overrides)
     with Steps() as steps:
-        _, card = make_dataset(settings, input, out, steps, cache=cache)
-    table = Table("part", "rows", "laundering", "prevalence", title=f"{card.name}, dataset {card.fingerprint}")
-    for name, part in card.parts.items():
-        table.add_row(name, f"{part.rows:,}", f"{part.laundering:,}", f"{part.prevalence:.3%}")
-    for reason, rows in card.in_no_part.items():
-        table.add_row(f"in no part: {reason.replace('_', ' ')}", f"{rows:,}")
-    console.print(table)
-    for limit in card.limits:
-        console.print(f"- {limit}", highlight=False)
-    _made({"card": out / FOLDER / "card.md", "parts": out / FOLDER})
+        made = prepare(settings, input, out, steps, command=command, rows=rows)
+    _made({name: made.folder / name for name in ("card.md", "card.json", "split.parquet")})
 
 
 @app.command(rich_help_panel=SCIENTIST)
 def run(
-    config: Annotated[Path, typer.Argument(help="An experiment, e.g. configs/amlgentex.yaml.")],
-    input: Annotated[Path, typer.Option("--input", help="What the configured reader reads.", show_default=False)],
+    config: ConfigArgument,
+    input: SourceOption,
     out: OutFolder,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="Change one value, e.g. training.epochs=3; repeatable.")
-    ] = None,
-    cache: CacheOption = None,
+    overrides: SetOption = None,
+    rows: RowsOption = None,
 ) -> None:
     """Train teacher and student, judge them on later data, write report and bundle. Resumes if stopped."""
     from pipelines.run import run as run_job
     from riskdistill.config import load_config
 
     settings = load_config(config, overrides or [])
+    command = _command("run", config, input, out, overrides)
     with Steps() as steps:
-        result = run_job(settings, input, out, steps, cache=cache)
+        result = run_job(settings, input, out, steps, command=command, rows=rows)
     console.print(report_table(result.report))
-    _made({"report": result.page, "metrics": result.metrics, "bundle": result.bundle.path})
+    card = out / "dataset" / "card.md"
+    _made({"dataset": card, "report": result.page, "metrics": result.metrics, "bundle": result.bundle.path})
+
+
+def _command(job: str, config: Path, source: Path, out: Path, overrides: list[str] | None) -> str:
+    """What was typed, so that it can be typed again."""
+    words = ["riskdistill", job, str(config), "--input", str(source), "--out", str(out)]
+    return shlex.join([*words, *(word for override in overrides or [] for word in ("--set", override))])
 
 
 @app.command(rich_help_panel=SCIENTIST)

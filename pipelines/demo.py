@@ -79,7 +79,7 @@ def run_demo(out: Path, *, console: Console, keep_serving: bool, port: int) -> N
     story, started = Story(), time.perf_counter()
     with Steps(console) as steps:
         live = _simulate(out, steps, story)
-        result = run(load_config(CONFIG), out / "simulated", out / "run", steps)
+        result = run(load_config(CONFIG), out / "simulated", out / "run", steps, command="riskdistill demo")
         _tell_training(result, story)
         releases = ReleaseLog(f"sqlite:///{out.absolute()}/releases.db")
         _release(releases, result.bundle, out, "trained", "the first champion")

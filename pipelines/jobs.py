@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 from pydantic import ValidationError
 
 from monitoring.pages import write_whole
@@ -18,6 +16,7 @@ from pipelines.run import measure_speed, period_facts
 from pipelines.score import check_ending, score_table, write_scores
 from riskdistill.bundle import Bundle
 from riskdistill.config import EvaluationConfig, SplitConfig
+from riskdistill.config.loader import apply_override
 from riskdistill.data.ingest import load_canonical, load_truth
 from riskdistill.data.rates import Rates
 from riskdistill.data.schema import TIMESTAMP
@@ -44,17 +43,14 @@ def simulation_config(preset: str, overrides: list[str]) -> SimulationConfig:
     """
     if preset not in PRESETS:
         raise ConfigError(f"unknown preset {preset!r}", where="--preset", mend=f"choose among {', '.join(PRESETS)}")
-    values: dict[str, Any] = PRESETS[preset].model_dump()
+    values = PRESETS[preset].model_dump(mode="json")
     for override in overrides:
-        key, separator, text = override.partition("=")
-        if not separator:
-            raise ConfigError(
-                "not of the form key=value", where=f"--set {override}", mend="write e.g. --set seed=3"
-            )
         try:
-            values[key] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError("the value is not valid YAML", where=f"--set {override}") from error
+            apply_override(override, values, {}, values)
+        except ValueError as error:
+            raise ConfigError(
+                str(error), where=f"--set {override}", mend="write e.g. --set seed=3 or --set recording.large=0.9"
+            ) from error
     try:
         return SimulationConfig.model_validate(values)
     except ValidationError as error:
@@ -93,6 +89,8 @@ def evaluate_bundle(
 ) -> tuple[MetricsReport, Path]:
     """Judge a bundle on the last fifth of labelled canonical tables; the fifth before it chooses F1's threshold.
 
+    The last fifth is judged by the truth where the tables have one beside them.
+
     Returns:
         The report, and the path of `metrics.json` in `out`.
 
@@ -107,7 +105,9 @@ def evaluate_bundle(
     tables = Tables(*load_canonical(source), load_truth(source))
     step = steps.step("features", tables.transactions.num_rows)
     engine = bundle.engine(Rates.read(rates))
-    periods = periods_to_judge(tables, engine, SplitConfig(), progress=step.advance)
+    periods = periods_to_judge(
+        tables.transactions, tables.labels, engine, SplitConfig(), truth=tables.truth, progress=step.advance
+    )
     step.done()
     step = steps.step("score")
     validation, test = (

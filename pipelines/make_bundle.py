@@ -15,7 +15,8 @@ from riskdistill import __version__
 from riskdistill.bundle import Bundle, BundleParts, KnownRates, Thresholds, write_bundle
 from riskdistill.config import ExperimentConfig, ServingConfig
 from riskdistill.data.rates import Rates
-from riskdistill.dataset import Dataset, DatasetCard
+from riskdistill.dataset import Dataset
+from riskdistill.dataset.card import DatasetCard
 from riskdistill.evaluation.metrics import STUDENT, TEACHER, MetricsReport, ScoredPeriod
 from riskdistill.models.calibration import Calibrator
 

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from transformers.utils import logging as transformers_logging
 
-from pipelines.datasets import make_dataset
+from pipelines.datasets import prepare
 from pipelines.make_bundle import make_bundle
 from pipelines.progress import Steps
 from riskdistill import __version__
@@ -66,7 +66,15 @@ class RunResult:
     bundle: Bundle
 
 
-def run(config: ExperimentConfig, source: Path, out: Path, steps: Steps, *, cache: Path | None = None) -> RunResult:
+def run(
+    config: ExperimentConfig,
+    source: Path,
+    out: Path,
+    steps: Steps,
+    *,
+    command: str = "riskdistill run",
+    rows: Path | None = None,
+) -> RunResult:
     """Do the whole job.
 
     Args:
@@ -74,15 +82,15 @@ def run(config: ExperimentConfig, source: Path, out: Path, steps: Steps, *, cach
         source: what the configured reader reads; without a format, a folder of canonical tables.
         out: folder of everything that is made.
         steps: where progress is shown.
-        cache: folder of encoded rows (see `datasets`); None: inside `out`.
+        command, rows: as for `datasets.prepare`.
 
     Raises:
         RiskDistillError: see the parts; what was finished before stays and is used by the next attempt.
     """
     out.mkdir(parents=True, exist_ok=True)
     transformers_logging.disable_progress_bar()
-    dataset, card = make_dataset(config, source, out, steps, cache=cache)
-
+    prepared = prepare(config, source, out, steps, command=command, rows=rows)
+    dataset = prepared.dataset
     trees = _trees(dataset, config, out, steps)
     networks = _networks(dataset, trees, config, out, steps)
 
@@ -103,7 +111,7 @@ def run(config: ExperimentConfig, source: Path, out: Path, steps: Steps, *, cach
         "riskdistill": __version__,
     }
     page = write_report(out, report, test, config, provenance)
-    bundle = make_bundle(dataset, card, config, calibrators, validation, report, out)
+    bundle = make_bundle(dataset, prepared.card, config, calibrators, validation, report, out)
     step.done(f"bundle {bundle.version}")
     return RunResult(config, dataset, report, page, out / "report" / "metrics.json", bundle)
 
@@ -314,5 +322,5 @@ def _dataset_facts(dataset: Dataset, config: ExperimentConfig) -> DatasetFacts:
         train=train,
         validation=period_facts(dataset.validation),
         test=period_facts(dataset.test),
-        left_out=dataset.left_out,
+        left_out=config.split.leave_out,
     )

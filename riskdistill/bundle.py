@@ -180,7 +180,7 @@ class Bundle:
 
         Raises:
             BundleDamagedError: a file is missing, unreadable or was changed.
-            BundleIncompatibleError: it was written for another format or feature specification.
+            BundleIncompatibleError: written for another format or features, or of models of several datasets.
         """
         manifest = _verified_manifest(path)
         try:
@@ -209,7 +209,6 @@ class Bundle:
                 where=str(path),
                 mend="train a bundle with this version, or serve it with the version that made it",
             )
-        calibrators = _read_json(path / "calibration.json")
         bundle = cls(
             path=path,
             manifest=manifest,
@@ -217,9 +216,7 @@ class Bundle:
             rates=KnownRates.model_validate(features["rates"]),
             thresholds=Thresholds.model_validate(_read_json(path / "thresholds.json")),
             profile=_read_json(path / "profile.json"),
-            student=OnnxScorer(
-                path / "student.onnx", Calibrator.model_validate(calibrators["student"]), threads=threads
-            ),
+            student=_scorer(path, "student", manifest, threads),
             teacher=None,
             typical=_floats(features["typical"]),
             spread=_floats(features["spread"]),
@@ -231,10 +228,8 @@ class Bundle:
 
     def load_teacher(self) -> None:
         """Load the teacher, if the bundle has one and it is not loaded yet."""
-        file = self.path / "teacher.onnx"
-        if self.teacher is None and file.name in self.manifest.files:
-            calibrator = Calibrator.model_validate(_read_json(self.path / "calibration.json")["teacher"])
-            self.teacher = OnnxScorer(file, calibrator, threads=self.threads)
+        if self.teacher is None and "teacher.onnx" in self.manifest.files:
+            self.teacher = _scorer(self.path, "teacher", self.manifest, self.threads)
 
     @property
     def version(self) -> str:
@@ -335,6 +330,11 @@ def rebuild_bundle(bundle: Bundle, path: Path, *, calibrators: Mapping[str, Cali
         model_card=(bundle.path / "model_card.md").read_text(),
     )
     return write_bundle(path, parts, {role: bundle.path / f"{role}.onnx" for role in calibrators})
+
+
+def _scorer(path: Path, role: str, manifest: Manifest, threads: int) -> OnnxScorer:
+    calibrator = Calibrator.model_validate(_read_json(path / "calibration.json")[role])
+    return OnnxScorer(path / f"{role}.onnx", calibrator, threads=threads, dataset=manifest.dataset_fingerprint)
 
 
 def _verified_manifest(path: Path) -> Manifest:

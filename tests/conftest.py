@@ -1,9 +1,9 @@
 """Fixture strategy: what is dear is made once, small and real; what is cheap each test makes for itself.
 
-- `tiny_tables`, `tiny_dataset`, `tiny_run` and `tiny_bundle` are of the session, and one chain: a small simulated
-  world, its dataset, a teacher and a student trained on it for two epochs, and their bundle. Nothing in the chain
-  is faked, so that a test that uses its last link has gone through all of them. They are shared: a test that
-  wants to damage a bundle copies it first.
+- `tiny_world`, `tiny_tables`, `tiny_dataset`, `tiny_run` and `tiny_bundle` are of the session, and one chain: a
+  small simulated world, its dataset, a teacher and a student trained on it for two epochs, and their bundle.
+  Nothing in the chain is faked, so that a test that uses its last link has gone through all of them. They are
+  shared: a test that wants to damage a bundle copies it first.
 - `shared_data` gives the folder of a real data set beside the repository, where there is one.
 - Hypothesis has no deadline here: the first call of a compiled kernel is slow, and the machine is not ours alone.
 - With RISKDISTILL_REQUIRE_SERVICES=1 a test that would skip, for want of a server, a browser or data, fails with
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from riskdistill.bundle import Bundle
     from riskdistill.dataset import Dataset
+    from riskdistill.simulator import Simulated
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
@@ -73,13 +74,18 @@ def shared_data() -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
-def tiny_tables() -> tuple[pa.Table, pa.Table]:
-    """Transactions and labels of a small world, with laundering known in every part of the split."""
+def tiny_world() -> Simulated:
+    """A small world, with laundering known in every part of the split."""
     from riskdistill.simulator import PRESETS, simulate
 
     # longer than the preset: labels come days later, and validation needs some that have come
-    simulated = simulate(PRESETS["tiny"].model_copy(update={"days": 45, "seed": 3}))
-    return simulated.transactions, simulated.labels
+    return simulate(PRESETS["tiny"].model_copy(update={"days": 45, "seed": 3}))
+
+
+@pytest.fixture(scope="session")
+def tiny_tables(tiny_world: Simulated) -> tuple[pa.Table, pa.Table]:
+    """Its transactions and labels."""
+    return tiny_world.transactions, tiny_world.labels
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,6 +41,11 @@ CONFIG = ExperimentConfig.model_validate(
 )
 
 
+def configured(**sections: Any) -> ExperimentConfig:
+    """The tiny experiment with other sections."""
+    return ExperimentConfig.model_validate({**CONFIG.model_dump(), **sections})
+
+
 @dataclass(frozen=True)
 class TinyRun:
     teacher: EventTransformer
@@ -57,6 +63,7 @@ def network(dataset: Dataset, size: ModelConfig, seed: int = 7) -> EventTransfor
         features=len(dataset.spec.context),
         typologies=dataset.typologies,
         feature_fingerprint=dataset.spec.fingerprint,
+        dataset_fingerprint=dataset.fingerprint,
         **size.model_dump(),
     )
     model = EventTransformer(config)

@@ -41,7 +41,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentCo
         raise ConfigError("\n".join(mistakes))
     for override in overrides:
         try:
-            _apply(override, values, origins)
+            apply_override(override, values, origins, ExperimentConfig(name="default").model_dump())
         except ValueError as error:
             mistakes.append(f"--set {override}: {error}")
     try:
@@ -124,8 +124,16 @@ def _noted(node: yaml.Node, key: Key, path: Path, origins: Origins) -> Iterator[
             yield from _noted(item, (*key, index), path, origins)
 
 
-def _apply(override: str, values: dict[Any, Any], origins: Origins) -> None:
-    """Sets one `a.b=c` in `values`; ValueError says why it cannot be."""
+def apply_override(override: str, values: dict[Any, Any], origins: Origins, default: Any) -> None:
+    """Set one `a.b=c` in `values`.
+
+    Args:
+        origins: where each key was written; that of the new one is noted.
+        default: the values where `values` is silent, so that one item of a default list can change.
+
+    Raises:
+        ValueError: it says why it cannot be.
+    """
     name, equals, text = override.partition("=")
     key: Key = tuple(map(_part, name.strip().split(".")))
     if not equals or "" in key:
@@ -135,8 +143,6 @@ def _apply(override: str, values: dict[Any, Any], origins: Origins) -> None:
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"the value is not valid YAML: {getattr(error, 'problem', error)}") from None
     target: Any = values
-    # Where the file is silent the defaults are the base, so that one item of a default list can change.
-    default: Any = ExperimentConfig(name="default").model_dump()
     for depth, part in enumerate(key):
         default = _child(default, part)
         kind: Any = list if isinstance(part, int) else dict

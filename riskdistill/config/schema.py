@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from riskdistill.augmentation.registry import parse
-from riskdistill.data.schema import NORMAL
 from riskdistill.errors import ConfigError
 from riskdistill.features.spec import FORGET_AFTER_DAYS, MAX_HOPS, WINDOWS, ForgetAfter, Hops, Windows
 
@@ -67,16 +66,9 @@ class SplitConfig(Section):
     train: OpenShare = 0.6
     validation: OpenShare = 0.2
     test: OpenShare = 0.2
-    purge_days: NonNegative = 0.0  # rows before validation and before the test that are in no period
-    as_of: AwareDatetime | None = None  # labels are as known then; None: when the test period begins
-    leave_out: tuple[str, ...] = ()  # typologies that only the test period has
-
-    @field_validator("leave_out")
-    @classmethod
-    def _of_laundering(cls, typologies: tuple[str, ...]) -> tuple[str, ...]:
-        if NORMAL in typologies:
-            raise ValueError(f"'{NORMAL}' is no typology of laundering")
-        return typologies
+    purge_days: NonNegative = 0.0  # gaps before validation and test, whose rows only move the features on
+    as_of: AwareDatetime | None = None  # labels are as known then; None: at the beginning of the test period
+    leave_out: tuple[str, ...] = ()  # typologies that only the test has: neither trained nor validated on
 
     @field_validator("test")
     @classmethod
@@ -101,7 +93,7 @@ class MixConfig(Section):
     laundering: OpenShare = 0.10
     synthetic: Share = 0.05  # perturbed copies and grafted schemes
     max_rows: Count = 60_000
-    hard_negatives: Share = 0.0  # of the normal rows: those that share an account with known laundering
+    hard_negatives: Share = 0.0  # of the normal rows: beside known laundering (`dataset.mix.beside_laundering`)
 
     @field_validator("synthetic")
     @classmethod

@@ -1,7 +1,8 @@
-"""The builder: tables and a configuration to a `Dataset`. See the package for the picture."""
+"""Builds the dataset of a run: labels as known, the split, one replay of what happened, one of what was made."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -9,40 +10,39 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from riskdistill.config import ExperimentConfig, SplitConfig
+from riskdistill.config import ExperimentConfig, FeaturesConfig, MixConfig, SplitConfig
+from riskdistill.data.rates import Rates
 from riskdistill.data.schema import NORMAL
 from riskdistill.dataset.cache import RowCache
 from riskdistill.dataset.clock import Ints, microseconds, moment
 from riskdistill.dataset.identity import fingerprint
 from riskdistill.dataset.labels import Bools, Tables, as_known_at
 from riskdistill.dataset.mix import Labelled, beside_laundering, choose, mixed
-from riskdistill.dataset.replay import Progress, Replay, feature_engine, span
 from riskdistill.dataset.split import Split, left_out, split_rows
-from riskdistill.dataset.synthetic import Past, synthetic_rows
+from riskdistill.dataset.synthetic import retell
 from riskdistill.errors import DataError
 from riskdistill.features import Encoded, FeatureEngine, FeatureSpec
 from riskdistill.models.training import TrainingRows
 
+Progress = Callable[[int], None]  # rows encoded since the last call
+Rows = slice | Ints
+
 
 @dataclass(frozen=True)
 class Period:
-    """All rows of one part of the split, in order of time, at their natural prevalence.
+    """The rows of one part of the split, in order of time.
 
     Attributes:
         encoded: rows as the models see them.
-        label: bool [n], for the test period what is true (where nobody knows, all that was recorded in the end); as
-            known at the time of building for the others.
+        label: bool [n], what is true for the test period (of a source without truth: what was recorded in the end);
+            as known at the time of building for the others.
         typology: object [n], names.
-        scheme: object [n], names of schemes; None where there is none.
-        times: int64 [n], microseconds since 1970.
         start, end: times of the first and the last row.
     """
 
     encoded: Encoded
     label: Bools
     typology: NDArray[np.object_]
-    scheme: NDArray[np.object_]
-    times: Ints
     start: datetime
     end: datetime
 
@@ -60,13 +60,11 @@ class Dataset:
         train: the mix, for networks.
         train_context: float32 [n, features], all rows of the training period, for trees and reference figures.
         train_label: bool [n], for the same rows.
+        parts: object [rows of the source], the part of each, or why it is in none (see `split`).
         prevalence: of laundering in the training period, as known when the model is built.
         mixed_prevalence: of laundering among the rows of the mix.
         built_at: labels of training and validation are as known then.
-        rows: what became of every transaction, row for row: `tx_id`, `part` (see `split`), `is_laundering`,
-            `typology` and `scheme_id` as its part has them, and `drawn`, how often an epoch of the mix has it.
-        synthetic: labels of the synthetic rows of the mix, schema LABELS.
-        left_out: typologies that only the test period has.
+        synthetic: labels of the synthetic rows, which are the last rows of `train`; schema LABELS.
         fingerprint: 16 hex digits over the input and all that shapes the rows.
     """
 
@@ -78,68 +76,12 @@ class Dataset:
     train_span: tuple[datetime, datetime]
     validation: Period
     test: Period
+    parts: NDArray[np.object_]
     prevalence: float
     mixed_prevalence: float
     built_at: datetime
-    rows: pa.Table
     synthetic: pa.Table
-    left_out: tuple[str, ...]
     fingerprint: str
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Which rows are in which part, and what is known of them.
-
-    Attributes:
-        times: int64 [n], microseconds since 1970.
-        known: labels as known when the model is built.
-        out: bool [n], rows that `split.leave_out` takes out.
-        learned, validated, tested: rows of each part.
-    """
-
-    times: Ints
-    split: Split
-    known: pa.Table
-    out: Bools
-    learned: Ints
-    validated: Ints
-    tested: Ints
-
-    @classmethod
-    def of(cls, tables: Tables, split: SplitConfig) -> _Layout:
-        """Of tables that are in order and have laundering in every part."""
-        tables.require_order()
-        times = microseconds(tables.transactions)
-        periods = split_rows(times, tables.labels, split)
-        out = left_out(tables, periods, split.leave_out)
-        known = as_known_at(tables.labels, moment(periods.built_at))
-        parts = [np.flatnonzero(~out[rows]) + rows.start for _, rows in periods.parts()]
-        for name, rows, labels in zip(
-            ("training", "validation", "test"), parts, (known, known, tables.judged_by), strict=True
-        ):
-            if not _told(labels, rows)[0].any():
-                raise DataError(
-                    f"no laundering is known in the {name} period ({len(rows)} rows)",
-                    mend="give a longer history, or change the split",
-                )
-        return cls(times, periods, known, out, *parts)
-
-    def past(self, transactions: pa.Table) -> Past:
-        """The training period, for synthetic rows."""
-        end = self.split.train.stop
-        until = moment(self.times[end])
-        return Past(transactions.slice(0, end), self.known.slice(0, end), self.out[:end], until)
-
-    def became(self, tables: Tables, kept: Ints, draw: Ints) -> pa.Table:
-        """See `Dataset.rows`; `draw` counts among the rows `kept`, and synthetic rows after them."""
-        tested = self.split.test.start
-        labels = pa.concat_tables([self.known.slice(0, tested), tables.judged_by.slice(tested)])
-        drawn = np.zeros(len(self.times), np.int32)
-        drawn[kept] = np.bincount(draw, minlength=len(kept))[: len(kept)]
-        columns = {name: labels[name] for name in ("tx_id", "is_laundering", "typology", "scheme_id")}
-        part = pa.array(self.split.named(self.out), pa.string()).dictionary_encode()
-        return pa.table({**columns, "part": part, "drawn": drawn})
 
 
 def build_dataset(
@@ -155,101 +97,194 @@ def build_dataset(
 
     Args:
         transactions: canonical, in order of arrival.
-        labels: canonical, row for row, as recorded in the end; what was known when is in `known_at`.
+        labels: canonical, row for row.
         config: split, mix, perturbations, features, seed.
-        truth: what is true, row for row, where it is known; the test is judged by it, and nothing learns from it.
-            (It says which rows `split.leave_out` takes out.)
-        cache: keeps encoded rows on the disk, and finds those of an earlier call; None: in memory.
+        truth: as `labels`, complete; the test period is judged by it. Without it, by all labels.
+        cache: where encoded rows are kept and looked for; without one everything is replayed.
         progress: see `Progress`; there are `len(transactions)` rows and then those of the second replay.
 
     Raises:
-        DataError: labels are missing or in another order, the split has an empty part, or a period holds no
-            laundering.
+        DataError: labels are missing or in another order, a period holds no laundering, or the split is impossible.
     """
     tables = Tables(transactions, labels, truth)
-    layout = _Layout.of(tables, config.split)
-    label, typology = _told(layout.known, layout.learned)
+    split, out, known = _split(tables, config.split)
+    past = _past(tables, known, split, out)
+    label, typology = _told(past.labels)
     rng = np.random.default_rng([config.seed, 0])
-    chosen = choose(label, beside_laundering(transactions.take(layout.learned), label), config.mix, rng)
-    kept = layout.learned[chosen]
-    tokens = np.zeros(len(layout.times), np.bool_)
-    tokens[np.concatenate([kept, layout.validated, layout.tested])] = True
+    mixed_in = np.flatnonzero(~out[split.train])[_chosen(past, config.mix, rng)]
+    wanted = _judged(split, out)
+    wanted[mixed_in] = True
+
     engine = feature_engine(config.features)
-    replay = Replay(engine, transactions, tokens, cache=cache, progress=progress)
-    normal = int((chosen & ~label).sum())
-    count = round(normal / config.mix.normal * config.mix.synthetic)
-    synthetic, made = synthetic_rows(layout.past(transactions), config, count, rng, cache=cache, progress=progress)
-    names = sorted({*typology, *synthetic.typology} - {NORMAL})
-    typologies = (NORMAL, *(str(name) for name in names))
-    real = Labelled(replay.take(kept), label[chosen], typology[chosen])
+    encoded = _encoded(engine, transactions, wanted, cache, progress)  # the real rows
+    kept = len(mixed_in)
+    seen = Encoded(encoded.context[mixed_in], encoded.events[:kept])
+    real = Labelled(seen, *_told(known.take(mixed_in)))
+
+    count = round(int((~real.label).sum()) / config.mix.normal * config.mix.synthetic)
+    retold = retell(transactions.slice(0, split.train.stop), past, config, count, moment(split.trained_until), rng)
+    other = feature_engine(config.features)
+    replayed = _encoded(other, retold.transactions, retold.learned, cache, progress)  # the synthetic rows
+    made = Encoded(replayed.context[retold.learned], replayed.events)
+    synthetic = Labelled(made, *_told(retold.labels))
+
+    typologies = _classes(typology, synthetic.typology)
     train = mixed(real, synthetic, typologies, config.mix, rng)
-    shaping = config.model_dump_json(include={"seed", "split", "mix", "perturbations"})
-    shaping += engine.spec.fingerprint + engine.rates.fingerprint
-    ends = layout.times[layout.learned[[0, -1]]]
+    validation, test = _periods(tables, known, split, out, Encoded(encoded.context, encoded.events[kept:]))
     return Dataset(
         spec=engine.spec,
         typologies=typologies,
         train=train,
-        train_context=replay.context[span(layout.learned)],
+        train_context=encoded.context[_without(split.train, out)],
         train_label=label,
-        train_span=(moment(ends[0]), moment(ends[1])),
-        validation=_period(replay, layout.known, layout.times, layout.validated),
-        test=_period(replay, tables.judged_by, layout.times, layout.tested),
+        train_span=_span(past.transactions),
+        validation=validation,
+        test=test,
+        parts=split.named(out),
         prevalence=float(label.mean()),
         mixed_prevalence=float(train.label[train.draw].mean()),
-        built_at=moment(layout.split.built_at),
-        rows=layout.became(tables, kept, train.draw),
-        synthetic=made,
-        left_out=config.split.leave_out,
-        fingerprint=fingerprint(transactions, labels, shaping, truth=truth),
+        built_at=moment(split.built_at),
+        synthetic=retold.labels,
+        fingerprint=_identity(tables, engine, config),
     )
 
 
+def _encoded(
+    engine: FeatureEngine, transactions: pa.Table, tokens: Bools, cache: RowCache | None, progress: Progress | None
+) -> Encoded:
+    if cache is None:
+        return engine.encode(transactions, tokens=tokens, progress=progress)
+    return cache.encode(engine, transactions, tokens=tokens, progress=progress)
+
+
+def feature_engine(features: FeaturesConfig) -> FeatureEngine:
+    """A new, empty feature engine as an experiment's configuration describes it.
+
+    Raises:
+        DataError: the file of rates is absent or damaged.
+    """
+    spec = FeatureSpec(**features.model_dump(exclude={"rates"}))
+    return FeatureEngine(spec, Rates.read(features.rates))
+
+
 def periods_to_judge(
-    tables: Tables, engine: FeatureEngine, split: SplitConfig, *, progress: Progress | None = None
+    transactions: pa.Table,
+    labels: pa.Table,
+    engine: FeatureEngine,
+    split: SplitConfig,
+    *,
+    truth: pa.Table | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Period, Period]:
     """Validation and test of labelled tables, for models that are finished: earlier rows only move the engine on.
 
     Args:
-        tables: as for `build_dataset`.
-        engine: of the models' feature specification, empty.
+        transactions, labels, truth: as for `build_dataset`.
+        engine: of the models' feature specification.
         split: where the periods begin.
-        progress: see `Progress`; there are as many rows as transactions.
+        progress: see `Progress`; there are `len(transactions)` rows.
 
     Raises:
-        DataError: labels are missing or in another order, or there are too few rows.
+        DataError: labels are missing or in another order, there are too few rows, or a period holds no laundering.
     """
+    tables = Tables(transactions, labels, truth)
+    rows, out, known = _split(tables, split)
+    encoded = engine.encode(transactions, tokens=_judged(rows, out), progress=progress)
+    return _periods(tables, known, rows, out, encoded)
+
+
+def _split(tables: Tables, config: SplitConfig) -> tuple[Split, Bools, pa.Table]:
+    """The periods, the rows of typologies that are left out, and the labels as known when the model is built."""
     tables.require_order()
-    times = microseconds(tables.transactions)
-    periods = split_rows(times, tables.labels, split)
-    replay = Replay(
-        engine, tables.transactions, np.arange(len(times)) >= periods.validation.start, progress=progress
-    )
-    known = as_known_at(tables.labels, moment(periods.built_at))
-    return (
-        _period(replay, known, times, _numbers(periods.validation)),
-        _period(replay, tables.judged_by, times, _numbers(periods.test)),
-    )
+    split = split_rows(microseconds(tables.transactions), tables.labels, config)
+    return split, left_out(tables, split, config.leave_out), as_known_at(tables.labels, moment(split.built_at))
 
 
-def _numbers(rows: slice) -> Ints:
-    return np.arange(rows.start, rows.stop)
+def _past(tables: Tables, known: pa.Table, split: Split, out: Bools) -> Tables:
+    """The rows that may be learned from.
+
+    Raises:
+        DataError: none of them is known to be laundering.
+    """
+    rows = _without(split.train, out)
+    past = Tables(_take(tables.transactions, rows), _take(known, rows))
+    _require_laundering("training", _told(past.labels)[0])
+    return past
 
 
-def _told(labels: pa.Table, rows: Ints) -> tuple[Bools, NDArray[np.object_]]:
-    """Label and typology of some rows."""
-    at = span(rows)
-    return labels["is_laundering"].to_numpy()[at], labels["typology"].to_numpy(zero_copy_only=False)[at]
+def _chosen(past: Tables, mix: MixConfig, rng: np.random.Generator) -> Bools:
+    """bool [n]: those of the past's rows that are mixed in."""
+    label, _ = _told(past.labels)
+    hard = beside_laundering(past.transactions, label) if mix.hard_negatives else np.zeros_like(label)
+    return choose(label, hard, mix, rng)
 
 
-def _period(replay: Replay, labels: pa.Table, times: Ints, rows: Ints) -> Period:
-    label, typology = _told(labels, rows)
-    return Period(
-        encoded=replay.take(rows),
-        label=label,
-        typology=typology,
-        scheme=labels["scheme_id"].to_numpy(zero_copy_only=False)[span(rows)],
-        times=times[span(rows)],
-        start=moment(times[rows[0]]),
-        end=moment(times[rows[-1]]),
+def _periods(tables: Tables, known: pa.Table, split: Split, out: Bools, encoded: Encoded) -> tuple[Period, Period]:
+    """Validation with labels as known, test with those that it is judged by.
+
+    Args:
+        encoded: context of all rows; events of those of the two periods.
+    """
+    periods, done = [], 0
+    for name, part, labels in (
+        ("validation", split.validation, known),
+        ("test", split.test, tables.judged_by),
+    ):
+        rows = _without(part, out)
+        label, typology = _told(_take(labels, rows))
+        _require_laundering(name, label)
+        seen = Encoded(encoded.context[rows], encoded.events[done : done + len(label)])
+        done += len(label)
+        periods.append(Period(seen, label, typology, *_span(_take(tables.transactions, rows))))
+    return periods[0], periods[1]
+
+
+def _judged(split: Split, out: Bools) -> Bools:
+    """bool [n]: rows of validation and test."""
+    judged = np.zeros(len(out), np.bool_)
+    judged[split.validation] = judged[split.test] = True
+    return judged & ~out
+
+
+def _without(part: slice, out: Bools) -> Rows:
+    """The rows of a part that are not left out; a slice, which copies nothing, where all of them stay."""
+    return part.start + np.flatnonzero(~out[part]) if out[part].any() else part
+
+
+def _take(table: pa.Table, rows: Rows) -> pa.Table:
+    return table.slice(rows.start, rows.stop - rows.start) if isinstance(rows, slice) else table.take(rows)
+
+
+def _told(labels: pa.Table) -> tuple[Bools, NDArray[np.object_]]:
+    """Label bool [n] and typology object [n]."""
+    return labels["is_laundering"].to_numpy(), labels["typology"].to_numpy(zero_copy_only=False)
+
+
+def _span(transactions: pa.Table) -> tuple[datetime, datetime]:
+    """Times of the first and of the last row."""
+    first, last = microseconds(transactions)[[0, -1]]
+    return moment(first), moment(last)
+
+
+def _classes(*typologies: NDArray[np.object_]) -> tuple[str, ...]:
+    """The names there are, "normal" first."""
+    found: set[object] = set().union(*typologies)
+    return NORMAL, *sorted(str(name) for name in found - {NORMAL})
+
+
+def _require_laundering(name: str, label: Bools) -> None:
+    if not label.any():
+        raise DataError(
+            f"no laundering is known in the {name} period ({len(label)} rows)",
+            mend="give a longer history, or change the split",
+        )
+
+
+def _identity(tables: Tables, engine: FeatureEngine, config: ExperimentConfig) -> str:
+    shaping = config.model_dump_json(include={"seed", "split", "features", "mix", "perturbations"})
+    return fingerprint(
+        tables.transactions,
+        tables.labels,
+        engine.spec.fingerprint + engine.rates.fingerprint + shaping,
+        truth=tables.truth,
     )

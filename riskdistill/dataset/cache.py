@@ -1,224 +1,158 @@
-"""Encoded rows on the disk: what was replayed once is not replayed again.
+"""Encoded rows on disk, so that the same transactions are replayed once: memory-mapped, checked, bounded.
 
-    <folder>/<key>.rows     4,096 bytes of JSON: what the rows are, their shapes, a checksum
-                            context, float32, as it lies in memory
-                            events, float32
+    FOLDER/<key>/context.npy  events.npy  entry.json
 
-The key is over the content: the transactions, the feature specification, the rates, which rows have event tokens,
-and the code that encodes. So a stale file is never found, it is only left behind. A file that was cut or changed
-is found out by size and checksum (XXH3, 128 bits), and made again. Files appear whole: they are written aside, on
-disk space that is reserved before, and renamed. Rows are mapped copy-on-write: several processes share them, and
-what is computed in place stays out of the file.
-
-The folder is bounded: above `MOST_BYTES` the files that were used longest ago go. Only their owner may read them:
-they hold amounts and habits, of accounts without a name. To clear the cache remove the folder: nothing is lost.
+The key is a hash of all that encoded rows depend on: the transactions' content, the feature specification, the
+rates, which rows have tokens, and the sources of the feature engine. So an entry cannot be stale; a damaged one is
+found out by its checksums and made again. The entries used longest ago go when the folder grows beyond its limit.
+Deleting the folder is always safe.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
-from functools import lru_cache
-from math import prod
+from functools import cache
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import xxhash
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
 
-import riskdistill
+from riskdistill import features
 from riskdistill.data.schema import TRANSACTIONS
 from riskdistill.dataset.identity import table_digest
+from riskdistill.dataset.labels import Bools
 from riskdistill.features import Encoded, FeatureEngine
 
-MOST_BYTES: Final = 16 << 30  # of all files in the folder
-HEADER_BYTES: Final = 4_096
-_CHUNK: Final = 1 << 26  # bytes hashed at a time
-_KIND: Final = "riskdistill encoded rows"
-# whose code decides what an encoded row is; a changed comment costs a replay, a forgotten file would cost the truth
-_ENCODING: Final = ("features/*.py", "data/canonical.py", "data/columns.py", "data/currencies.py", "data/rates.py")
-Shape = tuple[int, ...]
-
-
-class Header(BaseModel):
-    """What a file says of itself; `checksum` is over all bytes after it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: str = _KIND
-    key: str
-    context: Shape
-    events: Shape
-    checksum: str = ""
-
-    @property
-    def events_at(self) -> int:
-        """The byte at which the events begin."""
-        return HEADER_BYTES + 4 * prod(self.context)
-
-    @property
-    def bytes(self) -> int:
-        """The size of the file."""
-        return self.events_at + 4 * prod(self.events)
+LIMIT: Final = 20 << 30  # bytes
+ENTRY_FILE: Final = "entry.json"
+_DRAFT: Final = ".draft-"
 
 
 class RowCache:
-    """Encoded rows of whole tables, kept in a folder.
+    """A folder of encoded rows.
 
     Args:
-        folder: made if need be.
-        most_bytes: see the module; what this object has used stays in any case.
+        folder: made when something is kept.
+        limit: bytes that it may hold; the entry that was used last stays in any case.
 
     Attributes:
-        found, made: how many tables came from the folder, and how many were replayed.
-        notes: what a person should know: damaged files, and a disk that is full.
+        hits, misses: how often rows were there, or had to be made.
+        notes: what went wrong without stopping the work: a damaged entry, a full disk.
     """
 
-    def __init__(self, folder: Path, *, most_bytes: int = MOST_BYTES) -> None:
-        self.folder, self._most_bytes = folder, most_bytes
-        self.found = self.made = 0
+    def __init__(self, folder: Path, limit: int = LIMIT) -> None:
+        self.folder, self.limit = folder, limit
+        self.hits = self.misses = 0
         self.notes: list[str] = []
-        self._used: set[Path] = set()
 
     def encode(
         self,
         engine: FeatureEngine,
         transactions: pa.Table,
         *,
-        tokens: NDArray[np.bool_],
+        tokens: Bools,
         progress: Callable[[int], None] | None = None,
     ) -> Encoded:
-        """As `FeatureEngine.encode` of an empty engine, which may stay empty.
+        """As `FeatureEngine.encode` of an engine that has seen nothing; the engine may be left unused.
 
-        Raises:
-            ValueError: the engine has seen transactions: the rows would not be those of the table alone.
-            TransactionError: see there.
+        Returns:
+            Arrays mapped copy-on-write: what is written into them is not kept.
         """
-        if len(engine):
-            raise ValueError(f"an engine that knows {len(engine)} accounts; give an empty one")
-        context, events = engine.shapes(len(tokens), int(tokens.sum()))
-        wanted = Header(key=_key(engine, transactions, tokens), context=context, events=events)
-        path = self.folder / f"{wanted.key}.rows"
-        self._used.add(path)
-        encoded = self._read(path, wanted)
-        if encoded is not None:
-            self.found += 1
+        entry = self.folder / _key(engine, transactions, tokens)
+        found = self._read(entry)
+        if found is not None:
+            self.hits += 1
             if progress is not None:
-                progress(len(encoded))
-            return encoded
-        self.made += 1
-        return self._make(path, wanted, engine, transactions, tokens, progress)
-
-    def _read(self, path: Path, wanted: Header) -> Encoded | None:
-        """The rows of a file, or None where there is no such file or it is damaged."""
+                progress(len(transactions))
+            return found
+        self.misses += 1
+        encoded = engine.encode(transactions, tokens=tokens, progress=progress)
         try:
-            with path.open("rb") as file:
-                header = Header.model_validate(json.loads(file.read(HEADER_BYTES)))
-            if header != wanted.model_copy(update={"checksum": header.checksum}):
-                raise ValueError("it is of other rows")
-            if path.stat().st_size != header.bytes:
-                raise ValueError("it was cut")
-            if _checksum(path) != header.checksum:
-                raise ValueError("a byte was changed")
-            os.utime(path)  # used now
-        except FileNotFoundError:
-            return None
-        except (OSError, ValidationError, ValueError, RecursionError) as error:
-            told = "its header is damaged" if isinstance(error, ValidationError) else error
-            self.notes.append(f"{path}: encoded again ({told})")
-            return None
-        return _mapped(path, header, "c")
-
-    def _make(
-        self,
-        path: Path,
-        header: Header,
-        engine: FeatureEngine,
-        transactions: pa.Table,
-        tokens: NDArray[np.bool_],
-        progress: Callable[[int], None] | None,
-    ) -> Encoded:
-        """Replay into a file and map it; into memory where the disk has no room for it."""
-        draft: Path | None = None
-        try:
-            draft = self._reserved(header.bytes)
+            self._keep(entry, encoded)
         except OSError as error:
-            self.notes.append(f"{self.folder}: rows are kept in memory only ({error.strerror})")
-            return engine.encode(transactions, tokens=tokens, progress=progress)
+            self.notes.append(f"rows are not kept in {self.folder}: {error}")
+            return encoded
+        return _mapped(entry)
+
+    def _read(self, entry: Path) -> Encoded | None:
+        """What an entry holds, if it is there and whole; a damaged one is removed."""
+        if not (entry / ENTRY_FILE).is_file():
+            return None
         try:
-            engine.encode(transactions, tokens=tokens, out=_mapped(draft, header, "r+"), progress=progress)
-            sealed = header.model_copy(update={"checksum": _checksum(draft)})
-            with draft.open("r+b") as file:
-                file.write(sealed.model_dump_json().encode().ljust(HEADER_BYTES, b" "))
-                os.fsync(file.fileno())
-            draft.replace(path)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
-        self._trim()
-        return _mapped(path, header, "c")
+            checksums = json.loads((entry / ENTRY_FILE).read_text())
+            if checksums != {name: _checksum(entry / name) for name in ("context.npy", "events.npy")}:
+                raise ValueError("checksums differ")
+            found = _mapped(entry)
+            os.utime(entry / ENTRY_FILE)
+        except (OSError, ValueError) as error:
+            self.notes.append(f"a damaged entry is made again: {entry}: {error}")
+            shutil.rmtree(entry, ignore_errors=True)
+            return None
+        return found
 
-    def _reserved(self, size: int) -> Path:
-        """A new file of `size` bytes that the disk really has: writing through a map could not say otherwise."""
+    def _keep(self, entry: Path, encoded: Encoded) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=self.folder, prefix=".", suffix=".draft", delete=False) as file:
-            try:
-                os.posix_fallocate(file.fileno(), 0, size)
-            except BaseException:
-                Path(file.name).unlink()
-                raise
-        return Path(file.name)
+        draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=self.folder))
+        try:
+            arrays = {"context.npy": encoded.context, "events.npy": encoded.events}
+            for name, array in arrays.items():
+                np.save(draft / name, array)
+            told = json.dumps({name: _checksum(draft / name) for name in arrays})
+            (draft / ENTRY_FILE).write_text(told)
+            shutil.rmtree(entry, ignore_errors=True)  # what a reader found damaged, or half of
+            draft.rename(entry)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        self._shrink(entry)
 
-    def _trim(self) -> None:
-        """Remove what was used longest ago until the rest fits; drafts that a killed job left behind count too."""
-        files = [*self.folder.glob("*.rows"), *self.folder.glob(".*.draft")]
-        sizes = {file: file.stat() for file in files if file.exists()}
-        total = sum(stat.st_size for stat in sizes.values())
-        for file in sorted(sizes, key=lambda each: sizes[each].st_mtime):
-            if total > self._most_bytes and file not in self._used:
-                file.unlink(missing_ok=True)
-                total -= sizes[file].st_size
+    def _shrink(self, newest: Path) -> None:
+        """Remove the entries that were used longest ago until the rest is within the limit."""
+        entries = [path.parent for path in self.folder.glob(f"*/{ENTRY_FILE}")]
+        entries.sort(key=lambda path: (path / ENTRY_FILE).stat().st_mtime_ns)
+        sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for path in entries}
+        held = sum(sizes.values())
+        for path in entries:
+            if held <= self.limit:
+                return
+            if path != newest:
+                shutil.rmtree(path)
+                held -= sizes[path]
 
 
-def _key(engine: FeatureEngine, transactions: pa.Table, tokens: NDArray[np.bool_]) -> str:
-    """32 hex digits over all that decides the encoded rows."""
+def _key(engine: FeatureEngine, transactions: pa.Table, tokens: Bools) -> str:
     told = (
         table_digest(transactions, TRANSACTIONS),
         engine.spec.fingerprint,
         engine.rates.fingerprint,
-        hashlib.sha256(np.packbits(tokens).tobytes()).hexdigest(),
-        encoding_code(),
+        xxhash.xxh3_128_hexdigest(np.packbits(tokens).tobytes()),
+        _engine_sources(),
     )
-    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:32]
+    return xxhash.xxh3_128_hexdigest("\n".join(told).encode())
 
 
-@lru_cache(maxsize=1)
-def encoding_code() -> str:
-    """16 hex digits over the sources that decide what an encoded row is."""
-    root = Path(riskdistill.__file__).parent
-    files = [file for pattern in _ENCODING for file in sorted(root.glob(pattern))]
-    return xxhash.xxh3_64_hexdigest(b"".join(file.read_bytes() for file in files))
+@cache
+def _engine_sources() -> str:
+    """A hash of the code that encodes: another version of it may give other features."""
+    folder = Path(features.__file__).parent
+    data = [folder.parent / "data" / name for name in ("canonical.py", "columns.py", "currencies.py", "rates.py")]
+    return xxhash.xxh3_128_hexdigest(b"".join(path.read_bytes() for path in (*sorted(folder.glob("*.py")), *data)))
 
 
-def _mapped(path: Path, header: Header, mode: str) -> Encoded:
-    def array(offset: int, shape: Shape) -> NDArray[Any]:
-        if not prod(shape):  # nothing cannot be mapped
-            return np.empty(shape, np.float32)
-        return np.asarray(np.memmap(path, np.float32, mode=mode, offset=offset, shape=shape))  # type: ignore[call-overload]
-
-    return Encoded(array(HEADER_BYTES, header.context), array(header.events_at, header.events))
+def _mapped(entry: Path) -> Encoded:
+    arrays = [np.load(entry / name, mmap_mode="c", allow_pickle=False) for name in ("context.npy", "events.npy")]
+    return Encoded(arrays[0], arrays[1])
 
 
 def _checksum(path: Path) -> str:
-    checksum = xxhash.xxh3_128()
+    """XXH3 of a file's bytes, read a stretch at a time."""
+    digest = xxhash.xxh3_128()
     with path.open("rb") as file:
-        file.seek(HEADER_BYTES)
-        while part := file.read(_CHUNK):
-            checksum.update(part)
-    return str(checksum.hexdigest())
+        while stretch := file.read(1 << 24):
+            digest.update(stretch)
+    return digest.hexdigest()

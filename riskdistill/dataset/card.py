@@ -9,7 +9,6 @@ from typing import Final, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from riskdistill import __version__
@@ -17,15 +16,17 @@ from riskdistill.augmentation import PERTURBATIONS
 from riskdistill.augmentation.grafting import NAME as GRAFT
 from riskdistill.augmentation.rows import MARK
 from riskdistill.config import ExperimentConfig
+from riskdistill.data.columns import pc
 from riskdistill.data.schema import ACCOUNT_FIELDS, LABELS, TRANSACTIONS
 from riskdistill.dataset.build import Dataset
+from riskdistill.dataset.card_page import markdown
 from riskdistill.dataset.clock import DAY, HOUR, Ints, clock_unit, microseconds
 from riskdistill.dataset.identity import table_digest
-from riskdistill.dataset.labels import Bools, Tables
+from riskdistill.dataset.labels import Bools, Tables, as_known_at
 from riskdistill.dataset.split import IMMATURE, LEFT_OUT, PURGED, TEST, TRAIN, VALIDATION
 
 FEW: Final = 100  # laundering transactions, below which a figure is uncertain
-RARE: Final = 0.02  # laundering is rarer than this in any real traffic
+RARE: Final = 0.05  # laundering is rarer than this in any real traffic
 
 
 class _Record(BaseModel):
@@ -86,6 +87,14 @@ class MadeCard(_Record):
     rows: int
 
 
+class RecordCard(_Record):
+    """How far what the bank has on record in the end is the truth, over all periods."""
+
+    laundering: int  # rows that are
+    on_record: int  # of them, those that the bank knows of
+    wrong: int  # rows on record that are not laundering
+
+
 class DelayCard(_Record):
     """How late labels were, in days after the payment, for laundering on record in the training period."""
 
@@ -108,27 +117,34 @@ class DatasetCard(_Record):
     left_out: tuple[str, ...]
     mix: MixCard
     synthetic: tuple[MadeCard, ...]
-    delays: DelayCard | None
+    delays: DelayCard | None  # None where nothing is on record in the training period
+    record: RecordCard | None  # None where nobody knows the truth
     limits: tuple[str, ...]
-    rebuild: str  # the command
+    command: str  # builds it again
+
+    def markdown(self) -> str:
+        """The card as a page."""
+        return markdown(self)
 
 
-def describe(dataset: Dataset, tables: Tables, config: ExperimentConfig, rebuild: str) -> DatasetCard:
+def describe(dataset: Dataset, tables: Tables, config: ExperimentConfig, command: str) -> DatasetCard:
     """The card of a dataset.
 
     Args:
         dataset: what `build_dataset` made of
         tables: these, with
         config: this.
-        rebuild: the command that builds it again.
+        command: how a person builds it again.
     """
     times = microseconds(tables.transactions)
-    part = dataset.rows["part"].cast(pa.string()).to_numpy(zero_copy_only=False)
-    parts = {name: _part(dataset.rows, tables, times, part == name) for name in (TRAIN, VALIDATION, TEST)}
-    reasons = {reason: int((part == reason).sum()) for reason in (PURGED, IMMATURE, LEFT_OUT)}
+    known = as_known_at(tables.labels, dataset.built_at)
+    parts = {
+        name: _part(labels, tables, dataset.parts == name)
+        for name, labels in ((TRAIN, known), (VALIDATION, known), (TEST, tables.judged_by))
+    }
+    reasons = {reason: int((dataset.parts == reason).sum()) for reason in (PURGED, IMMATURE, LEFT_OUT)}
     source, mix = _source(tables, times), _mix(dataset, config)
-    delays = _delays(tables.labels, times, part == TRAIN, dataset)
-    made = tuple(_made(dataset, config))
+    delays = _delays(tables.labels, times, dataset)
     return DatasetCard(
         name=config.name,
         fingerprint=dataset.fingerprint,
@@ -138,12 +154,13 @@ def describe(dataset: Dataset, tables: Tables, config: ExperimentConfig, rebuild
         source=source,
         parts=parts,
         in_no_part=reasons,
-        left_out=dataset.left_out,
+        left_out=config.split.leave_out,
         mix=mix,
-        synthetic=made,
+        synthetic=tuple(_made(dataset, config)),
         delays=delays,
-        limits=tuple(_limits(source, parts, delays, mix, dataset.left_out)),
-        rebuild=rebuild,
+        record=_record(tables),
+        limits=tuple(_limits(source, parts, reasons, delays, mix)),
+        command=command,
     )
 
 
@@ -167,26 +184,36 @@ def _source(tables: Tables, times: Ints) -> SourceCard:
     )
 
 
-def _part(rows: pa.Table, tables: Tables, times: Ints, mask: Bools) -> PartCard:
+def _part(labels: pa.Table, tables: Tables, mask: Bools) -> PartCard:
+    """Of the rows of `mask`; `labels` are those that the part has."""
     inside = pa.array(mask)
-    bad = rows.filter(inside)
-    count, bad = bad.num_rows, bad.filter(bad["is_laundering"])
-    names, counts = np.unique(bad["typology"].to_numpy(zero_copy_only=False).astype(str), return_counts=True)
+    bad = labels.filter(inside)
+    rows, bad = bad.num_rows, bad.filter(bad["is_laundering"])
+    named = pc.value_counts(bad["typology"]).to_pylist()
     recorded, true = (
         None if told is None else int(told["is_laundering"].to_numpy()[mask].sum())
         for told in (tables.labels, tables.truth)
     )
-    ends = tables.transactions["timestamp"].filter(inside)
+    stamps = tables.transactions["timestamp"].filter(inside)
     return PartCard(
-        rows=count,
+        rows=rows,
         laundering=bad.num_rows,
-        prevalence=bad.num_rows / count,
+        prevalence=bad.num_rows / rows,
         recorded=recorded or 0,
         true=true,
-        start=ends[0].as_py(),
-        end=ends[-1].as_py(),
-        typologies={str(name): int(number) for name, number in zip(names, counts, strict=True)},
+        start=stamps[0].as_py(),
+        end=stamps[-1].as_py(),
+        typologies={each["values"]: each["counts"] for each in sorted(named, key=lambda each: str(each["values"]))},
         schemes=pc.count_distinct(bad["scheme_id"]).as_py(),
+    )
+
+
+def _record(tables: Tables) -> RecordCard | None:
+    if tables.truth is None:
+        return None
+    true, told = (table["is_laundering"].to_numpy() for table in (tables.truth, tables.labels))
+    return RecordCard(
+        laundering=int(true.sum()), on_record=int((true & told).sum()), wrong=int((told & ~true).sum())
     )
 
 
@@ -225,9 +252,8 @@ def _made(dataset: Dataset, config: ExperimentConfig) -> list[MadeCard]:
     return [*made, graft]
 
 
-def _delays(labels: pa.Table, times: Ints, train: Bools, dataset: Dataset) -> DelayCard | None:
-    """None where nothing is on record in the training period."""
-    bad = train & labels["is_laundering"].to_numpy()
+def _delays(labels: pa.Table, times: Ints, dataset: Dataset) -> DelayCard | None:
+    bad = (dataset.parts == TRAIN) & labels["is_laundering"].to_numpy()
     if not bad.any():
         return None
     known_at = microseconds(labels, "known_at")[bad]
@@ -242,9 +268,9 @@ def _delays(labels: pa.Table, times: Ints, train: Bools, dataset: Dataset) -> De
 def _limits(
     source: SourceCard,
     parts: dict[str, PartCard],
+    reasons: dict[str, int],
     delays: DelayCard | None,
     mix: MixCard,
-    left_out: tuple[str, ...],
 ) -> list[str]:
     """What figures on this dataset cannot show, in sentences."""
     test, said = parts[TEST], []
@@ -257,14 +283,17 @@ def _limits(
             f"{100 * test.prevalence:.1f} % of the test is laundering, which no traffic has: precision, alert "
             "budgets and calibration do not carry over."
         )
-    if test.laundering < FEW:
-        said.append(f"The test holds {test.laundering} laundering transactions: differences may be chance.")
+    for name, part in parts.items():
+        if part.laundering < FEW:
+            said.append(f"Only {part.laundering} laundering transactions in {name}: differences may be chance.")
     if test.true is None:
         said.append("Judged on what was recorded: laundering that nobody found counts as normal.")
     else:
         said.append(
             f"Judged on the truth, {test.true:,} laundering transactions; the bank has {test.recorded:,} on record."
         )
+    if reasons[IMMATURE]:
+        said.append(f"Validation ends {reasons[IMMATURE]:,} rows early: their labels had no time to arrive.")
     if delays is not None and delays.nine_tenths == 0:
         said.append("Labels are known at the payment's own time: no delay is felt in training.")
     if source.absent:
@@ -274,6 +303,6 @@ def _limits(
         said.append(
             "Hard negatives make ordinary payments in the mix unlike traffic: only calibration mends the scores."
         )
-    if left_out:
-        said.append(f"Only the test has {', '.join(left_out)}: figures over all are not of a usual split.")
+    if reasons[LEFT_OUT]:
+        said.append("Some typologies are in the test only: figures over all are not those of a usual split.")
     return said

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from riskdistill.dataset.card import DatasetCard, PartCard
+if TYPE_CHECKING:
+    from riskdistill.dataset.card import DatasetCard, PartCard
 
 _WHY = {
     "purged": "in the gap before validation or the test",
@@ -21,7 +23,7 @@ def markdown(card: DatasetCard) -> str:
             "",
             f"Dataset `{card.fingerprint}`, features `{card.features}`, by riskdistill {card.riskdistill}.",
             "",
-            f"    {card.rebuild}",
+            f"    {card.command}",
             "",
             "## Source",
             "",
@@ -66,11 +68,19 @@ def _parts(card: DatasetCard) -> Iterator[str]:
             f"{100 * part.prevalence:.3f} % | {part.recorded:,} | {true} | {part.schemes:,} |"
         )
     yield ""
+    if card.left_out:
+        yield f"Only the test has {', '.join(card.left_out)}."
     yield f"Labels of training and validation are as known at {card.built_at:%Y-%m-%d %H:%M} UTC."
     if card.delays is not None:
         yield (
             f"In the training period half came within {card.delays.median:.1f} days of the payment, nine in ten "
             f"within {card.delays.nine_tenths:.1f}; {card.delays.not_known_yet:,} were not known yet."
+        )
+    if card.record is not None:
+        record = card.record
+        yield (
+            f"Of {record.laundering:,} laundering transactions in all, {record.on_record:,} are on record, and "
+            f"{record.wrong:,} records are wrong."
         )
     for reason, rows in card.in_no_part.items():
         if rows:

@@ -1,44 +1,45 @@
-"""What tables hold, as a few hex digits: equal for equal content, however it is cut into batches.
-
-Values are hashed, not Arrow's buffers: what lies beside a slice, or under a null, is no content.
-"""
+"""What tables hold, as a few hex digits: equal for equal content, however it is cut into batches."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from riskdistill.data.columns import pc
 from riskdistill.data.schema import LABELS, TRANSACTIONS
-
-_ROWS: Final = 1 << 18  # hashed at a time, which bounds what is copied
 
 
 def table_digest(table: pa.Table, schema: pa.Schema) -> str:
     """64 hex digits (SHA-256) over the rows of a table, in their order and with the columns of `schema`."""
-    digest = hashlib.sha256(f"{schema}\n{table.num_rows}".encode())
-    for start in range(0, table.num_rows, _ROWS):
-        block = table.select(schema.names).slice(start, _ROWS).combine_chunks()
-        for column in block.columns:
-            for part in _content(column.combine_chunks()):
-                digest.update(part)
+    digest = hashlib.sha256(str(table.num_rows).encode())
+    for field in schema:
+        column = table[field.name].cast(field.type)
+        digest.update(f"{field.name}:{field.type}".encode())
+        digest.update(np.packbits(column.is_valid().to_numpy()).tobytes())
+        for part in _content(column):
+            digest.update(part)
     return digest.hexdigest()
 
 
-def _content(column: Any) -> Iterator[Any]:
-    """Which values are there, and the values; for text its lengths in bytes and then all of it."""
-    yield np.packbits(column.is_valid().to_numpy(zero_copy_only=False))
+def _content(column: pa.ChunkedArray[Any]) -> Iterator[Any]:
+    """The bytes of a column's values one after the other, of texts their lengths first; nothing of its layout."""
     if pa.types.is_string(column.type):
-        text = column.fill_null("")
-        ends = np.frombuffer(text.buffers()[1], np.int32)[text.offset : text.offset + len(text) + 1]
-        yield np.diff(ends)
-        yield memoryview(text.buffers()[2] or b"")[ends[0] : ends[-1]]
+        chunks = [pc.fill_null(chunk, "") for chunk in column.chunks]
+        for chunk in chunks:
+            yield pc.binary_length(chunk).to_numpy()
+        for chunk in chunks:
+            offsets = np.frombuffer(chunk.buffers()[1], np.int32)[chunk.offset :][: len(chunk) + 1]
+            if len(chunk):
+                yield memoryview(chunk.buffers()[2] or b"")[offsets[0] : offsets[-1]]
+    elif pa.types.is_boolean(column.type):
+        yield np.packbits(pc.fill_null(column, False).to_numpy()).tobytes()
     else:
-        numbers = column if pa.types.is_floating(column.type) else column.cast(pa.int64())
-        yield numbers.fill_null(0).to_numpy(zero_copy_only=False)
+        for chunk in column.chunks:
+            yield pc.fill_null(chunk, pa.scalar(0).cast(column.type)).to_numpy()
 
 
 def fingerprint(

@@ -39,18 +39,16 @@ class Tables(NamedTuple):
         Raises:
             DataError: they are missing, or in another order.
         """
-        for name, told in (("labels", self.labels), ("truth", self.truth)):
+        for name, told in (("labels", self.labels), ("true labels", self.truth)):
             if told is None:
                 continue
             if told.num_rows != self.transactions.num_rows:
                 raise DataError(
-                    f"{told.num_rows} rows of {name} for {self.transactions.num_rows} transactions",
+                    f"{told.num_rows} {name} for {self.transactions.num_rows} transactions",
                     mend="training needs a source with labels",
                 )
             if not told["tx_id"].equals(self.transactions["tx_id"]):
-                raise DataError(
-                    f"rows of {name} are not in the order of the transactions", mend="ingest the source again"
-                )
+                raise DataError(f"{name} are not in the order of the transactions", mend="ingest the source again")
 
 
 def as_known_at(labels: pa.Table, moment: datetime) -> pa.Table:
@@ -64,6 +62,8 @@ def as_known_at(labels: pa.Table, moment: datetime) -> pa.Table:
 
 
 def of_typologies(labels: pa.Table, typologies: Sequence[str]) -> Bools:
-    """bool [n]: laundering of one of the typologies."""
-    named = pc.is_in(labels["typology"], pa.array(typologies, pa.string()))
-    return np.asarray(pc.and_(labels["is_laundering"], named).to_numpy(), np.bool_)
+    """bool [n]: laundering of one of the typologies, or of a scheme that has such a row."""
+    named = pc.and_(labels["is_laundering"], pc.is_in(labels["typology"], pa.array(typologies, pa.string())))
+    schemes = labels.filter(named)["scheme_id"].drop_null().unique()
+    within = pc.and_(labels["is_laundering"], pc.is_in(labels["scheme_id"], schemes))
+    return np.asarray(pc.or_(named, within).to_numpy(), np.bool_)

@@ -30,9 +30,10 @@ class Labelled:
 
 
 def beside_laundering(transactions: pa.Table, label: Bools) -> Bools:
-    """bool [n]: normal rows, one of whose accounts takes part in a row that is known to be laundering.
+    """bool [n]: normal rows, one of whose accounts launders in a greater share of its rows than all rows are.
 
-    They are the hard negatives: all that tells them from laundering is the payment itself.
+    They are the hard negatives: all that tells them from laundering is the payment itself. A hub that launderers
+    use as everybody does is no such account.
     """
     sides = ("sender", "receiver")
     words = [
@@ -40,7 +41,9 @@ def beside_laundering(transactions: pa.Table, label: Bools) -> Bools:
         for word in ("bank", "account")
     ]
     account = codes(words)[0].reshape(2, -1)  # one number for each account, [sender or receiver, row]
-    return np.asarray(np.isin(account, account[:, label]).any(axis=0) & ~label, np.bool_)
+    rows = np.bincount(account.ravel())
+    launders = np.bincount(account[:, label].ravel(), minlength=len(rows)) > label.mean() * rows
+    return np.asarray(launders[account].any(axis=0) & ~label, np.bool_)
 
 
 def choose(label: Bools, hard: Bools, mix: MixConfig, rng: np.random.Generator) -> Bools:

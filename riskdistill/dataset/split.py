@@ -20,7 +20,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from riskdistill.config import SplitConfig
-from riskdistill.data.schema import NORMAL
 from riskdistill.dataset.clock import DAY, Ints, microseconds, moment
 from riskdistill.dataset.labels import Bools, Tables, of_typologies
 from riskdistill.errors import DataError
@@ -35,7 +34,8 @@ class Split:
     """The periods among rows sorted by time; rows of none of them only move the feature engine on.
 
     Attributes:
-        train, validation, test: rows of each part.
+        train, validation, test: rows of each part; training begins with the first row.
+        trained_until: microseconds since 1970; all of training lies before, and the next row is then.
         purged: rows of the two gaps.
         built_at: microseconds since 1970; labels of training and validation are as known then.
     """
@@ -43,6 +43,7 @@ class Split:
     train: slice
     validation: slice
     test: slice
+    trained_until: int
     purged: tuple[slice, slice]
     built_at: int
 
@@ -105,9 +106,9 @@ def split_rows(times: Ints, labels: pa.Table, split: SplitConfig) -> Split:
     purged = int(np.searchsorted(times, times[second] - purge))
     usable = min(purged, int(np.searchsorted(times, built_at)))
     if trained == 0 or usable <= first:
-        use = "validate on" if trained else "learn from"
+        lost = "validate on" if trained else "learn from"
         raise DataError(
-            f"a gap of {split.purge_days:g} days leaves no rows to {use}",
+            f"a gap of {split.purge_days:g} days leaves no rows to {lost}",
             where="split.purge_days",
             mend="make it shorter, or give a longer history",
         )
@@ -115,6 +116,7 @@ def split_rows(times: Ints, labels: pa.Table, split: SplitConfig) -> Split:
         train=slice(0, trained),
         validation=slice(first, _mature(times, labels, (first, usable), built_at)),
         test=slice(second, len(times)),
+        trained_until=int(times[trained]),
         purged=(slice(trained, first), slice(purged, second)),
         built_at=built_at,
     )
@@ -123,21 +125,27 @@ def split_rows(times: Ints, labels: pa.Table, split: SplitConfig) -> Split:
 def left_out(tables: Tables, split: Split, typologies: tuple[str, ...]) -> Bools:
     """bool [n]: rows of training and validation that are taken out, for the typologies that only the test has.
 
-    What is true counts as well as what was recorded: laundering of these typologies that nobody found must not be
-    learned from as normal.
+    Such rows still move the feature engine on, so that the test's features are the same with and without them. A
+    row is taken out if it is of such a typology in truth (found or not: it must not be learned as normal) or as
+    recorded, and with it every row of its scheme.
 
     Raises:
         DataError: the test period has none of one of them.
     """
+    taken = np.zeros(tables.transactions.num_rows, np.bool_)
+    if not typologies:
+        return taken
+    judged = tables.judged_by.slice(split.test.start)
+    there = set(judged.filter(judged["is_laundering"])["typology"].unique().to_pylist())
     for name in typologies:
-        if not of_typologies(tables.judged_by, [name])[split.test].any():
-            there = np.unique(tables.judged_by["typology"].to_numpy(zero_copy_only=False)[split.test].astype(str))
+        if name not in there:
             raise DataError(
                 f"no {name!r} in the test period, so nothing could be measured on it",
                 where="split.leave_out",
-                mend=f"choose among {', '.join(str(found) for found in there if found != NORMAL)}",
+                mend=f"choose among {', '.join(sorted(there))}" if there else "give a longer history",
             )
-    taken = of_typologies(tables.judged_by, typologies) | of_typologies(tables.labels, typologies)
+    for labels in (tables.labels, tables.judged_by):
+        taken |= of_typologies(labels, typologies)
     taken[split.test] = False
     return taken
 

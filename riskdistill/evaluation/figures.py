@@ -217,7 +217,8 @@ def recall_per_typology(axes: Any, report: MetricsReport) -> None:
         axes.barh(places + offset, values, 0.24, color=_COLOURS[model], label=TITLES[model])
         for place, value in zip(places, values, strict=True):
             axes.text(value + 0.005, place + offset, f"{100 * value:.0f} %", va="center", fontsize=8)
-    labels = [f"{name.replace('_', ' ')[:28]} ({report.typology_counts[name]})" for name in names]
+    told = {name: ", never learned" if name in report.dataset.left_out else "" for name in names}
+    labels = [f"{name.replace('_', ' ')[:28]} ({report.typology_counts[name]}{told[name]})" for name in names]
     axes.set_yticks(places, labels)
     axes.set(xlim=(0, 1.05), xlabel=f"recall at {100 * report.typology_budget:g} % of traffic")
     axes.grid(visible=False, axis="y")

@@ -84,14 +84,6 @@ class ModelMetrics(ModelFacts):
     recall_by_typology: dict[str, float]
 
 
-class LeftOut(_Record):
-    """Laundering of typologies that no model has learned from; recall by model and by share of traffic alerted."""
-
-    typologies: tuple[str, ...]
-    laundering: int
-    recall_at_budget: dict[str, dict[str, float]]
-
-
 class MetricsReport(_Record):
     """Everything measured; the first three ratios compare the student with the teacher."""
 
@@ -108,7 +100,6 @@ class MetricsReport(_Record):
     fpr: float
     typology_budget: float
     typology_counts: dict[str, int]  # laundering transactions of each typology in the test period
-    left_out: LeftOut | None = None
 
 
 @dataclass(frozen=True)
@@ -200,7 +191,6 @@ def evaluate(
         fpr=config.fpr,
         typology_budget=config.typology_budget,
         typology_counts=_typology_counts(test),
-        left_out=_left_out(test, dataset.left_out, config.budgets) if dataset.left_out else None,
     )
 
 
@@ -244,20 +234,6 @@ def _recall_by_typology(period: ScoredPeriod, scores: Floats, budget: float) -> 
     names, of = np.unique(np.asarray(period.typologies)[period.labels].astype(str), return_inverse=True)
     recall = np.bincount(of, weights=alerted) / np.bincount(of)
     return {str(name): float(value) for name, value in zip(names, recall, strict=True)}
-
-
-def _left_out(period: ScoredPeriod, typologies: tuple[str, ...], budgets: Sequence[float]) -> LeftOut:
-    new = period.labels & np.isin(np.asarray(period.typologies).astype(str), typologies)
-    recall = {
-        model: {
-            f"{budget:g}": float(
-                ranking.alert_probability(scores, ranking.alerts_within(budget, len(scores)))[new].mean()
-            )
-            for budget in budgets
-        }
-        for model, scores in period.scores.items()
-    }
-    return LeftOut(typologies=typologies, laundering=int(new.sum()), recall_at_budget=recall)
 
 
 def _interval(draws: Floats) -> Interval:

@@ -228,20 +228,15 @@ def _caveats(report: MetricsReport) -> Iterator[str]:
             f"The student reaches {100 * report.trees_ratio:.1f} % of the PR-AUC of boosted trees on the "
             f"same features (95 % interval {100 * low:.1f} to {100 * high:.1f} %)."
         )
-    if report.left_out is not None:
-        new = report.left_out
-        names = [name for name in MODELS if name in report.models]
-        found = "; ".join(
-            f"at {_share(budget)} of traffic alerted "
-            + ", ".join(f"{TITLES[name].lower()} {_percent(new.recall_at_budget[name][budget])}" for name in names)
-            for budget in report.models["student"].recall_at_budget
-        )
-        yield (
-            f"No model has learned from {', '.join(new.typologies)}, {new.laundering:,} laundering transactions of "
-            f"the test. Recall on them: {found}."
-        )
     few = " That is few: differences within the intervals are noise." if test.laundering < FEW else ""
     yield f"The test period holds {test.laundering:,} laundering transactions among {test.rows:,}.{few}"
+    for name in report.dataset.left_out:
+        student = report.models["student"].recall_by_typology[name]
+        yield (
+            f"No {name.replace('_', ' ')} was trained or validated on. Of its {report.typology_counts[name]:,} "
+            f"transactions in the test period the student finds {_percent(student)} at "
+            f"{_share(report.typology_budget)} of traffic: what a typology that nobody has seen may expect."
+        )
     rare = [name for name, count in report.typology_counts.items() if count < 10]
     if rare:
         yield f"Fewer than ten laundering transactions each, so read with care: {', '.join(rare)}."

@@ -95,7 +95,6 @@ class FeatureEngine:
         transactions: object,
         *,
         tokens: bool | NDArray[np.bool_] = True,
-        out: Encoded | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Encoded:
         """As `replay`, in one piece.
@@ -104,33 +103,26 @@ class FeatureEngine:
             transactions: a table of canonical columns, in order of arrival.
             tokens: whether to write event tokens, for all rows or by a mask [n]; the rows without are left out
                 of `events`, so with a mask `events` has `mask.sum()` rows.
-            out: arrays of these shapes to write into, e.g. of a mapped file; without, new ones.
             progress: called with the number of rows done since the last call.
 
         Raises:
             TransactionError: a column is missing or a value is no canonical one; nothing is applied.
-            ValueError: the mask is not as long as the table, or `out` has other shapes.
+            ValueError: the mask is not as long as the table.
         """
         table = canonical_table(transactions)
         wanted = np.full(len(table), tokens) if isinstance(tokens, bool) else np.asarray(tokens, bool)
         if wanted.shape != (len(table),):
             raise ValueError(f"a mask of shape {wanted.shape} for {len(table)} transactions")
         slots = np.where(wanted, np.cumsum(wanted) - 1, -1).astype(np.int64)
-        shapes = self.shapes(len(table), int(wanted.sum()))
-        made = out or Encoded(*(np.empty(shape, np.float32) for shape in shapes))
-        if (made.context.shape, made.events.shape) != shapes:
-            raise ValueError(f"arrays of shapes {made.context.shape} and {made.events.shape}, not {shapes}")
+        context = np.empty((len(table), self._width), np.float32)
+        events = np.empty((int(wanted.sum()), *self._tokens), np.float32)
         for start in range(0, len(table), BATCH_ROWS):
             rows = self._rows_of(table.slice(start, BATCH_ROWS))
             part = slice(start, start + len(rows))
-            self._run(rows, made.context[part], made.events, slots[part], apply=True)
+            self._run(rows, context[part], events, slots[part], apply=True)
             if progress is not None:
                 progress(len(rows))
-        return made
-
-    def shapes(self, rows: int, with_tokens: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The shapes of `context` and `events` of so many rows, of which so many have event tokens."""
-        return (rows, self._width), (with_tokens, *self._tokens)
+        return Encoded(context, events)
 
     def advance(self, transactions: object, *, progress: Callable[[int], None] | None = None) -> None:
         """Apply transactions and keep no features: the engine is where `replay` would have left it.

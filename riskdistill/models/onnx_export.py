@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +16,7 @@ from riskdistill.errors import TrainingError
 from riskdistill.features import Encoded
 from riskdistill.models.calibration import Calibrator
 from riskdistill.models.event_transformer import EventTransformer
-from riskdistill.models.onnx_model import OnnxScorer
+from riskdistill.models.onnx_model import DATASET_KEY, OnnxScorer
 from riskdistill.models.training import score_logits
 
 TOLERANCE: Final = (
@@ -38,6 +39,8 @@ class _Served(nn.Module):
 
 def export_onnx(model: EventTransformer, path: Path, sample: Encoded) -> float:
     """Write `model` as ONNX and compare it with PyTorch on rows of `sample`, in batches of 0, 1, 5 and 64.
+
+    The file names the dataset that the model was trained on, which a bundle holds it to.
 
     Returns:
         The largest absolute difference of a logit or a typology's probability.
@@ -62,6 +65,7 @@ def export_onnx(model: EventTransformer, path: Path, sample: Encoded) -> float:
             external_data=False,
             verbose=False,
         )
+    _name_dataset(path, model.config.dataset_fingerprint)
     scorer = OnnxScorer(path, Calibrator())
     largest = 0.0
     for size in CHECKED_BATCHES:
@@ -77,3 +81,9 @@ def export_onnx(model: EventTransformer, path: Path, sample: Encoded) -> float:
             where=str(path),
         )
     return largest
+
+
+def _name_dataset(path: Path, fingerprint: str) -> None:
+    exported = onnx.load(path)
+    onnx.helper.set_model_props(exported, {DATASET_KEY: fingerprint})
+    onnx.save(exported, path)

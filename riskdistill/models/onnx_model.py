@@ -10,10 +10,11 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from riskdistill.errors import BundleDamagedError
+from riskdistill.errors import BundleDamagedError, BundleIncompatibleError
 from riskdistill.features import Encoded
 from riskdistill.models.calibration import Calibrator
 
+DATASET_KEY: Final = "riskdistill.dataset"  # metadata of the ONNX file: fingerprint of what it was trained on
 ROWS_AT_A_TIME: Final = 2_048  # of `score_all`
 
 
@@ -38,12 +39,14 @@ class OnnxScorer:
     Args:
         path: an .onnx file that `export_onnx` wrote.
         threads: for one call; spinning is off, so that an idle service uses no processor.
+        dataset: fingerprint of the dataset that it must have been trained on; None: any.
 
     Raises:
         BundleDamagedError: the file is not a model that ONNX Runtime can load.
+        BundleIncompatibleError: it names another dataset. (Models of before files named one pass.)
     """
 
-    def __init__(self, path: Path, calibrator: Calibrator, *, threads: int = 1) -> None:
+    def __init__(self, path: Path, calibrator: Calibrator, *, threads: int = 1, dataset: str | None = None) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -57,6 +60,13 @@ class OnnxScorer:
                 where=str(path),
                 mend="build the bundle again",
             ) from error
+        found = self._session.get_modelmeta().custom_metadata_map.get(DATASET_KEY)
+        if found and dataset is not None and found != dataset:
+            raise BundleIncompatibleError(
+                f"the model was trained on dataset {found}, not {dataset}",
+                where=str(path),
+                mend="build the bundle from the models of one run",
+            )
         self.calibrator = calibrator
         self.bytes = path.stat().st_size
 

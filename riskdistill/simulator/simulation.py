@@ -10,7 +10,7 @@ with drift equals the same world without up to the day when drift sets in.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -109,7 +109,7 @@ def stream(config: SimulationConfig, *, workers: int = 1, progress: Progress | N
         report(window.end / config.days)
 
 
-def write(parts: Iterator[Simulated] | list[Simulated], folder: Path, config: SimulationConfig) -> dict[str, Path]:
+def write(parts: Iterable[Simulated], folder: Path, config: SimulationConfig) -> dict[str, Path]:
     """Write transactions.parquet, labels.parquet, truth.parquet and the settings into `folder`.
 
     The files appear when all are whole, the settings last; a reader never sees half a file.

@@ -29,9 +29,9 @@ KEY = "a-key-for-the-tests"
 
 
 @pytest.fixture(scope="session")
-def simulated(tiny_tables: tuple[pa.Table, pa.Table], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def simulated(tiny_world: Simulated, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("simulated")
-    write([Simulated(*tiny_tables, truth=tiny_tables[1])], folder, PRESETS["tiny"])
+    write([tiny_world], folder, PRESETS["tiny"])
     return folder
 
 

@@ -26,14 +26,18 @@ from pipelines.progress import Steps
 from pipelines.run import RunResult, run
 from riskdistill.bundle import Bundle
 from riskdistill.config import ExperimentConfig, ServingConfig
-from riskdistill.dataset import DatasetCard
+from riskdistill.dataset.card import DatasetCard
 from riskdistill.distillation.teacher_cache import weights_fingerprint
+from riskdistill.errors import BundleIncompatibleError
 from riskdistill.evaluation.metrics import MetricsReport
 from riskdistill.features import Encoded
 from riskdistill.models.boosted_trees import load_booster
+from riskdistill.models.calibration import Calibrator
 from riskdistill.models.event_transformer import EventTransformer
 from riskdistill.models.onnx_export import export_onnx
+from riskdistill.models.onnx_model import OnnxScorer
 from riskdistill.models.training import EpochLog, Objective, Trainer, score_logits
+from riskdistill.simulator import Simulated
 
 MODELS = {"boosted_trees", "student_scratch", "student", "teacher"}
 MEASURES = {
@@ -158,6 +162,9 @@ def test_every_model_names_the_dataset_it_was_trained_on(finished: RunResult) ->
         loaded = EventTransformer.from_pretrained(out / "models" / network)
         assert loaded.config.dataset_fingerprint == fingerprint
     load_booster(out / "models" / "boosted_trees.txt", dataset=fingerprint)
+    for role in ("student", "teacher"):
+        with pytest.raises(BundleIncompatibleError, match=fingerprint):
+            OnnxScorer(finished.bundle.path / f"{role}.onnx", Calibrator(), dataset="another")
     model_card = (finished.bundle.path / "model_card.md").read_text()
     assert fingerprint in model_card
     assert all(limit in model_card for limit in card.limits)
@@ -168,6 +175,16 @@ def test_periods_follow_one_another_and_split_what_was_ingested(finished: RunRes
     rows = json.loads((finished.bundle.path.parent / "canonical" / "ingest.json").read_text())["rows_read"]
     assert (parts.train.rows, parts.test.rows) == pytest.approx((0.6 * rows, 0.2 * rows), rel=0.01)
     assert parts.train.end < parts.validation.start <= parts.validation.end < parts.test.start
+
+
+def test_a_run_is_judged_by_the_truth(finished: RunResult, tiny_world: Simulated) -> None:
+    test = finished.dataset.test
+    true, recorded = (
+        table["is_laundering"].to_numpy()[-len(test) :] for table in (tiny_world.truth, tiny_world.labels)
+    )
+    assert finished.report.dataset.test.laundering == true.sum() != recorded.sum()
+    np.testing.assert_array_equal(test.label, true)
+    assert finished.report.dataset.train.laundering <= tiny_world.labels["is_laundering"].to_numpy().sum()
 
 
 def test_the_same_command_again_trains_nothing_and_tells_the_same(
@@ -202,13 +219,14 @@ def test_an_interrupted_run_goes_on_to_the_same_result(
     ("changes", "network"),
     [
         ({"mix": {"max_rows": 900}}, "teacher"),
+        ({"split": {"leave_out": ["structuring"]}}, "teacher"),
         ({"training": {"learning_rate": 5e-4}}, "teacher"),
         ({"teacher": {"bins": 4}}, "teacher"),
         ({"student_training": {"learning_rate": 5e-4}}, "student_scratch"),
         ({"student": {"bins": 8}}, "student_scratch"),
         ({"distillation": {"temperature": {"start": 4.0}}}, "student"),
     ],
-    ids=["rows", "teacher-training", "teacher-size", "student-training", "student-size", "distillation"],
+    ids=["rows", "split", "teacher-training", "teacher-size", "student-training", "student-size", "distillation"],
 )
 def test_a_checkpoint_of_other_settings_is_not_used(
     finished: RunResult,

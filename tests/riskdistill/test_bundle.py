@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import tiny
 from hypothesis import given
@@ -36,6 +37,7 @@ from riskdistill.dataset import Dataset
 from riskdistill.errors import BundleDamagedError, BundleError, BundleIncompatibleError
 from riskdistill.features import FeatureSpec
 from riskdistill.models.calibration import Calibrator
+from riskdistill.models.onnx_model import DATASET_KEY
 
 FILES = [
     "calibration.json",
@@ -92,6 +94,29 @@ def test_a_bundle_comes_back_as_it_was_written(
     profile = load_profile(loaded.profile)
     assert profile.names == loaded.spec.names
     assert profile.rows == len(tiny_dataset.validation)
+
+
+def told_of(path: Path, role: str, metadata: dict[str, str]) -> None:
+    """Give a bundle's model other metadata, and seal the bundle again."""
+    file = path / f"{role}.onnx"
+    model = onnx.load(file)
+    onnx.helper.set_model_props(model, metadata)
+    onnx.save(model, file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    rewritten(path, lambda told: told["files"].update({file.name: digest}))
+
+
+@pytest.mark.parametrize("role", ["student", "teacher"])
+def test_models_of_another_dataset_are_refused(tiny_bundle: Bundle, copied: Path, role: str) -> None:
+    told_of(copied, role, {DATASET_KEY: "0123456789abcdef"})
+    found = f"0123456789abcdef, not {tiny_bundle.manifest.dataset_fingerprint}"
+    with pytest.raises(BundleIncompatibleError, match=found):
+        Bundle.load(copied)
+
+
+def test_a_model_that_names_no_dataset_is_older_and_passes(copied: Path) -> None:
+    told_of(copied, "student", {})
+    assert Bundle.load(copied).teacher is not None
 
 
 def test_the_engine_of_a_bundle_encodes_what_its_models_read(

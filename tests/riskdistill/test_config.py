@@ -88,6 +88,20 @@ def test_rates_are_a_path(write: Callable[[str], Path]) -> None:
     assert load_config(write("name: x\n")).features.rates is None
 
 
+def test_a_split_has_gaps_a_date_and_typologies_of_its_own(write: Callable[[str], Path]) -> None:
+    text = "split: {purge_days: 2, as_of: 2026-03-01T00:00:00Z, leave_out: [cycle, fan_in]}"
+    config = load_config(write(f"name: x\n{text}\nmix: {{hard_negatives: 0.2}}\n"))
+    assert (config.split.purge_days, config.split.leave_out) == (2, ("cycle", "fan_in"))
+    assert config.split.as_of == datetime(2026, 3, 1, tzinfo=UTC)
+    assert ExperimentConfig.model_validate_json(config.model_dump_json()) == config
+    path = write("name: x\nsplit: {purge_days: -1, as_of: 2026-03-01}\nmix: {hard_negatives: 1.5}\n")
+    assert [line.split(":")[2].strip() for line in mistakes_in(path)] == [
+        "split.purge_days",
+        "split.as_of",
+        "mix.hard_negatives",
+    ]
+
+
 def test_all_mistakes_are_reported_at_once_each_on_its_line(write: Callable[[str], Path]) -> None:
     path = write(
         "name: x\n"

@@ -1,37 +1,23 @@
-"""The dataset: split by time, mixed as configured, labelled as known then, and blind to what it must not see."""
+"""The dataset: split by time, labelled as known then, judged by the truth, and blind to what it must not see."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import tiny
-from numpy.typing import NDArray
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from riskdistill.augmentation import Perturbed, perturb
-from riskdistill.config import ExperimentConfig
 from riskdistill.data.schema import LABELS, NORMAL
-from riskdistill.dataset import DAY, Dataset, build_dataset, replay, split_points, synthetic
+from riskdistill.dataset import Dataset, build_dataset, periods_to_judge
+from riskdistill.dataset.clock import microseconds
 from riskdistill.errors import DataError
 from riskdistill.features import FeatureEngine
+from riskdistill.simulator import Simulated
 
 Tables = tuple[pa.Table, pa.Table]
-
-
-def configured(**sections: Any) -> ExperimentConfig:
-    return ExperimentConfig.model_validate({**tiny.CONFIG.model_dump(), **sections})
-
-
-def microseconds(table: pa.Table, name: str = "timestamp") -> NDArray[np.int64]:
-    return np.asarray(table[name].cast(pa.int64()).to_numpy())
-
-
-@pytest.fixture(scope="module")
-def cuts(tiny_tables: Tables) -> tuple[int, int]:
-    return split_points(microseconds(tiny_tables[0]), tiny.CONFIG.split)
 
 
 # ---- the split
@@ -78,110 +64,6 @@ def test_training_rows_have_the_tokens_of_their_own_row(
     assert found > 0.9 * len(encoded)  # the rest are synthetic
 
 
-# ---- the mix
-
-
-@pytest.mark.parametrize("mix", [(0.85, 0.10, 0.05), (0.6, 0.25, 0.15), (0.8, 0.2, 0.0)])
-def test_the_mix_has_the_configured_shares(tiny_tables: Tables, mix: tuple[float, float, float]) -> None:
-    normal, laundering, synthetic = mix
-    wanted = {"normal": normal, "laundering": laundering, "synthetic": synthetic, "max_rows": 1_000}
-    built = build_dataset(*tiny_tables, configured(mix=wanted))
-    draw, label = built.train.draw, built.train.label
-    real = int(built.train_label.sum()) + round(1_000 * normal)  # the real rows come first, synthetic ones after
-    is_made, is_bad = draw >= real, label[draw] == 1
-    counts = np.array([(~is_made & ~is_bad).sum(), (~is_made & is_bad).sum(), is_made.sum()])
-    size = round(1_000 * normal) / normal
-    np.testing.assert_allclose(counts, size * np.array(mix), atol=1)
-    assert set(draw.tolist()) == set(range(len(label)))  # every row is learned from
-    assert built.mixed_prevalence == pytest.approx(is_bad.mean())
-    assert built.prevalence == pytest.approx(built.train_label.mean())
-
-
-def test_laundering_rows_are_drawn_equally_often(tiny_tables: Tables) -> None:
-    mix = {"normal": 0.5, "laundering": 0.4, "synthetic": 0.1, "max_rows": 2_000}
-    built = build_dataset(*tiny_tables, configured(mix=mix))
-    real = int(built.train_label.sum()) + 1_000
-    times_drawn = np.bincount(built.train.draw)[:real][built.train.label[:real] == 1]
-    assert times_drawn.sum() == 800
-    assert times_drawn.max() - times_drawn.min() <= 1
-
-
-def test_typologies_are_named_with_normal_first(tiny_dataset: Dataset) -> None:
-    assert tiny_dataset.typologies[0] == NORMAL
-    assert len(set(tiny_dataset.typologies)) == len(tiny_dataset.typologies)
-    assert ((tiny_dataset.train.typology > 0) == (tiny_dataset.train.label == 1)).all()
-    assert tiny_dataset.train.typology.max() < len(tiny_dataset.typologies)
-
-
-def test_synthetic_rows_are_made_from_and_placed_in_the_training_period_only(
-    tiny_tables: Tables, monkeypatch: pytest.MonkeyPatch, cuts: tuple[int, int]
-) -> None:
-    replayed: list[pa.Table] = []
-
-    class Recording(FeatureEngine):
-        def encode(self, transactions: pa.Table, **options: Any) -> Any:
-            replayed.append(transactions)
-            return super().encode(transactions, **options)
-
-    retold: list[Perturbed] = []
-
-    def recording(*arguments: Any) -> Perturbed:
-        retold.append(perturb(*arguments))
-        return retold[-1]
-
-    monkeypatch.setattr(replay, "FeatureEngine", Recording)
-    monkeypatch.setattr(synthetic, "perturb", recording)
-    build_dataset(*tiny_tables, tiny.CONFIG)
-    real, merged = replayed
-    first = cuts[0]
-    assert real.equals(tiny_tables[0])
-    assert merged.num_rows > first
-    times = microseconds(merged)
-    assert (np.diff(times) >= 0).all()
-    assert times[-1] < microseconds(real)[first]
-    known, happened = set(real["tx_id"].to_pylist()[:first]), merged["tx_id"].to_pylist()
-    made = [tx_id for tx_id in happened if tx_id not in known]
-    assert made
-    assert retold[0].replaced.to_pylist()
-    # what a copy was made of does not happen beside it
-    assert known - set(happened) == set(retold[0].replaced.to_pylist())
-
-
-def test_validation_ends_where_labels_are_too_young(tiny_tables: Tables, cuts: tuple[int, int]) -> None:
-    transactions, labels = tiny_tables
-    at_once = labels.set_column(
-        LABELS.get_field_index("known_at"), LABELS.field("known_at"), transactions["timestamp"]
-    )
-    assert len(build_dataset(transactions, at_once, tiny.CONFIG).validation) == cuts[1] - cuts[0]
-    assert len(build_dataset(transactions, labels, tiny.CONFIG).validation) < cuts[1] - cuts[0]
-
-
-def test_synthetic_rows_are_stamped_as_coarsely_as_the_source(
-    tiny_tables: Tables, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    transactions, labels = tiny_tables
-    times = microseconds(transactions)
-    days = pa.array(times - times % DAY, pa.int64()).cast(pa.timestamp("us", "UTC"))
-    daily = transactions.set_column(1, transactions.schema.field("timestamp"), days)
-    merged: list[pa.Table] = []
-
-    class Recording(FeatureEngine):
-        def encode(self, transactions: pa.Table, **options: Any) -> Any:
-            merged.append(transactions)
-            return super().encode(transactions, **options)
-
-    monkeypatch.setattr(replay, "FeatureEngine", Recording)
-    build_dataset(daily, labels, tiny.CONFIG)
-    assert not (microseconds(merged[1]) % DAY).any()
-    place = np.array(["~" in tx_id for tx_id in merged[1]["tx_id"].to_pylist()])
-    within = np.concatenate([np.linspace(0, 1, len(day)) for day in np.split(place, _new_days(merged[1]))])
-    assert abs(within[place].mean() - 0.5) < 0.1  # not after the real rows of their day
-
-
-def _new_days(transactions: pa.Table) -> Any:
-    return np.flatnonzero(np.diff(microseconds(transactions))) + 1
-
-
 # ---- labels as known
 
 
@@ -199,7 +81,123 @@ def test_labels_are_those_known_when_the_model_is_built(
     assert ((tiny_dataset.validation.typology == NORMAL) == ~tiny_dataset.validation.label).all()
 
 
+def test_validation_ends_where_labels_are_too_young(tiny_tables: Tables, cuts: tuple[int, int]) -> None:
+    transactions, labels = tiny_tables
+    at_once = labels.set_column(
+        LABELS.get_field_index("known_at"), LABELS.field("known_at"), transactions["timestamp"]
+    )
+    assert len(build_dataset(transactions, at_once, tiny.CONFIG).validation) == cuts[1] - cuts[0]
+    assert len(build_dataset(transactions, labels, tiny.CONFIG).validation) < cuts[1] - cuts[0]
+
+
+def test_the_truth_is_what_the_test_is_judged_by_and_nothing_else_sees_it(
+    tiny_world: Simulated, tiny_dataset: Dataset, cuts: tuple[int, int]
+) -> None:
+    truth = tiny_world.truth
+    built = build_dataset(tiny_world.transactions, tiny_world.labels, tiny.CONFIG, truth=truth)
+    true = truth["is_laundering"].to_numpy()[cuts[1] :]
+    np.testing.assert_array_equal(built.test.label, true)
+    assert built.test.typology.tolist() == truth["typology"].to_pylist()[cuts[1] :]
+    assert true.sum() > tiny_dataset.test.label.sum()  # the bank has not found all of it
+    assert_learns_alike(built, tiny_dataset)
+    np.testing.assert_array_equal(built.validation.label, tiny_dataset.validation.label)
+    assert built.fingerprint != tiny_dataset.fingerprint
+
+
+def test_finished_models_are_judged_on_the_same_periods(tiny_world: Simulated, tiny_dataset: Dataset) -> None:
+    tables = tiny_world.transactions, tiny_world.labels
+    built = build_dataset(*tables, tiny.CONFIG, truth=tiny_world.truth)
+    engine = FeatureEngine(built.spec)
+    judged = periods_to_judge(*tables, engine, tiny.CONFIG.split, truth=tiny_world.truth)
+    for one, other in zip(judged, (built.validation, built.test), strict=True):
+        np.testing.assert_array_equal(one.encoded.context, other.encoded.context)
+        np.testing.assert_array_equal(one.encoded.events, other.encoded.events)
+        np.testing.assert_array_equal(one.label, other.label)
+        assert one.typology.tolist() == other.typology.tolist()
+        assert (one.start, one.end) == (other.start, other.end)
+
+
+# ---- typologies that only the test has
+
+
+def test_a_left_out_typology_is_in_the_test_alone(tiny_world: Simulated) -> None:
+    tables, name = (tiny_world.transactions, tiny_world.labels), "unlisted"
+    whole = build_dataset(*tables, tiny.CONFIG, truth=tiny_world.truth)
+    built = build_dataset(*tables, tiny.configured(split={"leave_out": [name]}), truth=tiny_world.truth)
+    assert name in whole.typologies
+    assert name not in built.typologies  # neither by label nor by a graft or a copy
+    assert name not in built.validation.typology
+    true = np.array(tiny_world.truth["typology"].to_pylist()) == name
+    gone = built.parts == "left_out"
+    assert (true & (tiny_world.labels["typology"].to_numpy(zero_copy_only=False) == NORMAL) & gone).any()
+    assert not np.isin(built.parts[true], ("train", "validation")).any()
+    learned = whole.parts[gone] == "train"
+    assert len(built.train_label) == len(whole.train_label) - learned.sum()
+    np.testing.assert_array_equal(
+        built.train_context, whole.train_context[built.parts[whole.parts == "train"] == "train"]
+    )
+    # what a model is judged on is the same
+    np.testing.assert_array_equal(built.test.encoded.context, whole.test.encoded.context)
+    np.testing.assert_array_equal(built.test.encoded.events, whole.test.encoded.events)
+    assert built.test.typology.tolist() == whole.test.typology.tolist()
+    assert name in built.test.typology
+
+
+def test_rows_keep_their_events_where_others_are_left_out(tiny_world: Simulated) -> None:
+    tables = tiny_world.transactions, tiny_world.labels
+    config = tiny.configured(split={"leave_out": ["unlisted"], "purge_days": 1.0})
+    built = build_dataset(*tables, config, truth=tiny_world.truth)
+    plain = FeatureEngine(built.spec).encode(tiny_world.transactions)
+    assert "left_out" in built.parts[built.parts != "train"]
+    for name, period in (("validation", built.validation), ("test", built.test)):
+        rows = built.parts == name
+        np.testing.assert_array_equal(period.encoded.context, plain.context[rows])
+        np.testing.assert_array_equal(period.encoded.events, plain.events[rows])
+
+
 # ---- leakage
+
+
+def assert_learns_alike(one: Dataset, other: Dataset) -> None:
+    """Bit for bit the same rows to learn from."""
+    for mine, its in (
+        (one.train.encoded.context, other.train.encoded.context),
+        (one.train.encoded.events, other.train.encoded.events),
+        (one.train.label, other.train.label),
+        (one.train.typology, other.train.typology),
+        (one.train.draw, other.train.draw),
+        (one.train_context, other.train_context),
+        (one.train_label, other.train_label),
+    ):
+        np.testing.assert_array_equal(mine, its)
+    assert one.typologies == other.typologies
+    assert (one.prevalence, one.train_span) == (other.prevalence, other.train_span)
+
+
+@settings(max_examples=15)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_another_future_changes_no_row_that_is_learned_from(
+    tiny_world: Simulated, tiny_dataset: Dataset, cuts: tuple[int, int], seed: int
+) -> None:
+    """What comes after the training period, what is found after the model is built, and all of the truth."""
+    rng = np.random.default_rng(seed)
+    (first, second), transactions, labels = cuts, tiny_world.transactions, tiny_world.labels
+    order = np.append(np.arange(first), rng.permutation(np.arange(first, len(transactions))))
+    for name in ("sender_account", "receiver_account", "amount_paid", "amount_received", "payment_format"):
+        at = transactions.schema.get_field_index(name)
+        moved = transactions[name].take(order)
+        transactions = transactions.set_column(at, transactions.schema.field(name), moved)
+    built_at = microseconds(transactions)[second]
+    later = (microseconds(labels, "known_at") > built_at) | (np.arange(len(labels)) >= first)
+    bad = labels["is_laundering"].to_numpy()
+    bad = np.where(later, rng.random(len(bad)) < 0.1, bad)
+    typology = np.where(bad & later, "fan_in", labels["typology"].to_numpy(zero_copy_only=False))
+    columns = {"is_laundering": bad, "typology": np.where(bad, typology, NORMAL)}
+    other = pa.table([columns.get(name, labels[name]) for name in LABELS.names], LABELS)
+    truth = other.set_column(1, LABELS.field(1), pa.array(rng.random(len(bad)) < 0.5))
+    built = build_dataset(transactions, other, tiny.CONFIG, truth=truth)
+    assert_learns_alike(built, tiny_dataset)
+    assert not np.array_equal(built.test.encoded.context, tiny_dataset.test.encoded.context)
 
 
 def test_labels_and_ids_never_reach_the_features(tiny_dataset: Dataset, tiny_tables: Tables) -> None:
@@ -244,12 +242,12 @@ def test_the_fingerprint_follows_input_and_configuration(tiny_dataset: Dataset, 
         tiny_dataset.fingerprint,
         build_dataset(dearer, labels, tiny.CONFIG).fingerprint,
         build_dataset(transactions, relabelled, tiny.CONFIG).fingerprint,
-        build_dataset(transactions, labels, configured(seed=8)).fingerprint,
-        build_dataset(transactions, labels, configured(features={"events_per_party": 9})).fingerprint,
-        build_dataset(transactions, labels, configured(perturbations=[{"name": "delay"}])).fingerprint,
+        build_dataset(transactions, labels, tiny.configured(seed=8)).fingerprint,
+        build_dataset(transactions, labels, tiny.configured(features={"events_per_party": 9})).fingerprint,
+        build_dataset(transactions, labels, tiny.configured(perturbations=[{"name": "delay"}])).fingerprint,
     }
     assert len(found) == 6
-    larger = configured(training={"epochs": 9})
+    larger = tiny.configured(training={"epochs": 9})
     assert build_dataset(transactions, labels, larger).fingerprint == tiny_dataset.fingerprint
 
 
@@ -274,11 +272,3 @@ def test_a_period_without_known_laundering_is_refused(
     clean = labels.set_column(1, labels.schema.field(1), pa.array(flags))
     with pytest.raises(DataError, match=f"no laundering is known in the {period} period"):
         build_dataset(transactions, clean, tiny.CONFIG)
-
-
-def test_missing_or_misplaced_labels_are_refused(tiny_tables: Tables) -> None:
-    transactions, labels = tiny_tables
-    with pytest.raises(DataError, match="rows of labels for"):
-        build_dataset(transactions, labels.slice(1), tiny.CONFIG)
-    with pytest.raises(DataError, match="not in the order"):
-        build_dataset(transactions, labels.take(pa.array(np.arange(labels.num_rows)[::-1])), tiny.CONFIG)

@@ -13,8 +13,8 @@ import tiny
 
 from riskdistill.config import ExperimentConfig
 from riskdistill.data.schema import LABELS, NORMAL, TRANSACTIONS
-from riskdistill.dataset import Dataset, DatasetCard, Tables, build_dataset, describe
-from riskdistill.dataset.card_page import markdown
+from riskdistill.dataset import Dataset, Tables, build_dataset
+from riskdistill.dataset.card import DatasetCard, describe
 from riskdistill.dataset.clock import DAY, microseconds, on_the_clock
 from riskdistill.dataset.identity import table_digest
 
@@ -62,11 +62,7 @@ def test_parts_are_those_of_the_dataset(card: DatasetCard, dataset: Dataset, tab
     }
     names = {"validation": dataset.validation.typology, "test": dataset.test.typology}
     for name, part in card.parts.items():
-        ids = set(
-            dataset.rows.filter(pa.array([each == name for each in dataset.rows["part"].to_pylist()]))[
-                "tx_id"
-            ].to_pylist()
-        )
+        ids = set(np.array(tables.transactions["tx_id"].to_pylist())[dataset.parts == name])
         rows = [each for each in tables.labels.to_pylist() if each["tx_id"] in ids]
         true = [each for each in tables.truth.to_pylist() if each["tx_id"] in ids]
         assert (part.rows, part.laundering) == (len(label[name]), label[name].sum())
@@ -80,17 +76,6 @@ def test_parts_are_those_of_the_dataset(card: DatasetCard, dataset: Dataset, tab
     assert card.parts["train"].recorded >= card.parts["train"].laundering
     assert card.parts["test"].typologies["hidden"] > 0
     assert card.parts["test"].start - card.parts["validation"].end > timedelta(days=SPLIT["purge_days"])
-
-
-def test_rows_say_what_was_learned_from(dataset: Dataset) -> None:
-    drawn = dataset.rows["drawn"].to_numpy()
-    made = dataset.synthetic.num_rows
-    real = len(dataset.train.label) - made
-    assert drawn.sum() == (dataset.train.draw < real).sum()
-    assert (drawn > 0).sum() == real
-    assert set(np.array(dataset.rows["part"].to_pylist())[drawn > 0]) == {"train"}
-    bad = dataset.rows["is_laundering"].to_numpy() & (np.array(dataset.rows["part"].to_pylist()) == "train")
-    assert (drawn[bad] > 0).all()
 
 
 def test_the_mix_is_counted(card: DatasetCard, dataset: Dataset, config: ExperimentConfig) -> None:
@@ -110,8 +95,7 @@ def test_the_source_is_named_by_its_content(card: DatasetCard, tables: Tables) -
 
 
 def test_delays_are_of_what_was_recorded(card: DatasetCard, tables: Tables, dataset: Dataset) -> None:
-    train = np.array(dataset.rows["part"].to_pylist()) == "train"
-    bad = train & tables.labels["is_laundering"].to_numpy()
+    bad = (dataset.parts == "train") & tables.labels["is_laundering"].to_numpy()
     days = (microseconds(tables.labels, "known_at") - microseconds(tables.transactions))[bad] / DAY
     assert card.delays is not None
     assert card.delays.median == pytest.approx(np.median(days))
@@ -120,11 +104,20 @@ def test_delays_are_of_what_was_recorded(card: DatasetCard, tables: Tables, data
 
 def test_a_card_survives_its_file_and_its_page_tells_it(card: DatasetCard) -> None:
     assert DatasetCard.model_validate_json(card.model_dump_json()) == card
-    page = markdown(card)
-    for told in (card.fingerprint, card.rebuild, card.source.transactions, *card.limits, *card.parts):
+    page = card.markdown()
+    for told in (card.fingerprint, card.command, card.source.transactions, *card.limits, *card.parts):
         assert told in page
     for part in card.parts.values():
         assert f"{part.rows:,} | {part.laundering:,} | {100 * part.prevalence:.3f} %" in page
+
+
+def test_what_is_on_record_is_held_to_the_truth(card: DatasetCard, tables: Tables) -> None:
+    assert tables.truth is not None
+    assert card.record is not None
+    both = zip(tables.truth["is_laundering"].to_pylist(), tables.labels["is_laundering"].to_pylist(), strict=True)
+    counted = Counter(both)
+    assert card.record.laundering == counted[True, True] + counted[True, False]
+    assert (card.record.on_record, card.record.wrong) == (counted[True, True], counted[False, True])
 
 
 def limits(tables: Tables, **sections: Any) -> str:
@@ -153,7 +146,7 @@ def test_limits_are_told_where_they_hold_and_not_elsewhere(tables: Tables, card:
         "no delay is felt",
         "sender_balance, receiver_balance",
         "Hard negatives",
-        f"Only the test has {name}",
+        "Some typologies are in the test only",
     ):
         assert told in poor
         assert told not in usual

@@ -1,9 +1,10 @@
-"""Labels as known at a moment, and labels that do not fit their transactions."""
+"""Labels as they were known, and tables that do not belong together refused."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -11,7 +12,10 @@ from hypothesis import strategies as st
 
 from riskdistill.data.schema import LABELS, NORMAL
 from riskdistill.dataset import Tables, as_known_at
+from riskdistill.dataset.labels import of_typologies
 from riskdistill.errors import DataError
+
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(-5, 5)), max_size=20))
@@ -35,10 +39,31 @@ def test_what_is_found_later_counts_as_normal(rows: list[tuple[bool, int]]) -> N
         assert (row["typology"], row["scheme_id"]) == (("cycle", "s") if seen else (NORMAL, None))
 
 
-def test_a_truth_in_another_order_is_refused(tiny_tables: tuple[pa.Table, pa.Table]) -> None:
+def test_a_scheme_is_of_a_typology_as_a_whole() -> None:
+    named = [(NORMAL, None), ("cycle", "a"), ("fan_in", "a"), ("fan_in", "b"), ("cycle", None), (NORMAL, "a")]
+    told = [
+        {
+            "tx_id": str(row),
+            "is_laundering": name != NORMAL,
+            "typology": name,
+            "scheme_id": scheme,
+            "known_at": MOMENT,
+        }
+        for row, (name, scheme) in enumerate(named)
+    ]
+    labels = pa.Table.from_pylist(told, LABELS)
+    assert of_typologies(labels, ["cycle"]).tolist() == [False, True, True, False, True, False]
+    assert of_typologies(labels, ["fan_in"]).tolist() == [False, True, True, True, False, False]
+    assert not of_typologies(labels, [NORMAL]).any()
+
+
+@pytest.mark.parametrize("what", ["labels", "truth"])
+def test_missing_or_misplaced_rows_are_refused(tiny_tables: tuple[pa.Table, pa.Table], what: str) -> None:
     transactions, labels = tiny_tables
-    Tables(transactions, labels, labels).require_order()
-    with pytest.raises(DataError, match="rows of truth are not in the order"):
-        Tables(transactions, labels, labels.take([*range(1, labels.num_rows), 0])).require_order()
-    with pytest.raises(DataError, match="rows of truth for"):
-        Tables(transactions, labels, labels.slice(1)).require_order()
+    tables = Tables(transactions, labels, labels)
+    backwards = labels.take(pa.array(np.arange(labels.num_rows)[::-1]))
+    with pytest.raises(DataError, match="not in the order"):
+        tables._replace(**{what: backwards}).require_order()
+    with pytest.raises(DataError, match=f"labels for {transactions.num_rows} transactions"):
+        tables._replace(**{what: labels.slice(1)}).require_order()
+    tables.require_order()

@@ -1,56 +1,104 @@
-"""Hard negatives: normal rows beside known laundering, as many as asked for, and no laundering among them."""
+"""The mix: shares as configured, every row learned from, and hard negatives beside known laundering."""
 
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
+import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
 from riskdistill.config import MixConfig
+from riskdistill.data.schema import NORMAL
+from riskdistill.dataset import Dataset, build_dataset
 from riskdistill.dataset.mix import beside_laundering, choose
 
-flags = st.lists(st.booleans(), min_size=2, max_size=60)
+Tables = tuple[pa.Table, pa.Table]
 
 
-def payments(pairs: list[tuple[str, str]]) -> pa.Table:
-    """From and to accounts written as bank:number."""
-    sides = {"sender": [one for one, _ in pairs], "receiver": [other for _, other in pairs]}
-    return pa.table(
-        {
-            f"{side}_{word}": [account.split(":")[place] for account in accounts]
-            for side, accounts in sides.items()
-            for place, word in enumerate(("bank", "account"))
-        }
-    )
+@pytest.mark.parametrize("mix", [(0.85, 0.10, 0.05), (0.6, 0.25, 0.15), (0.8, 0.2, 0.0)])
+def test_the_mix_has_the_configured_shares(tiny_tables: Tables, mix: tuple[float, float, float]) -> None:
+    normal, laundering, synthetic = mix
+    wanted = {"normal": normal, "laundering": laundering, "synthetic": synthetic, "max_rows": 1_000}
+    built = build_dataset(*tiny_tables, tiny.configured(mix=wanted))
+    draw, label = built.train.draw, built.train.label
+    real = int(built.train_label.sum()) + round(1_000 * normal)  # the real rows come first, synthetic ones after
+    is_made, is_bad = draw >= real, label[draw] == 1
+    counts = np.array([(~is_made & ~is_bad).sum(), (~is_made & is_bad).sum(), is_made.sum()])
+    size = round(1_000 * normal) / normal
+    np.testing.assert_allclose(counts, size * np.array(mix), atol=1)
+    assert set(draw.tolist()) == set(range(len(label)))  # every row is learned from
+    assert built.mixed_prevalence == pytest.approx(is_bad.mean())
+    assert built.prevalence == pytest.approx(built.train_label.mean())
 
 
-def test_beside_laundering_are_normal_rows_that_share_an_account_with_it() -> None:
-    pairs = [("b:1", "b:2"), ("b:1", "b:3"), ("b:4", "b:2"), ("b:3", "b:4"), ("c:1", "c:2"), ("b:2", "b:1")]
-    label = np.array([True, False, False, False, False, True])
-    assert beside_laundering(payments(pairs), label).tolist() == [False, True, True, False, False, False]
+def test_laundering_rows_are_drawn_equally_often(tiny_tables: Tables) -> None:
+    mix = {"normal": 0.5, "laundering": 0.4, "synthetic": 0.1, "max_rows": 2_000}
+    built = build_dataset(*tiny_tables, tiny.configured(mix=mix))
+    real = int(built.train_label.sum()) + 1_000
+    times_drawn = np.bincount(built.train.draw)[:real][built.train.label[:real] == 1]
+    assert times_drawn.sum() == 800
+    assert times_drawn.max() - times_drawn.min() <= 1
 
 
-@given(flags, st.floats(0, 1), st.integers(1, 80), st.integers(0, 5))
-def test_as_many_hard_negatives_are_chosen_as_asked_for(
-    bad: list[bool], share: float, most: int, seed: int
+def test_typologies_are_named_with_normal_first(tiny_dataset: Dataset) -> None:
+    assert tiny_dataset.typologies[0] == NORMAL
+    assert len(set(tiny_dataset.typologies)) == len(tiny_dataset.typologies)
+    assert ((tiny_dataset.train.typology > 0) == (tiny_dataset.train.label == 1)).all()
+    assert tiny_dataset.train.typology.max() < len(tiny_dataset.typologies)
+
+
+@given(
+    rows=st.lists(st.sampled_from(["normal", "hard", "laundering"]), min_size=1, max_size=60),
+    share=st.floats(0, 1),
+    most=st.integers(1, 80),
+)
+def test_hard_negatives_are_their_share_as_far_as_there_are_so_many(
+    rows: list[str], share: float, most: int
 ) -> None:
-    label = np.array(bad)
-    rng = np.random.default_rng(seed)
-    hard = ~label & (rng.random(len(label)) < 0.4)
+    kinds = np.array(rows)
+    label, hard = kinds == "laundering", kinds == "hard"
     mix = MixConfig(max_rows=most, hard_negatives=share)
-    chosen = choose(label, hard, mix, rng)
-    normal = min(int((~label).sum()), round(mix.normal * most))
+    chosen = choose(label, hard, mix, np.random.default_rng(0))
+    count = min(int((~label).sum()), round(mix.normal * most))
     assert chosen[label].all()
-    assert (chosen & ~label).sum() == normal
-    assert (chosen & hard).sum() >= min(hard.sum(), round(share * normal))
-    assert share < 1 or (chosen & hard).sum() == min(hard.sum(), normal)
+    assert chosen[~label].sum() == count
+    assert chosen[hard].sum() >= min(hard.sum(), round(share * count))
+    if share == 1:
+        assert chosen[hard].sum() == min(hard.sum(), count)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5])
-def test_the_same_seed_chooses_the_same(share: float) -> None:
-    label, hard = np.arange(100) % 10 == 0, np.arange(100) % 10 == 1
-    mix = MixConfig(max_rows=40, hard_negatives=share)
-    one, other = (choose(label, hard, mix, np.random.default_rng(1)) for _ in range(2))
-    np.testing.assert_array_equal(one, other)
+def test_hard_rows_share_an_account_that_launders_more_than_others(tiny_tables: Tables) -> None:
+    transactions, labels = tiny_tables
+    label = labels["is_laundering"].to_numpy()
+    hard = beside_laundering(transactions, label)
+    accounts = [
+        pc.binary_join_element_wise(transactions[f"{side}_bank"], transactions[f"{side}_account"], "/").to_pylist()
+        for side in ("sender", "receiver")
+    ]
+    told = pd.DataFrame({"name": [*accounts[0], *accounts[1]], "bad": [*label, *label]})
+    share = told.groupby("name")["bad"].mean()
+    launderers = set(share[share > label.mean()].index)
+    rows = zip(*accounts, label, strict=True)
+    expected = [not bad and bool({one, other} & launderers) for one, other, bad in rows]
+    assert hard.tolist() == expected
+    assert 0 < hard.sum() < len(hard) / 2
+
+
+def test_hard_negatives_come_into_the_mix_by_what_is_known_of_training_alone(tiny_tables: Tables) -> None:
+    plain, hard = (
+        build_dataset(*tiny_tables, tiny.configured(mix={"max_rows": 500, "hard_negatives": share}))
+        for share in (0.0, 0.5)
+    )
+    first = len(plain.train_label)
+    near = beside_laundering(tiny_tables[0].slice(0, first), plain.train_label)
+    places = {row.tobytes() for row in plain.train_context[near]}
+    normal = hard.train.label == 0
+    found = sum(row.tobytes() in places for row in hard.train.encoded.context[normal])
+    assert found >= min(near.sum(), round(0.5 * 0.85 * 500))
+    assert normal.sum() == (plain.train.label == 0).sum()
+    np.testing.assert_array_equal(hard.train_context, plain.train_context)
+    assert hard.prevalence == plain.prevalence

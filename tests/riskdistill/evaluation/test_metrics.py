@@ -157,20 +157,3 @@ def test_model_without_facts_is_refused() -> None:
     facts = {name: FACTS[name] for name in FACTS if name != "teacher"}
     with pytest.raises(DataError, match="model teacher: needs"):
         evaluate(period("validation", 1), period("test", 2), facts, DATASET, EvaluationConfig())
-
-
-def test_recall_of_typologies_left_out_is_told_apart() -> None:
-    test = period("test", 2)
-    dataset = DATASET.model_copy(update={"left_out": ("cycle",)})
-    report = evaluate(period("validation", 1), test, FACTS, dataset, EvaluationConfig())
-    assert report.left_out is not None
-    new = test.labels & (np.asarray(test.typologies) == "cycle")
-    assert report.left_out.laundering == new.sum() == report.typology_counts["cycle"]
-    for model, recall in report.left_out.recall_at_budget.items():
-        alerted = np.argsort(-test.scores[model])[:20]  # 1 % of 2,000
-        assert recall["0.01"] == pytest.approx(new[alerted].sum() / new.sum())
-    assert MetricsReport.model_validate_json(report.model_dump_json()) == report
-
-
-def test_nothing_left_out_is_nothing_told(report: MetricsReport) -> None:
-    assert report.left_out is None
