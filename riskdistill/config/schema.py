@@ -294,12 +294,13 @@ class ExperimentConfig(Section):
     split: SplitConfig = SplitConfig()
     features: FeaturesConfig = FeaturesConfig()
     mix: MixConfig = MixConfig()
+    # those that docs/perturbations.md does not show to harm
     perturbations: tuple[PerturbationConfig, ...] = (
         PerturbationConfig(name="amount_jitter"),
-        PerturbationConfig(name="frequency_burst"),
         PerturbationConfig(name="delay"),
-        PerturbationConfig(name="split"),
         PerturbationConfig(name="intermediary"),
+        PerturbationConfig(name="counterparty_substitution"),
+        PerturbationConfig(name="channel_change"),
     )
     teacher: ModelConfig = ModelConfig()
     student: StudentConfig = StudentConfig()
