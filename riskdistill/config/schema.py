@@ -294,13 +294,10 @@ class ExperimentConfig(Section):
     split: SplitConfig = SplitConfig()
     features: FeaturesConfig = FeaturesConfig()
     mix: MixConfig = MixConfig()
-    # those that docs/perturbations.md does not show to harm
-    perturbations: tuple[PerturbationConfig, ...] = (
-        PerturbationConfig(name="amount_jitter"),
-        PerturbationConfig(name="delay"),
-        PerturbationConfig(name="intermediary"),
-        PerturbationConfig(name="counterparty_substitution"),
-        PerturbationConfig(name="channel_change"),
+    # those that docs/perturbations.md does not show to harm, as they were measured there
+    perturbations: tuple[PerturbationConfig, ...] = tuple(
+        PerturbationConfig(name=name, share=0.5, parameters={"among": "laundering"})
+        for name in ("amount_jitter", "delay", "intermediary", "counterparty_substitution", "channel_change")
     )
     teacher: ModelConfig = ModelConfig()
     student: StudentConfig = StudentConfig()

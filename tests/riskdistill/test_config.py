@@ -190,7 +190,7 @@ def test_overrides_reach_sections_list_items_and_defaults(write: Callable[[str],
             "seed=9",
             "boosted_trees.candidates.0.num_leaves=7",
             "distillation.terms.0.weight=0.9",
-            "perturbations.1.with.tightest=1e-1",
+            "perturbations.1.with.max_hours=1e-1",
             "training={epochs: 2}",
             "training.patience=1",
         ],
@@ -201,7 +201,7 @@ def test_overrides_reach_sections_list_items_and_defaults(write: Callable[[str],
         7,
     )
     assert [term.weight for term in config.distillation.terms] == [0.9, 0.3, 0.5, 0.1]
-    assert config.perturbations[1].parameters == {"tightest": 0.1}
+    assert config.perturbations[1].parameters["max_hours"] == 0.1
     assert (config.training.epochs, config.training.patience) == (2, 1)
 
 
