@@ -216,7 +216,7 @@ def _student(world: World, rows: TrainingRows, typologies: tuple[str, ...], seed
 
 def drifted() -> tuple[Data, NDArray[np.bool_]]:
     """A simulated world in which the test period is not like the ones before it, and what is true of its rows."""
-    base = PRESETS["demo"]
+    base = PRESETS["demo"].model_copy(update={"laundering_share": 0.008})
     later = Drift(start_day=round(0.8 * base.days), amount_factor=1.3, new_format_share=0.3)
     simulated = simulate(base.model_copy(update={"drifts": (later,)}))
     times = simulated.transactions["timestamp"].cast(pa.int64()).to_numpy()

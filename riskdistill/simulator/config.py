@@ -52,7 +52,8 @@ class Recording(_Part):
 class SimulationConfig(_Part):
     """One simulated world.
 
-    `laundering_share` is the share of transactions that are laundering; schemes are added until it is met.
+    `laundering_share` is the share of transactions that schemes are begun for; what falls beyond the end of a short
+    world, or is refused for lack of money, does not happen.
     """
 
     seed: int = Field(default=7, ge=0)
@@ -90,7 +91,7 @@ class SimulationConfig(_Part):
 _SOON: Final = Recording(large=0.85, small=0.7, median_days=5.0, spread=0.6)
 PRESETS: Final[dict[str, SimulationConfig]] = {
     "tiny": SimulationConfig(accounts=200, days=30, banks=4, laundering_share=0.04, recording=_SOON),
-    "demo": SimulationConfig(recording=_SOON),
+    "demo": SimulationConfig(laundering_share=0.02, recording=_SOON),
     "benchmark": SimulationConfig(accounts=40_000, days=150, banks=30, laundering_share=0.003),
     "large": SimulationConfig(accounts=500_000, days=240, banks=120, laundering_share=0.001),
 }
