@@ -12,8 +12,8 @@ import pyarrow as pa
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from riskdistill import __version__
-from riskdistill.augmentation import PERTURBATIONS
 from riskdistill.augmentation.grafting import NAME as GRAFT
+from riskdistill.augmentation.registry import parse
 from riskdistill.augmentation.rows import MARK
 from riskdistill.config import ExperimentConfig
 from riskdistill.data.columns import pc
@@ -52,7 +52,7 @@ class PartCard(_Record):
     Attributes:
         laundering: rows labelled so in this part: as known when the model is built, true in the test.
         recorded: rows that the bank has on record as laundering in the end, whenever it learned of it.
-        true: rows that are laundering; None where nobody knows.
+        true: rows that are laundering; found: those of them that are on record. None where nobody knows.
         typologies: rows of `laundering` by typology; `schemes` is how many schemes they belong to.
     """
 
@@ -61,6 +61,7 @@ class PartCard(_Record):
     prevalence: float
     recorded: int
     true: int | None
+    found: int | None
     start: AwareDatetime
     end: AwareDatetime
     typologies: dict[str, int]
@@ -78,7 +79,7 @@ class MixCard(_Record):
 
 
 class MadeCard(_Record):
-    """One way in which synthetic rows were made: its settings, what it promises, and its rows in the mix."""
+    """One way in which synthetic rows were made: its bounds, what it promises, and its rows in the mix."""
 
     name: str
     settings: dict[str, float | str]
@@ -190,17 +191,16 @@ def _part(labels: pa.Table, tables: Tables, mask: Bools) -> PartCard:
     bad = labels.filter(inside)
     rows, bad = bad.num_rows, bad.filter(bad["is_laundering"])
     named = pc.value_counts(bad["typology"]).to_pylist()
-    recorded, true = (
-        None if told is None else int(told["is_laundering"].to_numpy()[mask].sum())
-        for told in (tables.labels, tables.truth)
-    )
+    recorded = tables.labels["is_laundering"].to_numpy() & mask
+    true = None if tables.truth is None else tables.truth["is_laundering"].to_numpy() & mask
     stamps = tables.transactions["timestamp"].filter(inside)
     return PartCard(
         rows=rows,
         laundering=bad.num_rows,
         prevalence=bad.num_rows / rows,
-        recorded=recorded or 0,
-        true=true,
+        recorded=int(recorded.sum()),
+        true=None if true is None else int(true.sum()),
+        found=None if true is None else int((true & recorded).sum()),
         start=stamps[0].as_py(),
         end=stamps[-1].as_py(),
         typologies={each["values"]: each["counts"] for each in sorted(named, key=lambda each: str(each["values"]))},
@@ -235,15 +235,16 @@ def _made(dataset: Dataset, config: ExperimentConfig) -> list[MadeCard]:
         return []
     ids = dataset.synthetic["tx_id"].to_pylist()
     of = np.array([tx_id.rpartition(MARK)[2].rstrip("0123456789") for tx_id in ids])
+    chosen = parse([{"name": each.name, "share": each.share, **each.parameters} for each in config.perturbations])
     made = [
         MadeCard(
             name=each.name,
-            settings={"share": each.share, **each.parameters},
-            label=PERTURBATIONS[each.name].effect,
-            conserves=tuple(sorted(PERTURBATIONS[each.name].conserves)),
+            settings=each.model_dump(exclude={"name"}),
+            label=each.effect,
+            conserves=tuple(sorted(each.conserves)),
             rows=int((of == each.name).sum()),
         )
-        for each in config.perturbations
+        for each in chosen
     ]
     # what a graft keeps is said by `augmentation.grafting`: one scheme, other accounts, one factor on all amounts
     graft = MadeCard(
@@ -278,19 +279,20 @@ def _limits(
         said.append(
             f"Stamps are whole {source.stamped_in}: what came first within one is not known, and content orders it."
         )
-    if test.prevalence > RARE:
-        said.append(
-            f"{100 * test.prevalence:.1f} % of the test is laundering, which no traffic has: precision, alert "
-            "budgets and calibration do not carry over."
-        )
     for name, part in parts.items():
+        if part.prevalence > RARE:
+            said.append(
+                f"{100 * part.prevalence:.1f} % of {name} is laundering, which no traffic has: precision, alert "
+                "budgets and calibration do not carry over."
+            )
         if part.laundering < FEW:
             said.append(f"Only {part.laundering} laundering transactions in {name}: differences may be chance.")
     if test.true is None:
         said.append("Judged on what was recorded: laundering that nobody found counts as normal.")
     else:
         said.append(
-            f"Judged on the truth, {test.true:,} laundering transactions; the bank has {test.recorded:,} on record."
+            f"Judged on the truth, {test.true:,} laundering transactions; the bank has {test.found:,} of them on "
+            "record."
         )
     if reasons[IMMATURE]:
         said.append(f"Validation ends {reasons[IMMATURE]:,} rows early: their labels had no time to arrive.")

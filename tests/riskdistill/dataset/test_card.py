@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 import tiny
 
+from riskdistill.augmentation import PERTURBATIONS
 from riskdistill.config import ExperimentConfig
 from riskdistill.data.schema import LABELS, NORMAL, TRANSACTIONS
 from riskdistill.dataset import Dataset, Tables, build_dataset
@@ -28,11 +29,13 @@ def config() -> ExperimentConfig:
 
 @pytest.fixture(scope="module")
 def tables(tiny_tables: tuple[pa.Table, pa.Table]) -> Tables:
-    """With a truth that knows of more laundering than was recorded."""
+    """With a truth that knows of more laundering than was recorded, and of records that are wrong."""
     transactions, labels = tiny_tables
     found = labels["is_laundering"].to_numpy()
-    bad = found | (np.random.default_rng(3).random(len(found)) < 0.02)
+    rng = np.random.default_rng(3)
+    bad = np.where(found, rng.random(len(found)) < 0.9, rng.random(len(found)) < 0.02)
     names = np.where(bad & ~found, "hidden", labels["typology"].to_numpy(zero_copy_only=False))
+    names = np.where(bad, names, NORMAL)
     truth = labels.set_column(1, LABELS.field(1), pa.array(bad))
     return Tables(transactions, labels, truth.set_column(2, LABELS.field(2), pa.array(names.tolist())))
 
@@ -69,6 +72,12 @@ def test_parts_are_those_of_the_dataset(card: DatasetCard, dataset: Dataset, tab
         assert part.prevalence == pytest.approx(label[name].mean())
         assert part.recorded == sum(each["is_laundering"] for each in rows)
         assert part.true == sum(each["is_laundering"] for each in true)
+        assert part.found == len(
+            {each["tx_id"] for each in rows if each["is_laundering"]}
+            & {each["tx_id"] for each in true if each["is_laundering"]}
+        )
+        judged = true if name == "test" else [r for r in rows if r["known_at"] <= dataset.built_at]
+        assert part.schemes == len({r["scheme_id"] for r in judged if r["is_laundering"]} - {None})
         if name in names:
             assert part.typologies == Counter(names[name][label[name]])
         stamps = [each["timestamp"] for each in tables.transactions.to_pylist() if each["tx_id"] in ids]
@@ -86,6 +95,13 @@ def test_the_mix_is_counted(card: DatasetCard, dataset: Dataset, config: Experim
     assert card.mix.mixed_prevalence == dataset.mixed_prevalence
     assert sum(made.rows for made in card.synthetic) == dataset.synthetic.num_rows
     assert {made.name for made in card.synthetic} == {*(p.name for p in config.perturbations), "graft"}
+    promised = {made.name: (made.settings, made.label, set(made.conserves)) for made in card.synthetic}
+    for each in config.perturbations:
+        kind = PERTURBATIONS[each.name]
+        settings, label, conserves = promised[each.name]
+        assert (label, conserves) == (kind.effect, kind.conserves)
+        assert set(settings) == set(kind.model_fields) - {"name"}  # bounds that nobody set are bounds too
+        assert settings["share"] == each.share
 
 
 def test_the_source_is_named_by_its_content(card: DatasetCard, tables: Tables) -> None:
@@ -99,6 +115,7 @@ def test_delays_are_of_what_was_recorded(card: DatasetCard, tables: Tables, data
     days = (microseconds(tables.labels, "known_at") - microseconds(tables.transactions))[bad] / DAY
     assert card.delays is not None
     assert card.delays.median == pytest.approx(np.median(days))
+    assert card.delays.nine_tenths == pytest.approx(np.quantile(days, 0.9))
     assert card.delays.not_known_yet == bad.sum() - dataset.train_label.sum()
 
 
@@ -118,12 +135,34 @@ def test_what_is_on_record_is_held_to_the_truth(card: DatasetCard, tables: Table
     counted = Counter(both)
     assert card.record.laundering == counted[True, True] + counted[True, False]
     assert (card.record.on_record, card.record.wrong) == (counted[True, True], counted[False, True])
+    assert card.record.wrong > 0
+    assert f"{card.parts['test'].found} of them on record" in card.markdown()
 
 
 def limits(tables: Tables, **sections: Any) -> str:
     config = ExperimentConfig.model_validate({**tiny.CONFIG.model_dump(), **sections})
     dataset = build_dataset(tables.transactions, tables.labels, config, truth=tables.truth)
     return " ".join(describe(dataset, tables, config, "").limits)
+
+
+def test_few_or_too_many_positives_and_young_labels_are_told(tables: Tables, card: DatasetCard) -> None:
+    said = " ".join(card.limits)
+    for name, part in card.parts.items():
+        assert (f"Only {part.laundering} laundering transactions in {name}" in said) == (part.laundering < 100)
+        assert (f"% of {name} is laundering" in said) == (part.prevalence > 0.05)
+    assert min(part.laundering for part in card.parts.values()) < 100
+    young = card.in_no_part["immature"]
+    assert young > 0
+    assert f"Validation ends {young:,} rows early" in said
+    flags = np.arange(tables.transactions.num_rows) % 4 == 0
+    crowd = tables.labels.set_column(1, LABELS.field(1), pa.array(flags))
+    crowd = crowd.set_column(2, LABELS.field(2), pa.array(np.where(flags, "cycle", NORMAL).tolist()))
+    crowd = crowd.set_column(4, LABELS.field(4), tables.transactions["timestamp"])
+    many = limits(Tables(tables.transactions, crowd))
+    for told in ("25.0 % of test is laundering", "% of train is laundering"):
+        assert told in many
+    assert "Only" not in many
+    assert "rows early" not in many
 
 
 def test_limits_are_told_where_they_hold_and_not_elsewhere(tables: Tables, card: DatasetCard) -> None:
