@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -31,6 +32,7 @@ from riskdistill.features import Encoded, FeatureEngine
 
 LIMIT: Final = 20 << 30  # bytes
 ENTRY_FILE: Final = "entry.json"
+ABANDONED: Final = 6 * 3_600  # seconds after which nobody is writing a draft any more
 _DRAFT: Final = ".draft-"
 
 
@@ -75,10 +77,10 @@ class RowCache:
         encoded = engine.encode(transactions, tokens=tokens, progress=progress)
         try:
             self._keep(entry, encoded)
+            return _mapped(entry)  # unless another process that shares the folder has made room already
         except OSError as error:
             self.notes.append(f"rows are not kept in {self.folder}: {error}")
             return encoded
-        return _mapped(entry)
 
     def _read(self, entry: Path) -> Encoded | None:
         """What an entry holds, if it is there and whole; a damaged one is removed."""
@@ -112,7 +114,10 @@ class RowCache:
         self._shrink(entry)
 
     def _shrink(self, newest: Path) -> None:
-        """Remove the entries that were used longest ago until the rest is within the limit."""
+        """Remove what killed processes left, and the entries used longest ago until the rest is within the limit."""
+        for draft in self.folder.glob(f"{_DRAFT}*"):
+            if time.time() - draft.stat().st_mtime > ABANDONED:
+                shutil.rmtree(draft, ignore_errors=True)
         entries = [path.parent for path in self.folder.glob(f"*/{ENTRY_FILE}")]
         entries.sort(key=lambda path: (path / ENTRY_FILE).stat().st_mtime_ns)
         sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for path in entries}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,29 @@ def test_one_entry_beyond_the_limit_still_serves(table: pa.Table, tmp_path: Path
     encode(rows, table)
     encode(rows, table)
     assert (rows.hits, len(entries(tmp_path))) == (1, 1)
+
+
+def test_what_a_killed_process_left_is_removed_and_what_is_being_written_is_not(
+    table: pa.Table, tmp_path: Path
+) -> None:
+    old, young = tmp_path / ".draft-old", tmp_path / ".draft-young"
+    for draft in (old, young):
+        draft.mkdir()
+        (draft / "context.npy").write_bytes(b"half")
+    os.utime(old, (1, 1))
+    encode(RowCache(tmp_path), table)
+    assert not old.exists()
+    assert young.exists()
+
+
+def test_rows_that_another_process_evicts_at_once_are_still_given(
+    table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RowCache, "_shrink", lambda _, entry: shutil.rmtree(entry))
+    rows = RowCache(tmp_path)
+    encoded = encode(rows, table)
+    assert same(encoded, FeatureEngine(SPEC).encode(table, tokens=np.arange(len(table)) % 3 == 0))
+    assert "not kept" in rows.notes[0]
 
 
 def test_no_rows_are_rows_too(table: pa.Table, tmp_path: Path) -> None:
