@@ -114,7 +114,7 @@ class RowCache:
         self._shrink(entry)
 
     def _shrink(self, newest: Path) -> None:
-        """Remove what killed processes left, and the entries used longest ago until the rest is within the limit."""
+        """Remove what killed processes left, and the entries used longest ago until the limit is kept."""
         for draft in self.folder.glob(f"{_DRAFT}*"):
             if time.time() - draft.stat().st_mtime > ABANDONED:
                 shutil.rmtree(draft, ignore_errors=True)
