@@ -1,24 +1,19 @@
 """Typed configuration: `schema` says what an experiment may state, `loader` reads it from YAML."""
 
+from riskdistill.config.distillation import DistillationConfig, TemperatureConfig, TermConfig
 from riskdistill.config.loader import load_config
+from riskdistill.config.models import BoostedTreesConfig, ModelConfig, StudentConfig, TreeCandidate
 from riskdistill.config.schema import (
-    BoostedTreesConfig,
-    DistillationConfig,
     EvaluationConfig,
     ExperimentConfig,
     FeaturesConfig,
     MixConfig,
-    ModelConfig,
     PerturbationConfig,
     ServingConfig,
     SourceConfig,
     SplitConfig,
-    StudentConfig,
-    TemperatureConfig,
-    TermConfig,
-    TrainingConfig,
-    TreeCandidate,
 )
+from riskdistill.config.training import TrainingConfig
 
 __all__ = [
     "BoostedTreesConfig",

@@ -8,41 +8,18 @@ reports them next to all other mistakes instead of after those are mended.
 from __future__ import annotations
 
 from itertools import pairwise
-from math import isclose
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AwareDatetime, ConfigDict, Field, ValidationInfo, field_validator
 
 from riskdistill.augmentation.registry import parse
+from riskdistill.config.base import Count, NonNegative, Number, OpenShare, Section, Seed, Share, sums_to_one
+from riskdistill.config.distillation import DistillationConfig
+from riskdistill.config.models import BoostedTreesConfig, ModelConfig, StudentConfig
+from riskdistill.config.training import TrainingConfig
 from riskdistill.errors import ConfigError
 from riskdistill.features.spec import FORGET_AFTER_DAYS, MAX_HOPS, WINDOWS, ForgetAfter, Hops, Windows
-
-# Numbers are strict: `epochs: true` or `epochs: "3"` is a mistake, not 1 or 3.
-Count = Annotated[int, Field(strict=True, ge=1)]
-Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
-Share = Annotated[float, Field(strict=True, ge=0, le=1)]  # may be nothing or everything
-OpenShare = Annotated[float, Field(strict=True, gt=0, lt=1)]
-Positive = Annotated[float, Field(strict=True, gt=0)]
-NonNegative = Annotated[float, Field(strict=True, ge=0)]
-Number = Annotated[float, Field(strict=True)]
-
-
-def _sums_to_one(last: float, *names: str, info: ValidationInfo) -> float:
-    """`last`, once the parts called `names` (of which it is the last) make a whole."""
-    if all(name in info.data for name in names[:-1]):
-        total = sum(info.data[name] for name in names[:-1]) + last
-        if not isclose(total, 1.0, abs_tol=1e-6):
-            raise ValueError(f"{' + '.join(names)} must be 1, is {total:.6g}")
-    return last
-
-
-class Section(BaseModel):
-    """Base of every section: frozen, no unknown keys, finite numbers, defaults checked too."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True, serialize_by_alias=True
-    )
 
 
 class SourceConfig(Section):
@@ -73,7 +50,7 @@ class SplitConfig(Section):
     @field_validator("test")
     @classmethod
     def _whole(cls, test: float, info: ValidationInfo) -> float:
-        return _sums_to_one(test, "train", "validation", "test", info=info)
+        return sums_to_one(test, "train", "validation", "test", info=info)
 
 
 class FeaturesConfig(Section):
@@ -98,7 +75,7 @@ class MixConfig(Section):
     @field_validator("synthetic")
     @classmethod
     def _whole(cls, synthetic: float, info: ValidationInfo) -> float:
-        return _sums_to_one(synthetic, "normal", "laundering", "synthetic", info=info)
+        return sums_to_one(synthetic, "normal", "laundering", "synthetic", info=info)
 
 
 class PerturbationConfig(Section):
@@ -123,133 +100,6 @@ class PerturbationConfig(Section):
             except ConfigError as error:
                 raise ValueError(str(error)) from error
         return parameters
-
-
-class ModelConfig(Section):
-    """Size of an event transformer; the defaults are the teacher's."""
-
-    width: Count = 128
-    layers: Count = 3
-    heads: Count = 4  # divides the width
-    feedforward: Count = 2  # hidden width of the feed-forward block, as a multiple of `width`
-    dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.1
-    feature_dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.3  # of whole context features
-    events_per_party: Count = 16  # latest events that it reads, at most what the features keep
-    bins: Count = 16  # percentile bins of each context feature
-    context_width: Count = 256  # hidden width of the block that reads the context vector
-
-    @field_validator("heads")
-    @classmethod
-    def _divides_the_width(cls, heads: int, info: ValidationInfo) -> int:
-        if info.data.get("width", 0) % heads:
-            raise ValueError(f"{heads} heads do not divide the width {info.data['width']}")
-        return heads
-
-
-class StudentConfig(ModelConfig):
-    """Size of the student: the same transformer with smaller defaults."""
-
-    width: Count = 32
-    layers: Count = 2
-    heads: Count = 4
-    # less than the teacher's: the student answers for a teacher that saw every feature
-    feature_dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.1
-    events_per_party: Count = 8
-    bins: Count = 8
-    context_width: Count = 32
-
-
-class TreeCandidate(Section):
-    """One LightGBM setting; names are LightGBM's, `rounds` is the most trees it may grow."""
-
-    num_leaves: Annotated[int, Field(strict=True, ge=2)] = 15
-    learning_rate: Positive = 0.02
-    feature_fraction: Annotated[float, Field(strict=True, gt=0, le=1)] = 0.4
-    min_data_in_leaf: Count = 50
-    rounds: Count = 1_500
-
-
-class BoostedTreesConfig(Section):
-    """Candidates for the baseline; the validation period chooses one."""
-
-    candidates: tuple[TreeCandidate, ...] = (
-        TreeCandidate(),
-        TreeCandidate(num_leaves=31, learning_rate=0.03, feature_fraction=0.6),
-        TreeCandidate(num_leaves=63, learning_rate=0.05, feature_fraction=0.8, rounds=600),
-    )
-    early_stopping_rounds: Count = 100
-
-    @field_validator("candidates")
-    @classmethod
-    def _some(cls, candidates: tuple[TreeCandidate, ...]) -> tuple[TreeCandidate, ...]:
-        if not candidates:
-            raise ValueError("at least one candidate is needed")
-        return candidates
-
-
-class TrainingConfig(Section):
-    """How one network is trained."""
-
-    epochs: Count = 6
-    batch_size: Count = 256
-    learning_rate: Positive = 1e-3  # the peak, after the warm-up
-    weight_decay: NonNegative = 0.01
-    warmup: Share = 0.05  # share of all steps
-    clip: Positive = 1.0  # largest gradient norm
-    average_decay: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.995  # of the running average of weights
-    patience: Count = 2  # epochs without a better validation PR-AUC before it stops
-    label_smoothing: Annotated[float, Field(strict=True, ge=0, lt=0.5)] = 0.05
-    mixup: NonNegative = 0.0  # alpha of MixUp on encoded rows; 0: off
-    adversarial: Share = 0.0  # share of the loss that is taken on adversarial examples; 0: off
-    seed: Seed = 7  # where the file is silent: the experiment's
-
-
-class TermConfig(Section):
-    """One named term of the distillation loss."""
-
-    name: Literal["logits", "attention_relations", "labels", "typology"]
-    weight: NonNegative
-
-
-class TemperatureConfig(Section):
-    """Temperature of the logit term: `start` up to `after_epoch` (from 1), then rising to `end`."""
-
-    start: Annotated[float, Field(strict=True, ge=1)] = 5.0
-    end: Annotated[float, Field(strict=True, ge=1)] = 8.0
-    after_epoch: Annotated[int, Field(strict=True, ge=0)] = 5
-
-    @field_validator("end")
-    @classmethod
-    def _rises(cls, end: float, info: ValidationInfo) -> float:
-        if end < info.data.get("start", end):
-            raise ValueError(f"{end} is below the start {info.data['start']}")
-        return end
-
-
-class DistillationConfig(Section):
-    """The student's loss: a weighted sum of named terms."""
-
-    terms: tuple[TermConfig, ...] = (
-        TermConfig(name="logits", weight=0.7),
-        TermConfig(name="attention_relations", weight=0.3),
-        TermConfig(name="labels", weight=0.5),
-        TermConfig(name="typology", weight=0.1),
-    )
-    temperature: TemperatureConfig = TemperatureConfig()
-    relation_heads: Count = 4  # divides both models' widths
-    # of the boosted trees in the logits that are taught: they see what the event teacher misses, and the reverse
-    trees_share: Share = 0.5
-
-    @field_validator("terms")
-    @classmethod
-    def _named_once_and_some_weight(cls, terms: tuple[TermConfig, ...]) -> tuple[TermConfig, ...]:
-        names = [term.name for term in terms]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"named more than once: {', '.join(twice)}")
-        if not any(term.weight for term in terms):
-            raise ValueError("at least one term needs a weight above 0")
-        return terms
 
 
 class EvaluationConfig(Section):

@@ -75,7 +75,7 @@ class DistillationObjective:
         output = model(
             torch.from_numpy(batch.context),
             torch.from_numpy(batch.events).float(),
-            output_projections="attention_relations" in self.weights,
+            output_layers="attention_relations" in self.weights,
         )
         heat = temperature(self.config.temperature, epoch, self.epochs)
         index = torch.from_numpy(rows)
@@ -91,14 +91,12 @@ class DistillationObjective:
         return smoothed_labels(output.logit, torch.from_numpy(self.rows.label[rows.numpy()]), self.label_smoothing)
 
     def _attention_relations(self, output: EventTransformerOutput, rows: Tensor, heat: float) -> Tensor:
-        assert output.projections is not None
-        assert output.mask is not None
         taught = self.cache.relations[rows].float()
         divergences = [
             relation_kl(
                 relations(projection, self.config.relation_heads, output.mask), taught[:, part], output.mask
             )
-            for part, projection in enumerate(output.projections)
+            for part, projection in enumerate(output.layers[-1][:3])
         ]
         return torch.stack(divergences).mean()
 

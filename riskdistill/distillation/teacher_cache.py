@@ -120,12 +120,10 @@ def ask_teacher(
     for start in range(0, total, BATCH_ROWS):
         rows = slice(start, start + BATCH_ROWS)
         part = encoded.take(rows)
-        output = teacher(
-            torch.from_numpy(part.context), torch.from_numpy(part.events).float(), output_projections=True
-        )
+        output = teacher(torch.from_numpy(part.context), torch.from_numpy(part.events).float(), output_layers=True)
         logit[rows], typology[rows] = output.logit, output.typology_logits
         mask = output.mask[:, tokens]
-        for index, projection in enumerate(output.projections):
+        for index, projection in enumerate(output.layers[-1][:3]):
             kept[rows, index] = relations(projection[:, tokens], relation_heads, mask).half()
         if progress is not None:
             progress(min(total, start + BATCH_ROWS), total)

@@ -69,20 +69,38 @@ class EventTransformerConfig(PretrainedConfig):
         super().__init__(**kwargs)
 
 
+class LayerView(NamedTuple):
+    """What one encoder layer did, for terms of distillation that look inside.
+
+    Attributes:
+        query, key, value: [n, tokens, width], all heads side by side.
+        hidden: [n, tokens, width], after the feed-forward block.
+        attention: [n, heads, tokens, tokens], rows sum to 1; only where attentions were asked for.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    hidden: Tensor
+    attention: Tensor | None = None
+
+
 class EventTransformerOutput(NamedTuple):
     """What the network says of a batch.
 
     Attributes:
         logit: [n], of laundering, on the training mix's scale.
         typology_logits: [n, typologies].
-        projections: the last layer's queries, keys and values, each [n, tokens, width]; only on request.
-        mask: bool [n, tokens], true where there is a token; only with `projections`.
+        embedding: [n, width], what the heads read.
+        mask: bool [n, tokens], true where there is a token: the context, the sender's events, the receiver's.
+        layers: one view for each encoder layer, the first layer first; empty unless asked for.
     """
 
     logit: Tensor
     typology_logits: Tensor
-    projections: tuple[Tensor, Tensor, Tensor] | None = None
-    mask: Tensor | None = None
+    embedding: Tensor
+    mask: Tensor
+    layers: tuple[LayerView, ...] = ()
 
 
 class PercentileEncoding(nn.Module):
@@ -140,15 +158,23 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, hidden: Tensor, bias: Tensor, first_only: bool = False
-    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-        """With `first_only` the result is [n, 1, width]: the last layer is read at its first token alone."""
+        self, hidden: Tensor, bias: Tensor, first_only: bool = False, attentions: bool = False
+    ) -> LayerView:
+        """With `first_only` the hidden states are [n, 1, width]: the last layer is read at its first token alone.
+
+        With `attentions` the attention is worked out in the open, which the fused kernel never does.
+        """
         query, key, value = self.projection(self.attention_norm(hidden)).chunk(3, dim=-1)
         asking = query[:, :1] if first_only else query
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (asking, key, value))
-        mixed = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        attention = None
+        if attentions:
+            attention = torch.softmax(q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5 + bias, -1)
+            mixed = attention @ v
+        else:
+            mixed = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         hidden = hidden[:, : q.shape[2]] + self.dropout(self.output(mixed.transpose(1, 2).flatten(2)))
-        return hidden + self.dropout(self.feedforward(hidden)), (query, key, value)
+        return LayerView(query, key, value, hidden + self.dropout(self.feedforward(hidden)), attention)
 
 
 class EventTransformer(PreTrainedModel):
@@ -187,30 +213,43 @@ class EventTransformer(PreTrainedModel):
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
 
-    def forward(self, context: Tensor, events: Tensor, output_projections: bool = False) -> EventTransformerOutput:
+    def forward(
+        self, context: Tensor, events: Tensor, output_layers: bool = False, output_attentions: bool = False
+    ) -> EventTransformerOutput:
         """
         Args:
             context: float [n, features]; NaN allowed.
             events: float [n, 2 * available, channels]; the newest `events_per_party` of each party are read.
+            output_layers: whether to return what every layer did.
+            output_attentions: the same, with attention maps.
         """
+        hidden, mask = self.embed(context, events)
+        bias = torch.where(mask, 0.0, -1e4)[:, None, None, :].to(hidden.dtype)
+        asked = output_layers or output_attentions
+        views = []
+        for depth, layer in enumerate(self.encoder, start=1):
+            view = layer(hidden, bias, depth == len(self.encoder) and not asked, output_attentions)
+            hidden = view.hidden
+            views.append(view)
+        embedding = self.norm(hidden[:, 0])
+        logits = self.head(embedding)
+        return EventTransformerOutput(
+            logit=logits[:, 0],
+            typology_logits=logits[:, 1:],
+            embedding=embedding,
+            mask=mask,
+            layers=tuple(views) if asked else (),
+        )
+
+    def embed(self, context: Tensor, events: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens [n, tokens, width] as the first layer reads them, and which are there, bool [n, tokens]."""
         hidden = self.context(self.percentiles(context)).unsqueeze(1)
         events = events.unflatten(1, (2, -1))[:, :, : self.config.events_per_party]
         tokens = self.channels(events[..., _NUMERIC] * self.channel_scale)
         tokens = tokens + self.formats(events[..., _FORMAT].long()) + self.currencies(events[..., _CURRENCY].long())
         hidden = torch.cat([hidden, (tokens + self.sides).flatten(1, 2)], dim=1)
         present = (events[..., 0] != 0).flatten(1)
-        mask = torch.cat([torch.ones_like(present[:, :1]), present], dim=1)
-        bias = torch.where(mask, 0.0, -1e4)[:, None, None, :].to(hidden.dtype)
-        projections = None
-        for depth, layer in enumerate(self.encoder, start=1):
-            hidden, projections = layer(hidden, bias, first_only=depth == len(self.encoder))
-        logits = self.head(self.norm(hidden[:, 0]))
-        return EventTransformerOutput(
-            logit=logits[:, 0],
-            typology_logits=logits[:, 1:],
-            projections=projections if output_projections else None,
-            mask=mask if output_projections else None,
-        )
+        return hidden, torch.cat([torch.ones_like(present[:, :1]), present], dim=1)
 
     def parameter_count(self) -> int:
         """Trained parameters; the percentiles are data."""

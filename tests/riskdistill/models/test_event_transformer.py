@@ -117,14 +117,29 @@ def test_a_student_reads_only_the_newest_events_of_each_party(tiny_dataset: Data
     assert not torch.equal(answers(student, Encoded(rows.context, events)), answers(student, rows))
 
 
-def test_projections_come_only_on_request(model: EventTransformer, rows: Encoded) -> None:
+def test_what_the_layers_did_comes_only_on_request(model: EventTransformer, rows: Encoded) -> None:
     inputs = torch.from_numpy(rows.context), torch.from_numpy(rows.events)
-    assert model(*inputs).projections is None
-    asked = model(*inputs, output_projections=True)
+    plain, asked = model(*inputs), model(*inputs, output_layers=True)
+    assert plain.layers == ()
+    assert len(asked.layers) == model.config.layers
     tokens = 1 + 2 * model.config.events_per_party
-    assert [part.shape for part in asked.projections] == 3 * [(len(rows), tokens, model.config.width)]
+    for layer in asked.layers:
+        assert [part.shape for part in layer[:4]] == 4 * [(len(rows), tokens, model.config.width)]
+        assert layer.attention is None
     assert asked.mask.shape == (len(rows), tokens)
     assert asked.mask[:, 0].all()
+    torch.testing.assert_close(asked.logit, plain.logit)
+
+
+def test_attention_in_the_open_gives_the_same_scores_and_sums_to_one(
+    model: EventTransformer, rows: Encoded
+) -> None:
+    inputs = torch.from_numpy(rows.context), torch.from_numpy(rows.events)
+    asked = model(*inputs, output_attentions=True)
+    torch.testing.assert_close(asked.logit, model(*inputs).logit, atol=1e-5, rtol=1e-5)
+    for layer in asked.layers:
+        torch.testing.assert_close(layer.attention.sum(-1), torch.ones(layer.attention.shape[:3]))
+        assert (layer.attention * ~asked.mask[:, None, None, :] == 0).all()
 
 
 def test_a_student_is_smaller_by_the_count_of_trained_numbers(tiny_dataset: Dataset) -> None:

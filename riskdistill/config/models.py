@@ -1,0 +1,71 @@
+"""Sizes of the networks, and settings of the boosted trees."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from riskdistill.config.base import Count, Positive, Section
+
+
+class ModelConfig(Section):
+    """Size of an event transformer; the defaults are the teacher's."""
+
+    width: Count = 128
+    layers: Count = 3
+    heads: Count = 4  # divides the width
+    feedforward: Count = 2  # hidden width of the feed-forward block, as a multiple of `width`
+    dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.1
+    feature_dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.3  # of whole context features
+    events_per_party: Count = 16  # latest events that it reads, at most what the features keep
+    bins: Count = 16  # percentile bins of each context feature
+    context_width: Count = 256  # hidden width of the block that reads the context vector
+
+    @field_validator("heads")
+    @classmethod
+    def _divides_the_width(cls, heads: int, info: ValidationInfo) -> int:
+        if info.data.get("width", 0) % heads:
+            raise ValueError(f"{heads} heads do not divide the width {info.data['width']}")
+        return heads
+
+
+class StudentConfig(ModelConfig):
+    """Size of the student: the same transformer with smaller defaults."""
+
+    width: Count = 32
+    layers: Count = 2
+    heads: Count = 4
+    # less than the teacher's: the student answers for a teacher that saw every feature
+    feature_dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.1
+    events_per_party: Count = 8
+    bins: Count = 8
+    context_width: Count = 32
+
+
+class TreeCandidate(Section):
+    """One LightGBM setting; names are LightGBM's, `rounds` is the most trees it may grow."""
+
+    num_leaves: Annotated[int, Field(strict=True, ge=2)] = 15
+    learning_rate: Positive = 0.02
+    feature_fraction: Annotated[float, Field(strict=True, gt=0, le=1)] = 0.4
+    min_data_in_leaf: Count = 50
+    rounds: Count = 1_500
+
+
+class BoostedTreesConfig(Section):
+    """Candidates for the baseline; the validation period chooses one."""
+
+    candidates: tuple[TreeCandidate, ...] = (
+        TreeCandidate(),
+        TreeCandidate(num_leaves=31, learning_rate=0.03, feature_fraction=0.6),
+        TreeCandidate(num_leaves=63, learning_rate=0.05, feature_fraction=0.8, rounds=600),
+    )
+    early_stopping_rounds: Count = 100
+
+    @field_validator("candidates")
+    @classmethod
+    def _some(cls, candidates: tuple[TreeCandidate, ...]) -> tuple[TreeCandidate, ...]:
+        if not candidates:
+            raise ValueError("at least one candidate is needed")
+        return candidates
