@@ -27,8 +27,8 @@ from riskdistill.config import TrainingConfig
 from riskdistill.errors import TrainingError
 from riskdistill.features import Encoded
 from riskdistill.models.checkpoint import load_checkpoint, save_checkpoint, unusable
-from riskdistill.models.emphasis import competence, easiest, scheme_weights
 from riskdistill.models.devices import Devices
+from riskdistill.models.emphasis import competence, easiest, scheme_weights
 from riskdistill.models.event_transformer import EventTransformer
 
 INFERENCE_ROWS = 2_048  # rows scored at a time
