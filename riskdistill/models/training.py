@@ -206,7 +206,7 @@ class Trainer:
             self._save()
         self.model.load_state_dict(self.best)
         self.model.train(False)
-        self.model.cpu()  # type: ignore[no-untyped-call]
+        self.model.cpu()
         return Training(self.model, self.best_epoch, self.best_score, self.log)
 
     def _begin(self, objective: Objective) -> None:

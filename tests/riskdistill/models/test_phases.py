@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -14,9 +15,11 @@ from pydantic import ValidationError
 
 from riskdistill.config import PhasesConfig, PretrainingConfig, TrainingConfig
 from riskdistill.dataset import Dataset
+from riskdistill.features import Encoded
 from riskdistill.models.alignment import Traffic
 from riskdistill.models.event_transformer import EventTransformer
 from riskdistill.models.phases import PhasedTraining, Recipe, train_in_phases, within
+from riskdistill.models.training import TrainingRows
 
 TRAINING = TrainingConfig(batch_size=64, patience=9)
 PHASES = PhasesConfig(steps=20, pretraining=PretrainingConfig(rows=200, batch_size=64))
@@ -99,11 +102,6 @@ def test_phases_that_make_no_whole_are_refused() -> None:
 
 @given(st.integers(1, 200), st.integers(1, 64), st.integers(1, 4))
 def test_the_steps_come_to_what_was_asked_within_half_an_epoch(steps: int, batch: int, accumulation: int) -> None:
-    import numpy as np
-
-    from riskdistill.features import Encoded
-    from riskdistill.models.training import TrainingRows
-
     n = 300
     nothing = np.zeros(n, np.float32)
     rows = TrainingRows(Encoded(nothing[:, None], nothing[:, None, None]), nothing, np.arange(n), np.arange(n))

@@ -147,7 +147,7 @@ def test_rows_without_any_event_cost_no_error(tiny_dataset: Dataset, rows: Train
     objective = PretrainingObjective(model, replace(rows, encoded=bare), PretrainingConfig())
     terms = objective.loss(model, rows.draw[:64], 0)
     assert all(torch.isfinite(term) for term in terms.values())
-    assert float(terms["contrast"]) == 0.0
+    assert terms["contrast"].item() == 0.0
 
 
 def test_no_more_rows_are_drawn_than_asked_for(tiny_dataset: Dataset) -> None:
