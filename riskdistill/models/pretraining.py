@@ -55,8 +55,8 @@ _FIELDS: Final = (
 )
 _AGE_FIELD: Final = [field.guessed for field in _FIELDS].index("log_age")
 _FLOW, _GAP = TOKEN_CHANNELS.index("flow"), TOKEN_CHANNELS.index("log_gap")
-# What is written over a channel: -1, as no logarithm or flag is below 0, or what is named here. No bucket is 0, and a
-# flow that is not 0 keeps the event there.
+# What is written over a channel: -1, as no logarithm or flag is below 0, or what is named here. No bucket is 0, and
+# a flow that is not 0 keeps the event there.
 _HIDDEN: Final = {"flow": 0.5, "format": 0.0, "currency": 0.0}
 # These are relative to the transaction being scored and would tell its amount and time.
 _RELATIVE: Final = [TOKEN_CHANNELS.index(name) for name in ("log_usd_ratio", "log_age")]
