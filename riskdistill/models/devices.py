@@ -34,13 +34,10 @@ class Devices:
 
     def __init__(self, precision: Precision) -> None:
         AcceleratorState._reset_state()  # it keeps one precision for the whole process; each training has its own
-        try:
-            self._accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
-        except ValueError as error:
-            raise TrainingError(
-                f"cannot train in {precision} here: {error}", mend="set precision to fp32 or bf16"
-            ) from None
+        self._accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
         self.device: torch.device = self._accelerator.device
+        if precision == "fp16" and self.device.type == "cpu":
+            raise TrainingError("fp16 needs a GPU, and there is none here", mend="set precision to fp32 or bf16")
         self.process: int = self._accelerator.process_index
         self.main: bool = self._accelerator.is_main_process
 
