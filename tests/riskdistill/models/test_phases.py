@@ -37,8 +37,10 @@ def recipe(tiny_dataset: Dataset) -> Recipe:
     return Recipe(rows, validation, Traffic(natural=0.01, mixed=0.15, budget=0.01))
 
 
-def trained(dataset: Dataset, recipe: Recipe, phases: PhasesConfig = PHASES) -> PhasedTraining:
-    return train_in_phases("teacher", tiny.network(dataset, tiny.CONFIG.student), recipe, phases, TRAINING)
+def trained(
+    dataset: Dataset, recipe: Recipe, phases: PhasesConfig = PHASES, training: TrainingConfig = TRAINING
+) -> PhasedTraining:
+    return train_in_phases("teacher", tiny.network(dataset, tiny.CONFIG.student), recipe, phases, training)
 
 
 def test_the_phases_share_the_steps_and_each_is_logged(tiny_dataset: Dataset, recipe: Recipe) -> None:
@@ -93,6 +95,16 @@ def test_a_run_killed_in_any_phase_resumes_to_the_same_weights(
     assert resumed.kept == whole.kept
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+
+
+def test_every_phase_runs_in_bf16(tiny_dataset: Dataset, recipe: Recipe) -> None:
+    exact, rough = (
+        trained(tiny_dataset, recipe, training=TRAINING.model_copy(update={"precision": precision}))
+        for precision in ("fp32", "bf16")
+    )
+    for phase, training in rough.phases.items():
+        for name, value in training.epochs[0].terms.items():
+            assert value == pytest.approx(exact.phases[phase].epochs[0].terms[name], rel=0.05), (phase, name)
 
 
 def test_phases_that_make_no_whole_are_refused() -> None:
