@@ -97,7 +97,7 @@ def test_verdicts_outvote_what_the_network_thought(tiny_dataset: Dataset) -> Non
             terms["feedback"].backward()
             optimizer.step()
         context, events = (torch.from_numpy(part) for part in vars(feedback.rows).values())
-        scores.append(float(model(context, events).logit.mean()))
+        scores.append(model(context, events).logit.mean().item())
     assert scores[0] < scores[1]
 
 
