@@ -54,10 +54,8 @@ def trainer(
 
 
 def summary(training: Training) -> tuple[object, ...]:
-    epochs = [
-        (entry.epoch, entry.terms, entry.gradient_share, entry.validation_pr_auc) for entry in training.epochs
-    ]
-    return training.best_epoch, training.best_pr_auc, epochs
+    epochs = [(entry.epoch, entry.terms, entry.gradient_share, entry.score) for entry in training.epochs]
+    return training.best_epoch, training.best_score, epochs
 
 
 def test_a_run_killed_in_an_epoch_goes_on_to_the_same_result(
@@ -100,7 +98,7 @@ def test_training_stops_when_validation_no_longer_improves_and_keeps_the_best(
     config = TrainingConfig(epochs=30, batch_size=128, patience=2, learning_rate=1e-9)
     training = trainer(tiny_dataset, rows, config).run(Watched(rows))
     assert len(training.epochs) == training.best_epoch + 1 + config.patience < config.epochs
-    assert training.best_pr_auc == max(entry.validation_pr_auc for entry in training.epochs)
+    assert training.best_score == max(entry.score for entry in training.epochs)
     assert not training.model.training
 
 
@@ -172,9 +170,9 @@ def test_mixup_trains_towards_soft_labels(
     taught: list[Tensor] = []
     cross_entropy = torch.nn.functional.binary_cross_entropy_with_logits
 
-    def seen(logit: Tensor, label: Tensor) -> Tensor:
+    def seen(logit: Tensor, label: Tensor, weight: Tensor | None) -> Tensor:
         taught.append(label)
-        return cross_entropy(logit, label)
+        return cross_entropy(logit, label, weight)
 
     monkeypatch.setattr(torch.nn.functional, "binary_cross_entropy_with_logits", seen)
     losses(tiny_dataset, rows)
