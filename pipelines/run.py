@@ -212,7 +212,7 @@ def _train(
         checkpoint=out / "checkpoints" / f"{name}-{digest}.pt",
         progress=show,
     ).run(objective)
-    step.done(f"validation PR-AUC {trained.best_pr_auc:.3f} in epoch {trained.best_epoch + 1}")
+    step.done(f"validation PR-AUC {trained.best_score:.3f} in epoch {trained.best_epoch + 1}")
     folder = out / "models" / name
     trained.model.save_pretrained(folder)
     log = [vars(epoch) for epoch in trained.epochs]
