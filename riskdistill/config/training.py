@@ -15,6 +15,7 @@ class TrainingConfig(Section):
     """How one network is trained."""
 
     epochs: Count = 6
+    rows_per_epoch: Count | None = 60_000  # at most, other rows of the mix in each epoch; None: the whole mix
     batch_size: Count = 256
     accumulation: Count = 1  # batches whose gradients make one step
     precision: Precision = "fp32"  # bf16 and fp16: mixed with fp32, which weights stay in; fp16 needs a GPU

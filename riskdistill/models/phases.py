@@ -6,7 +6,7 @@ Each phase starts from the best weights of the one before, has a warm-up and cos
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -74,7 +74,7 @@ class Recipe:
 def train_in_phases(
     name: str, model: EventTransformer, recipe: Recipe, phases: PhasesConfig, training: TrainingConfig
 ) -> PhasedTraining:
-    """Train `model`, its percentiles fitted, in the phases whose share of the steps is above 0.
+    """Train `model`, its edges set, in the phases whose share of the steps is above 0.
 
     Args:
         name: what is being trained, for progress and messages.
@@ -90,7 +90,7 @@ def train_in_phases(
             continue
         torch.manual_seed(training.seed)  # the heads of an objective begin alike in every run
         rows, objective, config, judge = _phase(phase, model, recipe, phases, training)
-        rows, config = within(share * phases.steps, rows, config)
+        config = within(share * phases.steps, rows, config)
         done[phase] = Trainer(
             f"{name} ({phase} phase)",
             model,
@@ -108,13 +108,12 @@ def train_in_phases(
     return PhasedTraining(model, done, kept)
 
 
-def within(steps: float, rows: TrainingRows, config: TrainingConfig) -> tuple[TrainingRows, TrainingConfig]:
-    """Rows and epochs that make about `steps` steps: whole epochs, or one of fewer rows."""
+def within(steps: float, rows: TrainingRows, config: TrainingConfig) -> TrainingConfig:
+    """Epochs, and rows of each, that make about `steps` steps: whole epochs, or one of fewer rows."""
     wanted = max(1, round(steps)) * config.batch_size * config.accumulation
-    if wanted < len(rows.draw):
-        draw = np.random.default_rng(config.seed).permutation(rows.draw)[:wanted]
-        return replace(rows, draw=draw), config.model_copy(update={"epochs": 1})
-    return rows, config.model_copy(update={"epochs": round(wanted / len(rows.draw))})
+    if wanted < rows.in_an_epoch(config):
+        return config.model_copy(update={"epochs": 1, "rows_per_epoch": wanted})
+    return config.model_copy(update={"epochs": round(wanted / rows.in_an_epoch(config))})
 
 
 def _phase(

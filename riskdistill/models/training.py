@@ -44,7 +44,7 @@ class TrainingRows:
         encoded: [n] rows.
         label: float32 [n], 1 where laundering.
         typology: int64 [n], class index.
-        draw: int64 [m], the rows of one epoch; a row may be drawn more than once to make up the mix.
+        draw: int64 [m], the mix, of which every epoch takes rows anew; a row may stand in it more than once.
         scheme: int64 [n], the laundering operation that a row belongs to, -1 none; of labels, never an input.
         difficulty: float32 [n], for a curriculum; the higher, the later a row is learned.
     """
@@ -55,6 +55,10 @@ class TrainingRows:
     draw: NDArray[np.int64]
     scheme: NDArray[np.int64] | None = None
     difficulty: NDArray[np.float32] | None = None
+
+    def in_an_epoch(self, config: TrainingConfig) -> int:
+        """How many rows of the mix one epoch learns from."""
+        return min(len(self.draw), config.rows_per_epoch or len(self.draw))
 
 
 class Objective(Protocol):
@@ -155,7 +159,7 @@ class Trainer:
 
     Args:
         name: what is being trained, for progress and messages.
-        model: the network, its percentiles fitted.
+        model: the network, its edges set.
         rows: training rows.
         validation: rows and labels (0 or 1) for early stopping.
         config: epochs, rates, patience.
@@ -183,7 +187,7 @@ class Trainer:
         self.devices = Devices(config.precision)
         self.model = cast(EventTransformer, model.to(self.devices.device))  # type: ignore[arg-type]
         self.rows_per_step = config.batch_size * config.accumulation
-        self.steps_per_epoch = math.ceil(len(rows.draw) / self.rows_per_step)
+        self.steps_per_epoch = math.ceil(rows.in_an_epoch(config) / self.rows_per_step)
         # The average of recent weights is what is judged and kept: with few laundering rows the weights of single
         # steps scatter (Polyak and Juditsky, 1992).
         self.average = AveragedModel(self.model, avg_fn=partial(_blend, config.average_decay))
@@ -253,7 +257,8 @@ class Trainer:
         if self.config.curriculum == "easy_first" and self.rows.difficulty is not None:
             share = competence(epoch, self.config.epochs)
             draw = easiest(draw, self.rows.label, self.rows.difficulty, share)
-        return np.random.default_rng([self.config.seed, epoch]).permutation(draw)
+        order = np.random.default_rng([self.config.seed, epoch]).permutation(draw)
+        return order[: self.rows.in_an_epoch(self.config)]
 
     def _step(self, objective: Objective, rows: NDArray[np.int64], epoch: int, step: int) -> None:
         """One step of the optimizer on `rows`, of which each process takes its slice of each batch."""

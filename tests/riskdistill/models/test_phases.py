@@ -117,6 +117,6 @@ def test_the_steps_come_to_what_was_asked_within_half_an_epoch(steps: int, batch
     n = 300
     nothing = np.zeros(n, np.float32)
     rows = TrainingRows(Encoded(nothing[:, None], nothing[:, None, None]), nothing, np.arange(n), np.arange(n))
-    taken, config = within(steps, rows, TrainingConfig(batch_size=batch, accumulation=accumulation))
-    per_epoch = -(-len(taken.draw) // (batch * accumulation))
+    config = within(steps, rows, TrainingConfig(batch_size=batch, accumulation=accumulation))
+    per_epoch = -(-rows.in_an_epoch(config) // (batch * accumulation))
     assert abs(config.epochs * per_epoch - steps) <= max(1, per_epoch / 2 + config.epochs)
