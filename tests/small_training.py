@@ -19,6 +19,7 @@ import torch
 from riskdistill.config import TrainingConfig
 from riskdistill.features import Encoded
 from riskdistill.features.spec import TOKEN_CHANNELS
+from riskdistill.models.bins import Bins
 from riskdistill.models.event_transformer import EventTransformer, EventTransformerConfig
 from riskdistill.models.training import LabelObjective, Progress, Trainer, TrainingRows
 
@@ -43,11 +44,12 @@ def small_trainer(
     """A trainer for ten steps an epoch, unless `config` tells otherwise."""
     torch.manual_seed(seed)
     rows = small_rows()
+    bins = Bins.of_quantiles(rows.encoded.context, 24)
     size = EventTransformerConfig(
-        features=6, events_per_party=4, width=8, heads=2, bins=4, context_width=8, feature_dropout=0.2
+        features=6, events_per_party=4, width=8, heads=2, pieces=24, context_width=8, feature_dropout=0.2
     )
     model = EventTransformer(size)
-    model.percentiles.fit(torch.from_numpy(rows.encoded.context))
+    model.numbers.set(bins)
     settings = {"epochs": 3, "batch_size": 16, "patience": 3, "checkpoint_minutes": 0.0, **config}
     return Trainer(
         "small",

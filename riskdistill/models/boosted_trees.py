@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -90,35 +91,19 @@ def fit_trees(
     """
     total = sum(candidate.rounds for candidate in config.candidates)
     data = lgb.Dataset(train[0], train[1].astype(np.float32), free_raw_data=False)
+    judged = lgb.Dataset(validation[0], validation[1].astype(np.float32), reference=data)
     best: BoostedTrees | None = None
     done = 0
     for candidate in config.candidates:
-        parameters = {
-            "objective": "binary",
-            "metric": "binary_logloss",
-            "num_leaves": candidate.num_leaves,
-            "learning_rate": candidate.learning_rate,
-            "feature_fraction": candidate.feature_fraction,
-            "min_data_in_leaf": candidate.min_data_in_leaf,
-            "bagging_fraction": 0.8,
-            "bagging_freq": 1,
-            "seed": seed,
-            "deterministic": True,
-            "force_row_wise": True,
-            "feature_pre_filter": False,
-            "verbose": -1,
-        }
-
-        def report(env: lgb.callback.CallbackEnv, offset: int = done) -> None:
-            if progress is not None:
-                progress(offset + env.iteration + 1, total)
-
         booster = lgb.train(
-            parameters,
+            _parameters(candidate, seed),
             data,
             candidate.rounds,
-            valid_sets=[lgb.Dataset(validation[0], validation[1].astype(np.float32), reference=data)],
-            callbacks=[lgb.early_stopping(config.early_stopping_rounds, verbose=False), report],
+            valid_sets=[judged],
+            callbacks=[
+                lgb.early_stopping(config.early_stopping_rounds, verbose=False),
+                _telling(progress and partial(further, progress, done, total)),
+            ],
         )
         done += candidate.rounds
         value = float(average_precision_score(validation[1], booster.predict(validation[0], raw_score=True)))
@@ -126,3 +111,49 @@ def fit_trees(
             best = BoostedTrees(booster, candidate, value)
     assert best is not None  # the configuration has at least one candidate
     return best
+
+
+def fit_rounds(
+    train: Rows,
+    candidate: TreeCandidate,
+    rounds: int,
+    *,
+    seed: int,
+    progress: Callable[[int], None] | None = None,
+) -> lgb.Booster:
+    """Fit one setting for a number of rounds that is known; `progress` hears rounds done."""
+    data = lgb.Dataset(train[0], train[1].astype(np.float32))
+    return lgb.train(_parameters(candidate, seed), data, rounds, callbacks=[_telling(progress)])
+
+
+def _parameters(candidate: TreeCandidate, seed: int) -> dict[str, object]:
+    return {
+        "objective": "binary",
+        "metric": "binary_logloss",
+        "num_leaves": candidate.num_leaves,
+        "learning_rate": candidate.learning_rate,
+        "feature_fraction": candidate.feature_fraction,
+        "min_data_in_leaf": candidate.min_data_in_leaf,
+        "bagging_fraction": 0.8,
+        "bagging_freq": 1,
+        "seed": seed,
+        "deterministic": True,
+        "force_row_wise": True,
+        "feature_pre_filter": False,
+        "verbose": -1,
+    }
+
+
+def _telling(progress: Callable[[int], object] | None) -> Callable[[lgb.callback.CallbackEnv], None]:
+    """LightGBM's callback that tells how many rounds are done."""
+
+    def tell(env: lgb.callback.CallbackEnv) -> None:
+        if progress is not None:
+            progress(env.iteration + 1)
+
+    return tell
+
+
+def further(progress: Callable[[int, int], None], before: int, total: int, done: int) -> None:
+    """Tell `progress` of `done` rounds of one fit, with `before` in the fits before it."""
+    progress(before + done, total)

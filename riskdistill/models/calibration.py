@@ -31,8 +31,12 @@ class Calibrator(BaseModel):
 
     def __call__(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
         """Calibrated probabilities [n] of logits [n]."""
-        scaled = self.slope * (np.asarray(logits, np.float64) + self.prior_shift) + self.intercept
-        return np.asarray(1.0 / (1.0 + np.exp(-np.clip(scaled, -500, 500))))
+        return np.asarray(1.0 / (1.0 + np.exp(-np.clip(self.log_odds(logits), -500, 500))))
+
+    def log_odds(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Calibrated log-odds [n] of logits [n]."""
+        corrected = np.asarray(logits, np.float64) + self.prior_shift
+        return np.asarray(self.slope * corrected + self.intercept)
 
     @classmethod
     def fit(cls, logits: NDArray[np.floating], labels: NDArray[np.bool_], *, shift: float = 0.0) -> Calibrator:

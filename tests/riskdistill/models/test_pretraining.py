@@ -74,7 +74,7 @@ def test_it_learns_to_guess(tiny_dataset: Dataset, rows: TrainingRows) -> None:
     config = TrainingConfig(epochs=8, batch_size=32, patience=8, learning_rate=1e-2)
     epochs = Trainer("general", model, rows, validation, config, judge=lambda model: 0.0).run(objective).epochs
     for name in TERMS:
-        assert epochs[-1].terms[name] < 0.9 * epochs[0].terms[name], name
+        assert epochs[-1].terms[name] < 0.95 * epochs[0].terms[name], name
 
 
 @given(st.integers(0, 2**31), st.sampled_from(range(len(_FIELDS))))

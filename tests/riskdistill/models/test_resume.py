@@ -46,7 +46,7 @@ def killed_after(steps: int, checkpoint: Path) -> None:
 def test_a_process_that_is_killed_at_any_moment_resumes_to_the_same_weights(tmp_path: Path) -> None:
     epochs = {"epochs": 12, "patience": 12}  # enough steps after the kill that it cannot come too late
     step = random.randrange(12, 40)
-    command = [sys.executable, small_training.__file__, str(tmp_path)]
+    command = [sys.executable, "-P", small_training.__file__, str(tmp_path)]
     command += [f"{name}={value}" for name, value in epochs.items()]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
