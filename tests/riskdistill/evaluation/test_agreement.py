@@ -29,7 +29,8 @@ def test_every_payment_is_decided_once(teacher: np.ndarray, student: np.ndarray,
 def test_a_model_agrees_with_itself() -> None:
     scores = np.linspace(0.1, 0.9, 12)
     told = agreement(LABELS, scores, scores, [0.25])
-    assert told.rank_correlation == pytest.approx(1) and told.log_odds_correlation == pytest.approx(1)
+    assert told.rank_correlation == pytest.approx(1)
+    assert told.log_odds_correlation == pytest.approx(1)
     assert told.budgets[0].shared_alerts == 1
 
 
@@ -55,6 +56,7 @@ def test_what_stands_out_is_told_in_words_and_missing_values_are_not() -> None:
 def test_references_need_a_key_and_do_not_show_the_payment() -> None:
     told = reference("TX-1", b"k" * 32)
     assert told == reference("TX-1", b"k" * 32) != reference("TX-1", b"l" * 32)
-    assert len(told) == 12 and "TX" not in told
+    assert len(told) == 12
+    assert "TX" not in told
     with pytest.raises(DataError, match="16 to 64 bytes"):
         reference("TX-1", b"short")

@@ -26,8 +26,10 @@ def test_a_model_against_itself_has_ratio_one_without_width() -> None:
     labels, schemes, draws = period()
     run = [scores(labels, draws, 1.0) for _ in range(3)]
     told = resample(labels, schemes, {"a": run, "b": run}, resamples=50).compare("a", "b")
-    assert told.ratio == 1 and told.ratio_interval == (1, 1)
-    assert told.difference == 0 and told.difference_interval == (0, 0)
+    assert told.ratio == 1
+    assert told.ratio_interval == (1, 1)
+    assert told.difference == 0
+    assert told.difference_interval == (0, 0)
     assert "do not show" in told.verdict
 
 
@@ -36,7 +38,8 @@ def test_a_clearly_better_model_is_told_in_both_directions() -> None:
     runs = {name: [scores(labels, draws, strength) for _ in range(3)] for name, strength in (("a", 3), ("b", 1))}
     resampled = resample(labels, schemes, runs, resamples=100)
     better, worse = resampled.compare("a", "b"), resampled.compare("b", "a")
-    assert better.verdict == "a ranks better than b" and worse.verdict == "b ranks worse than a"
+    assert better.verdict == "a ranks better than b"
+    assert worse.verdict == "b ranks worse than a"
     assert better.difference_interval[0] <= better.difference <= better.difference_interval[1]
     assert better.ratio_interval[0] <= better.ratio <= better.ratio_interval[1]
     low, high = resampled.estimate("a").interval

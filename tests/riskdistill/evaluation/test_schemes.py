@@ -30,7 +30,9 @@ def test_a_scheme_is_found_with_its_first_alert() -> None:
 
 def test_no_scheme_found_leaves_no_median_and_no_curve() -> None:
     told = detection(rows([1, 2], [0, 1], [5, 5]), np.zeros(2, bool), 0.01)
-    assert told.found == 0 and told.median_hours is None and told.curve_found == ()
+    assert told.found == 0
+    assert told.median_hours is None
+    assert told.curve_found == ()
     assert told.value_stoppable == 0
 
 
@@ -44,7 +46,8 @@ def test_shares_are_shares_and_no_scheme_is_found_before_it_begins(payments: lis
     assert all(0 <= share <= 1 for share in (*told.curve_found, told.value_alerted, told.value_stoppable))
     assert told.value_alerted <= told.value_stoppable + 1e-12
     if told.found:
-        assert told.median_transactions_before is not None and 0 <= told.median_transactions_before < 1
+        assert told.median_transactions_before is not None
+        assert 0 <= told.median_transactions_before < 1
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=30))
