@@ -130,4 +130,5 @@ def _normalised(weights: NDArray[np.floating], tokens: int) -> Floats:
     if not np.isfinite(exact).all() or (exact < 0).any() or (exact.sum(axis=1) == 0).any():
         raise DataError("attention must be finite, at least 0, and above 0 somewhere for every token")
     # Rows lose mass when the teacher's tokens that the student does not read are cut away.
-    return exact / exact.sum(axis=1, keepdims=True)
+    normalised: Floats = exact / exact.sum(axis=1, keepdims=True)
+    return normalised

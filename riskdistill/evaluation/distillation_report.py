@@ -1,4 +1,4 @@
-"""Writes the evidence of distillation: `report/distillation.json` for programs, `report/distillation.html` for people."""
+"""Writes the evidence of distillation, `distillation.json` for programs and `distillation.html` for people."""
 
 from __future__ import annotations
 

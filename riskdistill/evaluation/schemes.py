@@ -126,7 +126,7 @@ def kaplan_meier(hours: Floats, found: Labels) -> tuple[Floats, Floats]:
     """
     times, events = np.unique(hours[found], return_counts=True)
     at_risk = len(hours) - np.searchsorted(np.sort(hours), times, side="left")
-    estimate: Floats = 1 - np.cumprod(1 - events / at_risk)
+    estimate: Floats = (1 - np.cumprod(1 - events / at_risk)).astype(np.float64)
     return times, estimate
 
 
