@@ -13,9 +13,10 @@ from riskdistill.config.schema import (
     SourceConfig,
     SplitConfig,
 )
-from riskdistill.config.training import TrainingConfig
+from riskdistill.config.training import AlignmentConfig, PhasesConfig, PretrainingConfig, TrainingConfig
 
 __all__ = [
+    "AlignmentConfig",
     "BoostedTreesConfig",
     "DistillationConfig",
     "EvaluationConfig",
@@ -24,6 +25,8 @@ __all__ = [
     "MixConfig",
     "ModelConfig",
     "PerturbationConfig",
+    "PhasesConfig",
+    "PretrainingConfig",
     "ServingConfig",
     "SourceConfig",
     "SplitConfig",
