@@ -27,7 +27,7 @@ from riskdistill.evaluation.metrics import (
     MetricsReport,
     ScoredPeriod,
 )
-from riskdistill.evaluation.ranking import Floats, Labels, alerts_within
+from riskdistill.evaluation.ranking import Floats, Labels, alerts_within, reliability_groups
 
 TITLES: Final = {
     TREES: "Boosted trees",
@@ -36,25 +36,25 @@ TITLES: Final = {
     TEACHER: "Teacher",
 }
 # Matplotlib wants real colours; these stand for CSS variables until the drawing is text.
-_INK, _LINE, _NORMAL = "#010101", "#020202", "#030303"
-_COLOURS: Final = {TREES: "#040404", SCRATCH: "#050505", STUDENT: "#060606", TEACHER: "#070707"}
-_DASHES: Final = {TREES: (0, (6, 2)), SCRATCH: (0, (1.5, 1.5)), STUDENT: "solid", TEACHER: (0, (9, 2, 2, 2))}
-_MARKERS: Final = {TREES: "s", SCRATCH: "v", STUDENT: "o", TEACHER: "D"}
+INK, _LINE, _NORMAL = "#010101", "#020202", "#030303"
+COLOURS: Final = {TREES: "#040404", SCRATCH: "#050505", STUDENT: "#060606", TEACHER: "#070707"}
+DASHES: Final = {TREES: (0, (6, 2)), SCRATCH: (0, (1.5, 1.5)), STUDENT: "solid", TEACHER: (0, (9, 2, 2, 2))}
+MARKERS: Final = {TREES: "s", SCRATCH: "v", STUDENT: "o", TEACHER: "D"}
 _VARIABLES: Final = {
-    _INK: "--ink",
+    INK: "--ink",
     _LINE: "--line",
     _NORMAL: "--normal",
-    **{colour: f"--{model.replace('_', '-')}" for model, colour in _COLOURS.items()},
+    **{colour: f"--{model.replace('_', '-')}" for model, colour in COLOURS.items()},
 }
 _STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "riskdistill",  # the same report gives the same bytes
     "text.parse_math": False,  # typologies are other people's words
     "font.size": 10,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "axes.edgecolor": _LINE,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -74,7 +74,7 @@ _POINTS: Final = 400  # per curve: more cannot be seen
 P = ParamSpec("P")
 
 
-def _chart(name: str) -> Callable[[Callable[Concatenate[Any, P], None]], Callable[P, str]]:
+def chart(name: str) -> Callable[[Callable[Concatenate[Any, P], None]], Callable[P, str]]:
     """Turns a function that draws on axes into one that returns SVG, whose ids `name` makes unique."""
 
     def decorate(draw: Callable[Concatenate[Any, P], None]) -> Callable[P, str]:
@@ -105,7 +105,7 @@ def _inline(svg: str, name: str) -> str:
     return svg
 
 
-@_chart("pr")
+@chart("pr")
 def precision_recall(axes: Any, test: ScoredPeriod) -> None:
     """Precision against recall for every model, and the precision of alerting at random."""
     for model in _ordered(test.scores):
@@ -118,24 +118,24 @@ def precision_recall(axes: Any, test: ScoredPeriod) -> None:
             **_line(model),
             linewidth=1.8,
         )
-    axes.axhline(float(test.labels.mean()), color=_INK, linewidth=0.8, linestyle=":")
+    axes.axhline(float(test.labels.mean()), color=INK, linewidth=0.8, linestyle=":")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
-    _percent(axes.xaxis)
-    _percent(axes.yaxis)
+    percent(axes.xaxis)
+    percent(axes.yaxis)
     axes.legend(loc="best")
 
 
-@_chart("budget")
+@chart("budget")
 def recall_by_budget(axes: Any, test: ScoredPeriod, budgets: Sequence[float]) -> None:
     """Recall against the share of traffic that is alerted, with the budgets and the best possible."""
     rows, laundering = len(test.labels), int(test.labels.sum())
     shares = np.geomspace(min(*budgets, 10 / rows) / 2, 1, _POINTS)
-    axes.plot(shares, np.minimum(shares * rows / laundering, 1), color=_INK, linewidth=0.8, linestyle=":")
+    axes.plot(shares, np.minimum(shares * rows / laundering, 1), color=INK, linewidth=0.8, linestyle=":")
     for model in _ordered(test.scores):
         alerts, caught = _curve(test.labels, test.scores[model])
         axes.plot(shares, np.interp(shares * rows, alerts, caught) / laundering, **_line(model), linewidth=1.8)
     for budget in budgets:
-        axes.axvline(budget, color=_INK, linewidth=0.6, alpha=0.5)
+        axes.axvline(budget, color=INK, linewidth=0.6, alpha=0.5)
     axes.set(
         xscale="log",
         xlim=(shares[0], 1),
@@ -143,34 +143,34 @@ def recall_by_budget(axes: Any, test: ScoredPeriod, budgets: Sequence[float]) ->
         xlabel="alerted share of traffic",
         ylabel="recall",
     )
-    _percent(axes.yaxis)
+    percent(axes.yaxis)
     _decades(axes.xaxis, shares[0])
     axes.legend(loc="best")
 
 
-@_chart("reliability")
+@chart("reliability")
 def reliability(axes: Any, test: ScoredPeriod, bins: int = 10) -> None:
     """Observed against predicted frequency; each point holds the same predicted amount of laundering.
 
     Points of equal mass would crowd at scores near 0, where almost all traffic lies. Bars are 95 % Wilson
     intervals (Wilson, 1927); a group in which none was observed is drawn at the foot of the chart.
     """
-    groups = {model: _reliability(test.labels, test.scores[model], bins) for model in _ordered(test.scores)}
+    groups = {model: reliability_groups(test.labels, test.scores[model], bins) for model in _ordered(test.scores)}
     lowest = min(part.min() for predicted, _, _, high in groups.values() for part in (predicted, high))
     foot = max(10 ** np.floor(np.log10(lowest)), 1e-6)
     for shift, (model, (predicted, low, observed, high)) in enumerate(groups.items()):
         aside = predicted * 1.03 ** (shift - 1.5)  # the models' bars would cover one another
-        axes.vlines(aside, np.maximum(low, foot), high, color=_COLOURS[model], linewidth=1)
+        axes.vlines(aside, np.maximum(low, foot), high, color=COLOURS[model], linewidth=1)
         axes.plot(
             aside,
             np.maximum(observed, foot),
-            color=_COLOURS[model],
-            marker=_MARKERS[model],
+            color=COLOURS[model],
+            marker=MARKERS[model],
             markersize=4.5,
             linestyle="none",
             label=TITLES[model],
         )
-    axes.plot([foot, 1], [foot, 1], color=_INK, linewidth=0.8, linestyle=":")
+    axes.plot([foot, 1], [foot, 1], color=INK, linewidth=0.8, linestyle=":")
     axes.set(xscale="log", yscale="log", xlim=(foot, 1.1), ylim=(foot, 1.1))
     axes.set(xlabel="score (predicted frequency)", ylabel="observed frequency")
     _decades(axes.xaxis, foot)
@@ -178,7 +178,7 @@ def reliability(axes: Any, test: ScoredPeriod, bins: int = 10) -> None:
     axes.legend(loc="upper left")
 
 
-@_chart("scores")
+@chart("scores")
 def score_distribution(axes: Any, test: ScoredPeriod, budgets: Sequence[float]) -> None:
     """The student's scores for normal and for laundering transactions, with the cut of each alert budget."""
     scores = _log_odds(test.scores[STUDENT])  # spreads what lies near 0 and near 1
@@ -187,7 +187,7 @@ def score_distribution(axes: Any, test: ScoredPeriod, budgets: Sequence[float]) 
     edges = np.linspace(lowest, highest, 41)
     for chosen, label, colour, hatch in (
         (~test.labels, "normal", _NORMAL, None),
-        (test.labels, "laundering", _COLOURS[STUDENT], "////"),
+        (test.labels, "laundering", COLOURS[STUDENT], "////"),
     ):
         share = np.histogram(scores[chosen], edges)[0] / chosen.sum()
         axes.stairs(share, edges, fill=True, color=colour, alpha=0.35)
@@ -195,7 +195,7 @@ def score_distribution(axes: Any, test: ScoredPeriod, budgets: Sequence[float]) 
     top = 1.08 * axes.get_ylim()[1]
     for budget in budgets:
         cut = np.sort(scores)[-alerts_within(budget, len(scores))]
-        axes.axvline(cut, color=_INK, linewidth=0.8, linestyle="--")
+        axes.axvline(cut, color=INK, linewidth=0.8, linestyle="--")
         axes.text(cut, top, f"{100 * budget:g} %", fontsize=8, rotation=90, ha="right", va="top")
     axes.set(xlim=(lowest, highest), ylim=(0, top), xlabel="student's score", ylabel="share of its class")
     axes.set_xticks(_log_odds(ticks), [f"{100 * tick:g} %" for tick in ticks], fontsize=8)
@@ -204,7 +204,7 @@ def score_distribution(axes: Any, test: ScoredPeriod, budgets: Sequence[float]) 
     axes.legend(loc="best")
 
 
-@_chart("typologies")
+@chart("typologies")
 def recall_per_typology(axes: Any, report: MetricsReport) -> None:
     """Bars of recall for each typology, the commonest on top, at the report's typology budget."""
     names = sorted(report.typology_counts, key=lambda name: (report.typology_counts[name], name))
@@ -214,7 +214,7 @@ def recall_per_typology(axes: Any, report: MetricsReport) -> None:
     for rank, model in enumerate(reversed(models)):
         values = [report.models[model].recall_by_typology[name] for name in names]
         offset = (rank - (len(models) - 1) / 2) * 0.26
-        axes.barh(places + offset, values, 0.24, color=_COLOURS[model], label=TITLES[model])
+        axes.barh(places + offset, values, 0.24, color=COLOURS[model], label=TITLES[model])
         for place, value in zip(places, values, strict=True):
             axes.text(value + 0.005, place + offset, f"{100 * value:.0f} %", va="center", fontsize=8)
     told = {name: ", never learned" if name in report.dataset.left_out else "" for name in names}
@@ -222,7 +222,7 @@ def recall_per_typology(axes: Any, report: MetricsReport) -> None:
     axes.set_yticks(places, labels)
     axes.set(xlim=(0, 1.05), xlabel=f"recall at {100 * report.typology_budget:g} % of traffic")
     axes.grid(visible=False, axis="y")
-    _percent(axes.xaxis)
+    percent(axes.xaxis)
     handles, words = axes.get_legend_handles_labels()
     axes.legend(handles[::-1], words[::-1], loc="lower left", bbox_to_anchor=(0, 1), ncols=len(models))
 
@@ -232,7 +232,7 @@ def _ordered(models: Mapping[str, Any]) -> list[str]:
 
 
 def _line(model: str) -> dict[str, Any]:
-    return {"color": _COLOURS[model], "linestyle": _DASHES[model], "label": TITLES[model]}
+    return {"color": COLOURS[model], "linestyle": DASHES[model], "label": TITLES[model]}
 
 
 def _curve(labels: Labels, scores: Floats) -> tuple[Floats, Floats]:
@@ -248,23 +248,6 @@ def _thinned(points: NDArray[np.intp]) -> NDArray[np.intp]:
     return chosen
 
 
-def _reliability(labels: Labels, scores: Floats, bins: int) -> tuple[Floats, Floats, Floats, Floats]:
-    """Predicted frequency, Wilson's lower limit, observed frequency, upper limit: of each group of scores."""
-    ranked = np.sort(scores)
-    mass = np.cumsum(ranked)
-    edges = np.unique(ranked[np.searchsorted(mass, mass[-1] * np.arange(1, bins) / bins)])
-    group = np.searchsorted(edges, scores, side="left")
-    size = np.bincount(group)
-    used = size > 0
-    n = size[used]
-    predicted = np.bincount(group, weights=scores)[used] / n
-    observed = np.bincount(group, weights=labels)[used] / n
-    z = 1.96
-    middle = (observed + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * np.sqrt(observed * (1 - observed) / n + z * z / (4 * n * n))
-    return np.maximum(predicted, 1e-6), middle - half, observed, middle + half
-
-
 def _log_odds(scores: Floats) -> Floats:
     """log(p / (1 - p)), held between the scores 0.001 % and 99.9 %."""
     held = np.clip(scores, 1e-5, 0.999)
@@ -272,7 +255,7 @@ def _log_odds(scores: Floats) -> Floats:
     return odds
 
 
-def _percent(axis: Any) -> None:
+def percent(axis: Any) -> None:
     axis.set_major_locator(FixedLocator([0, 0.2, 0.4, 0.6, 0.8, 1]))
     axis.set_major_formatter(_PERCENT)
 

@@ -74,6 +74,26 @@ def calibration_error(labels: Labels, scores: Floats, bins: int = 15) -> float:
     return float(np.abs(gaps).sum() / len(scores))
 
 
+def reliability_groups(labels: Labels, scores: Floats, bins: int) -> tuple[Floats, Floats, Floats, Floats]:
+    """Predicted frequency, Wilson's lower limit (1927), observed frequency, upper limit: of each group of scores.
+
+    Every group holds the same predicted amount of laundering; limits are of 95 %.
+    """
+    ranked = np.sort(scores)
+    mass = np.cumsum(ranked)
+    edges = np.unique(ranked[np.searchsorted(mass, mass[-1] * np.arange(1, bins) / bins)])
+    group = np.searchsorted(edges, scores, side="left")
+    size = np.bincount(group)
+    used = size > 0
+    n = size[used]
+    predicted = np.bincount(group, weights=scores)[used] / n
+    observed = np.bincount(group, weights=labels)[used] / n
+    z = 1.96
+    middle = (observed + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * np.sqrt(observed * (1 - observed) / n + z * z / (4 * n * n))
+    return np.maximum(predicted, 1e-6), middle - half, observed, middle + half
+
+
 def bootstrap_pr_auc(
     labels: Labels, scores: Mapping[str, Floats], *, resamples: int = 200, seed: int = 7
 ) -> dict[str, Floats]:
@@ -87,7 +107,7 @@ def bootstrap_pr_auc(
     """
     draws = np.random.default_rng(seed)
     rows = len(labels)
-    rankings = {name: _Ranking(labels, values) for name, values in scores.items()}
+    rankings = {name: Ranking(labels, values) for name, values in scores.items()}
     results = {name: np.empty(resamples) for name in scores}
     for draw in range(resamples):
         counts = np.bincount(draws.integers(rows, size=rows), minlength=rows)
@@ -96,7 +116,7 @@ def bootstrap_pr_auc(
     return results
 
 
-class _Ranking:
+class Ranking:
     """One model's rows, best first, cut after each distinct score that a laundering transaction has."""
 
     def __init__(self, labels: Labels, scores: Floats) -> None:

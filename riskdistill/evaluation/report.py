@@ -72,35 +72,43 @@ def write_report(
     """
     target = folder / "report"
     target.mkdir(parents=True, exist_ok=True)
-    _write(target / "metrics.json", report.model_dump_json(indent=2) + "\n")
-    return _write(target / "index.html", render(report, test, config, provenance))
+    write_whole(target / "metrics.json", report.model_dump_json(indent=2) + "\n")
+    return write_whole(target / "index.html", render(report, test, config, provenance))
 
 
 def render(
     report: MetricsReport, test: ScoredPeriod, config: ExperimentConfig, provenance: Mapping[str, str]
 ) -> str:
     """The page as text; all that comes from data or configuration is escaped."""
-    environment = Environment(
+    names = [name for name in MODELS if name in report.models]
+    dataset = report.dataset
+    return (
+        templates()
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            config=config,
+            cards=_cards(report),
+            models=[TITLES[name] for name in names],
+            groups=_table([report.models[name] for name in names], report),
+            charts=_charts(report, test, config),
+            typologies=Markup(figures.recall_per_typology(report)),
+            periods={"train": dataset.train, "validation": dataset.validation, "test": dataset.test},
+            caveats=list(_caveats(report)),
+            provenance=provenance,
+            settings=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
+        )
+    )
+
+
+def templates() -> Environment:
+    """The pages' templates; what they print is escaped, and a name that nobody gave is an error."""
+    return Environment(
         loader=PackageLoader("riskdistill.evaluation", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-    )
-    names = [name for name in MODELS if name in report.models]
-    dataset = report.dataset
-    return environment.get_template("report.html.j2").render(
-        report=report,
-        config=config,
-        cards=_cards(report),
-        models=[TITLES[name] for name in names],
-        groups=_table([report.models[name] for name in names], report),
-        charts=_charts(report, test, config),
-        typologies=Markup(figures.recall_per_typology(report)),
-        periods={"train": dataset.train, "validation": dataset.validation, "test": dataset.test},
-        caveats=list(_caveats(report)),
-        provenance=provenance,
-        settings=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False),
     )
 
 
@@ -263,7 +271,7 @@ def _size(count: float) -> str:
     return f"{count / 1e6:,.2f} MB" if count >= 1e6 else f"{count / 1e3:,.0f} kB"
 
 
-def _write(path: Path, text: str) -> Path:
+def write_whole(path: Path, text: str) -> Path:
     """Writes beside `path` and renames, so that a reader never sees half a file."""
     part = path.with_name(f".{path.name}.part")
     part.write_text(text, encoding="utf-8")

@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score, f1_score
 from riskdistill.evaluation.ranking import (
     Floats,
     Labels,
-    _Ranking,
+    Ranking,
     alert_probability,
     alerts_within,
     best_f1_threshold,
@@ -41,7 +41,7 @@ def test_weighted_average_precision_equals_scikit_learns(case: tuple[Labels, Flo
     counts = np.random.default_rng(seed).integers(0, 3, size=len(labels))
     counts[0] = 1
     expected = average_precision_score(labels, scores, sample_weight=counts)
-    assert _Ranking(labels, scores).pr_auc(counts) == pytest.approx(expected)
+    assert Ranking(labels, scores).pr_auc(counts) == pytest.approx(expected)
 
 
 def test_alert_probability_is_the_share_of_tie_orders_that_alert_the_row() -> None:
@@ -122,5 +122,5 @@ def test_bootstrap_is_paired_seeded_and_centred() -> None:
 
 
 def test_a_draw_without_laundering_has_no_pr_auc() -> None:
-    ranking = _Ranking(np.array([True, False]), np.array([0.9, 0.1]))
+    ranking = Ranking(np.array([True, False]), np.array([0.9, 0.1]))
     assert np.isnan(ranking.pr_auc(np.array([0, 2])))
