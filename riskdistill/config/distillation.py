@@ -86,7 +86,9 @@ class TemperatureConfig(Section):
 class SelectionConfig(Section):
     """Strong supervision only where the teacher is confident."""
 
-    confident: Annotated[float, Field(strict=True, gt=0, le=1)] = 1.0  # share of each predicted class, most sure first
+    confident: Annotated[float, Field(strict=True, gt=0, le=1)] = (
+        1.0  # share of each predicted class, most sure first
+    )
     otherwise: Share = 0.0  # weight of the teacher's terms on the other rows
 
 
@@ -145,7 +147,9 @@ class DistillationConfig(Section):
             return data
         terms = PRESETS[data["preset"]]
         stated = data.get("terms", terms)
-        if tuple(TermConfig.model_validate(term) for term in stated) != terms:  # as a written-out preset states them
+        if (
+            tuple(TermConfig.model_validate(term) for term in stated) != terms
+        ):  # as a written-out preset states them
             raise ValueError(f"preset {data['preset']} and other terms are both stated")
         return {**data, "terms": terms}
 

@@ -67,9 +67,7 @@ class DistillationObjective(nn.Module):
         heat = config.temperature
         self.learned_heat = schedules.LearnedTemperature(heat) if heat.schedule == "learned" else None
         self.row_weights = schedules.RowWeights(len(self.teacher_logit)) if config.weights == "dynamic" else None
-        self.balance = (
-            schedules.GradientNormBalance(tuple(chosen)) if config.weights == "gradient_norms" else None
-        )
+        self.balance = schedules.GradientNormBalance(tuple(chosen)) if config.weights == "gradient_norms" else None
         self._selected = teacher_weight(self.teacher_logit, config.selection)
         self._disagreement = mining.entropy(self.teacher_logit)  # of rows not seen yet: as hard as for the teacher
         self._bounds = Bounds.of(rows.encoded.context, ADVERSARIAL_REACH) if config.adversarial > 0 else None
@@ -104,7 +102,9 @@ class DistillationObjective(nn.Module):
         attacked = adversarial(batch, harmed, self._bounds, ADVERSARIAL_STEPS)
         model.train()
         share = self.config.adversarial
-        return {name: (1 - share) * term for name, term in terms.items()} | {"adversarial": share * harmed(attacked)}
+        return {name: (1 - share) * term for name, term in terms.items()} | {
+            "adversarial": share * harmed(attacked)
+        }
 
     def temperature(self, epoch: int) -> Heat:
         """Of the terms that soften logits, in an epoch (from 0)."""
@@ -128,9 +128,7 @@ class DistillationObjective(nn.Module):
         """The teacher's answers and the labels of training rows, only those that a term reads."""
         read = {name for term in self._chosen().values() for name in term.answers}
         more = {name: _tensor(getattr(self.answers, name), rows) for name in _ANSWERS if name in read}
-        return Taught(
-            torch.from_numpy(self.teacher_logit[rows]), torch.from_numpy(self.rows.label[rows]), **more
-        )
+        return Taught(torch.from_numpy(self.teacher_logit[rows]), torch.from_numpy(self.rows.label[rows]), **more)
 
     def _chosen(self) -> dict[str, Term]:
         return {name: term for name, term in self.terms.items() if isinstance(term, Term)}

@@ -130,7 +130,9 @@ class GradientNormBalance(nn.Module):
         self.register_buffer("factors", torch.ones(len(names)))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
-    def forward(self, terms: Mapping[str, Tensor], weights: Mapping[str, float], trunk: nn.Module) -> dict[str, float]:
+    def forward(
+        self, terms: Mapping[str, Tensor], weights: Mapping[str, float], trunk: nn.Module
+    ) -> dict[str, float]:
         """The factor of each of `terms` (before their `weights`); norms are measured every `BALANCE_STEPS` calls."""
         if int(self.step) % BALANCE_STEPS == 0:
             self._measure(terms, weights, trunk)

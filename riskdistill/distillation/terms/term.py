@@ -95,7 +95,9 @@ class Term(nn.Module):
             if getattr(answers, name, None) is None:
                 raise self.degenerate(f"the teacher gives no {name.replace('_', ' ')}")
 
-    def degenerate(self, what: str, mend: str = "leave the term out or take another teacher") -> DegenerateTermError:
+    def degenerate(
+        self, what: str, mend: str = "leave the term out or take another teacher"
+    ) -> DegenerateTermError:
         """The error that says why this term teaches nothing."""
         return DegenerateTermError(what, where=f"term {self.config.name}", mend=mend)
 
