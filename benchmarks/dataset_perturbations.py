@@ -48,7 +48,8 @@ from riskdistill.data.schema import NORMAL, TIMESTAMP, TRANSACTIONS
 from riskdistill.dataset import as_known_at, clock_unit, split_points
 from riskdistill.errors import ConfigError
 from riskdistill.features import Encoded, FeatureEngine, FeatureSpec
-from riskdistill.models.event_transformer import EventTransformer, EventTransformerConfig
+from riskdistill.models.bins import Bins
+from riskdistill.models.event_transformer import EventTransformer, untrained
 from riskdistill.models.training import LabelObjective, Trainer, TrainingRows, score_logits
 from riskdistill.simulator import PRESETS, simulate
 from riskdistill.simulator.config import Drift
@@ -201,17 +202,9 @@ def _mix(normal: int, laundering: int, made: int, rng: np.random.Generator) -> I
 
 
 def _student(world: World, rows: TrainingRows, typologies: tuple[str, ...], seed: int) -> EventTransformer:
-    torch.manual_seed(seed)
-    model = EventTransformer(
-        EventTransformerConfig(
-            features=len(world.spec.context),
-            typologies=typologies,
-            feature_fingerprint=world.spec.fingerprint,
-            **StudentConfig().model_dump(),
-        )
-    )
-    model.percentiles.fit(torch.from_numpy(rows.encoded.context))
-    return model
+    size = StudentConfig()
+    bins = Bins.of_quantiles(rows.encoded.context, size.pieces)
+    return untrained(size, bins, world.spec, typologies=typologies, seed=seed)
 
 
 def drifted() -> tuple[Data, NDArray[np.bool_]]:

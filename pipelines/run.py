@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from transformers.utils import logging as transformers_logging
 
@@ -43,9 +42,10 @@ from riskdistill.evaluation.metrics import (
 )
 from riskdistill.evaluation.report import write_report
 from riskdistill.features import Encoded
+from riskdistill.models.bins import Bins
 from riskdistill.models.boosted_trees import BoostedTrees, fit_trees
 from riskdistill.models.calibration import Calibrator, prior_shift
-from riskdistill.models.event_transformer import EventTransformer, EventTransformerConfig
+from riskdistill.models.event_transformer import untrained
 from riskdistill.models.onnx_export import export_onnx
 from riskdistill.models.onnx_model import OnnxScorer
 from riskdistill.models.training import LabelObjective, Objective, Trainer, Training, score_logits
@@ -144,8 +144,10 @@ def _networks(
     )
     student_labels = LabelObjective(dataset.train, label_smoothing=smoothing)
     trained = {
-        TEACHER: _train(TEACHER, config.teacher, config.training, teacher_labels, dataset, out, steps),
-        SCRATCH: _train(SCRATCH, config.student, config.student_training, student_labels, dataset, out, steps),
+        TEACHER: _train(TEACHER, config.teacher, config.training, teacher_labels, dataset, trees, out, steps),
+        SCRATCH: _train(
+            SCRATCH, config.student, config.student_training, student_labels, dataset, trees, out, steps
+        ),
     }
     step = steps.step("teacher's answers")
     cache = ask_teacher(
@@ -167,7 +169,9 @@ def _networks(
         label_smoothing=smoothing,
     )
     key = f"{cache.teacher}{config.distillation.model_dump_json()}{config.boosted_trees.model_dump_json()}"
-    trained[STUDENT] = _train(STUDENT, config.student, config.student_training, objective, dataset, out, steps, key)
+    trained[STUDENT] = _train(
+        STUDENT, config.student, config.student_training, objective, dataset, trees, out, steps, key
+    )
     return trained
 
 
@@ -177,22 +181,20 @@ def _train(
     training: TrainingConfig,
     objective: Objective,
     dataset: Dataset,
+    trees: BoostedTrees,
     out: Path,
     steps: Steps,
     key: str = "",
 ) -> Training:
     """Train one network, or take it from its checkpoint; `key` is what its objective depends on besides."""
-    torch.manual_seed(training.seed)
-    model = EventTransformer(
-        EventTransformerConfig(
-            features=len(dataset.spec.context),
-            typologies=dataset.typologies,
-            feature_fingerprint=dataset.spec.fingerprint,
-            dataset_fingerprint=dataset.fingerprint,
-            **size.model_dump(),
-        )
+    model = untrained(
+        size,
+        Bins.of_thresholds(dataset.train_context, trees.thresholds(), size.pieces),
+        dataset.spec,
+        typologies=dataset.typologies,
+        dataset_fingerprint=dataset.fingerprint,
+        seed=training.seed,
     )
-    model.percentiles.fit(torch.from_numpy(dataset.train.encoded.context))
     identity = f"{dataset.fingerprint}{size.model_dump_json()}{training.model_dump_json()}{key}{__version__}"
     digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
     (out / "checkpoints").mkdir(exist_ok=True)
@@ -210,7 +212,7 @@ def _train(
         checkpoint=out / "checkpoints" / f"{name}-{digest}.pt",
         progress=show,
     ).run(objective)
-    step.done(f"validation PR-AUC {trained.best_pr_auc:.3f} in epoch {trained.best_epoch + 1}")
+    step.done(f"validation PR-AUC {trained.best_score:.3f} in epoch {trained.best_epoch + 1}")
     folder = out / "models" / name
     trained.model.save_pretrained(folder)
     log = [vars(epoch) for epoch in trained.epochs]

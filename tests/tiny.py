@@ -18,8 +18,9 @@ from riskdistill.dataset import Dataset
 from riskdistill.distillation.objective import DistillationObjective
 from riskdistill.distillation.teacher_cache import TeacherCache, ask_teacher
 from riskdistill.features import Encoded
+from riskdistill.models.bins import Bins
 from riskdistill.models.calibration import Calibrator, prior_shift
-from riskdistill.models.event_transformer import EventTransformer, EventTransformerConfig
+from riskdistill.models.event_transformer import EventTransformer, untrained
 from riskdistill.models.onnx_export import export_onnx
 from riskdistill.models.onnx_model import OnnxScorer
 from riskdistill.models.training import LabelObjective, Trainer, score_logits
@@ -30,10 +31,10 @@ CONFIG = ExperimentConfig.model_validate(
         "name": "tiny",
         "features": {"events_per_party": 8},
         "mix": {"max_rows": 1_000},
-        "teacher": {"width": 32, "layers": 2, "heads": 4, "events_per_party": 8, "bins": 8, "context_width": 32}
-        | {"feature_dropout": 0.0},
-        "student": {"width": 16, "layers": 1, "heads": 2, "events_per_party": 4, "bins": 4, "context_width": 16}
-        | {"feature_dropout": 0.0},
+        "teacher": {"width": 32, "layers": 2, "heads": 4, "events_per_party": 8, "context_width": 32}
+        | {"pieces": 2_000, "feature_dropout": 0.0},
+        "student": {"width": 16, "layers": 1, "heads": 2, "events_per_party": 4, "context_width": 16}
+        | {"pieces": 1_000, "feature_dropout": 0.0},
         "training": {"epochs": 2, "batch_size": 128},
         "student_training": {"epochs": 2, "batch_size": 128},
         "distillation": {"relation_heads": 4},
@@ -56,19 +57,17 @@ class TinyRun:
 
 
 def network(dataset: Dataset, size: ModelConfig, seed: int = 7) -> EventTransformer:
-    """An untrained network that knows the percentiles of the training rows."""
+    """An untrained network that reads numbers between quantiles of the training rows."""
     torch.set_num_threads(1)
-    torch.manual_seed(seed)
-    config = EventTransformerConfig(
-        features=len(dataset.spec.context),
+    bins = Bins.of_quantiles(dataset.train.encoded.context, size.pieces)
+    return untrained(
+        size,
+        bins,
+        dataset.spec,
         typologies=dataset.typologies,
-        feature_fingerprint=dataset.spec.fingerprint,
         dataset_fingerprint=dataset.fingerprint,
-        **size.model_dump(),
+        seed=seed,
     )
-    model = EventTransformer(config)
-    model.percentiles.fit(torch.from_numpy(dataset.train.encoded.context))
-    return model
 
 
 def train(dataset: Dataset, folder: Path) -> TinyRun:

@@ -19,9 +19,10 @@ from riskdistill.config.schema import (
     SourceConfig,
     SplitConfig,
 )
-from riskdistill.config.training import TrainingConfig
+from riskdistill.config.training import AlignmentConfig, PhasesConfig, PretrainingConfig, TrainingConfig
 
 __all__ = [
+    "AlignmentConfig",
     "BoostedTreesConfig",
     "DistillationConfig",
     "EvaluationConfig",
@@ -31,6 +32,8 @@ __all__ = [
     "MixConfig",
     "ModelConfig",
     "PerturbationConfig",
+    "PhasesConfig",
+    "PretrainingConfig",
     "SelectionConfig",
     "ServingConfig",
     "SourceConfig",

@@ -19,7 +19,7 @@ class ModelConfig(Section):
     dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.1
     feature_dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.3  # of whole context features
     events_per_party: Count = 16  # latest events that it reads, at most what the features keep
-    bins: Count = 16  # percentile bins of each context feature
+    pieces: Count = 2_400  # of the context features' piecewise-linear encoding, all together, about
     context_width: Count = 256  # hidden width of the block that reads the context vector
 
     @field_validator("heads")
@@ -39,7 +39,7 @@ class StudentConfig(ModelConfig):
     # less than the teacher's: the student answers for a teacher that saw every feature
     feature_dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.1
     events_per_party: Count = 8
-    bins: Count = 8
+    pieces: Count = 1_200
     context_width: Count = 32
 
 

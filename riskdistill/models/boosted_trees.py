@@ -37,6 +37,14 @@ class BoostedTrees:
         trees = self.booster.dump_model()["tree_info"]
         return int(sum(2 * tree["num_leaves"] - 1 for tree in trees))
 
+    def thresholds(self) -> dict[int, NDArray[np.float64]]:
+        """Where the trees split each column, ascending; a threshold stands as often as it is used."""
+        splits = self.booster.trees_to_dataframe().dropna(subset="split_feature")
+        column = splits["split_feature"].str.removeprefix("Column_").astype(int)
+        return {
+            int(which): np.sort(found.to_numpy(np.float64)) for which, found in splits["threshold"].groupby(column)
+        }
+
     def save(self, path: Path, *, dataset: str) -> None:
         """Write the trees as LightGBM's text, atomically; the last line is the dataset's fingerprint."""
         temporary = path.with_suffix(".tmp")

@@ -1,13 +1,13 @@
 """The event transformer: one `PreTrainedModel`, of which teacher and student are two sizes.
 
-    context [n, F] ─ percentile bins, piecewise linear ─ MLP ─┐
+    context [n, F] ─ pieces between fixed edges ─ MLP ────────┐
                                                               ├─► [context, sender's events, receiver's events]
     events [n, 2K, C] ─ channels + format + currency + side ──┘            │ encoder layers (pre-norm)
                                                                            ▼
                                               read-out at the context position ─► laundering logit, typologies
 
-Numbers enter as piecewise-linear encodings over the training data's percentiles (Gorishniy et al., "On embeddings
-for numerical features", 2022), which makes the network indifferent to their scale and gives NaN a place of its own.
+Numbers enter as piecewise-linear encodings between edges that `models.bins` chose, which makes the network
+indifferent to their scale and gives NaN a place of its own.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from riskdistill.config import ModelConfig
 from riskdistill.data.currencies import CURRENCY_CODES
-from riskdistill.features.spec import FORMAT_BUCKETS, TOKEN_CHANNELS
+from riskdistill.features.spec import FORMAT_BUCKETS, TOKEN_CHANNELS, FeatureSpec
+from riskdistill.models.bins import Bins
 
 _FORMAT, _CURRENCY = TOKEN_CHANNELS.index("format"), TOKEN_CHANNELS.index("currency")
 _NUMERIC = slice(0, min(_FORMAT, _CURRENCY))  # the categories are the last channels
@@ -34,7 +36,8 @@ class EventTransformerConfig(PretrainedConfig):
         features: length of the context vector.
         events_per_party: tokens of each party that the model reads, the newest first.
         feature_dropout: share of the context features that a training row does not see, drawn anew for each row.
-        bins: percentile bins of each context feature.
+        pieces: of the context features' piecewise-linear encoding, all features together.
+        flags: context features that may be unknown.
         context_width: hidden width of the context's MLP.
         typologies: names of the typology classes, the first being "normal".
         feature_fingerprint: of the `FeatureSpec` that the inputs follow.
@@ -53,7 +56,8 @@ class EventTransformerConfig(PretrainedConfig):
         feedforward: int = 4,
         dropout: float = 0.1,
         feature_dropout: float = 0.3,
-        bins: int = 16,
+        pieces: int = 1,
+        flags: int = 0,
         context_width: int = 128,
         typologies: tuple[str, ...] = ("normal", "unlisted"),
         feature_fingerprint: str = "",
@@ -63,7 +67,7 @@ class EventTransformerConfig(PretrainedConfig):
         self.features, self.events_per_party = features, events_per_party
         self.width, self.layers, self.heads, self.feedforward = width, layers, heads, feedforward
         self.dropout, self.feature_dropout = dropout, feature_dropout
-        self.bins, self.context_width = bins, context_width
+        self.pieces, self.flags, self.context_width = pieces, flags, context_width
         self.typologies = list(typologies)
         self.feature_fingerprint, self.dataset_fingerprint = feature_fingerprint, dataset_fingerprint
         super().__init__(**kwargs)
@@ -103,41 +107,44 @@ class EventTransformerOutput(NamedTuple):
     layers: tuple[LayerView, ...] = ()
 
 
-class PercentileEncoding(nn.Module):
-    """Piecewise-linear encoding of numbers over fixed percentiles: [n, F] -> [n, F * (bins + 1)].
+class NumberEncoding(nn.Module):
+    """Piecewise-linear encoding of numbers between fixed edges: [n, F] -> [n, pieces + flags].
 
-    Component b of a feature is 0 below its b-th bin, 1 above it, and linear inside. The last component marks NaN.
+    A piece is 0 below its lower edge, 1 above its upper one, and linear inside; all of a feature's pieces are 0
+    where it is unknown (NaN), and its flag, if it has one, is 1.
     """
 
+    feature: Tensor
     lower: Tensor
     inverse_width: Tensor
+    missing: Tensor
 
-    def __init__(self, features: int, bins: int, dropout: float = 0.0) -> None:
+    def __init__(self, features: int, pieces: int, flags: int, dropout: float = 0.0) -> None:
         super().__init__()
-        # whole features, as trees grow on a share of the columns: single bins would give each other away
-        self.dropout = nn.Dropout1d(dropout)
-        self.register_buffer("lower", torch.zeros(features, bins))
-        self.register_buffer("inverse_width", torch.ones(features, bins))
+        # whole features, as trees grow on a share of the columns: single pieces would give each other away
+        self.seen = nn.Dropout(dropout)
+        self.features = features
+        self.register_buffer("feature", torch.zeros(pieces, dtype=torch.long))
+        self.register_buffer("lower", torch.zeros(pieces))
+        self.register_buffer("inverse_width", torch.ones(pieces))
+        self.register_buffer("missing", torch.zeros(flags, dtype=torch.long))
 
     @torch.no_grad()
-    def fit(self, values: Tensor) -> None:
-        """Set the bins from training rows [n, F]; repeated percentiles become empty bins of no effect."""
-        bins = self.lower.shape[1]
-        ranks = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
-        for feature, column in enumerate(values.T):
-            known = column[~column.isnan()].double()
-            edges = torch.quantile(known, ranks) if len(known) else torch.zeros(bins + 1, dtype=torch.float64)
-            width = edges.diff()
-            self.lower[feature] = edges[:-1]
-            self.inverse_width[feature] = torch.where(width > 0, 1 / width.clamp_min(1e-12), 1e12).clamp_max(1e12)
+    def set(self, bins: Bins) -> None:
+        """Take the edges that `bins` has; there must be as many pieces and flags."""
+        for name in ("feature", "lower", "inverse_width", "missing"):
+            self.get_buffer(name).copy_(torch.from_numpy(getattr(bins, name)))
 
     def forward(self, values: Tensor) -> Tensor:
-        missing = torch.isnan(values)
-        filled = torch.where(missing, torch.zeros_like(values), values).unsqueeze(-1)
-        steps = ((filled - self.lower) * self.inverse_width).clamp(0.0, 1.0)
-        steps = steps * (~missing).unsqueeze(-1).to(steps.dtype)
-        encoded = torch.cat([steps, missing.unsqueeze(-1).to(steps.dtype)], dim=-1)
-        return torch.as_tensor(self.dropout(encoded)).flatten(1)
+        unknown = torch.isnan(values)
+        filled = torch.where(unknown, torch.zeros_like(values), values)
+        steps = ((filled[:, self.feature] - self.lower) * self.inverse_width).clamp(0.0, 1.0)
+        steps = steps * (~unknown).to(steps.dtype)[:, self.feature]
+        encoded = torch.cat([steps, unknown[:, self.missing].to(steps.dtype)], dim=1)
+        if self.training and self.seen.p > 0:
+            kept = self.seen(torch.ones_like(filled))
+            encoded = encoded * torch.cat([kept[:, self.feature], kept[:, self.missing]], dim=1)
+        return encoded
 
 
 class EncoderLayer(nn.Module):
@@ -188,9 +195,9 @@ class EventTransformer(PreTrainedModel):
     def __init__(self, config: EventTransformerConfig) -> None:
         super().__init__(config)
         width = config.width
-        self.percentiles = PercentileEncoding(config.features, config.bins, config.feature_dropout)
+        self.numbers = NumberEncoding(config.features, config.pieces, config.flags, config.feature_dropout)
         self.context = nn.Sequential(
-            nn.Linear(config.features * (config.bins + 1), config.context_width),
+            nn.Linear(config.pieces + config.flags, config.context_width),
             nn.GELU(),
             nn.Dropout(config.dropout),
             nn.LayerNorm(config.context_width),
@@ -243,7 +250,7 @@ class EventTransformer(PreTrainedModel):
 
     def embed(self, context: Tensor, events: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens [n, tokens, width] as the first layer reads them, and which are there, bool [n, tokens]."""
-        hidden = self.context(self.percentiles(context)).unsqueeze(1)
+        hidden = self.context(self.numbers(context)).unsqueeze(1)
         events = events.unflatten(1, (2, -1))[:, :, : self.config.events_per_party]
         tokens = self.channels(events[..., _NUMERIC] * self.channel_scale)
         tokens = tokens + self.formats(events[..., _FORMAT].long()) + self.currencies(events[..., _CURRENCY].long())
@@ -252,5 +259,29 @@ class EventTransformer(PreTrainedModel):
         return hidden, torch.cat([torch.ones_like(present[:, :1]), present], dim=1)
 
     def parameter_count(self) -> int:
-        """Trained parameters; the percentiles are data."""
+        """Trained parameters; the edges are data."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+
+def untrained(
+    size: ModelConfig,
+    bins: Bins,
+    spec: FeatureSpec,
+    *,
+    typologies: tuple[str, ...],
+    dataset_fingerprint: str = "",
+    seed: int = 0,
+) -> EventTransformer:
+    """A new event transformer that reads numbers between the edges of `bins`; a seed gives the same weights."""
+    torch.manual_seed(seed)
+    model = EventTransformer(
+        EventTransformerConfig(
+            features=len(spec.context),
+            typologies=typologies,
+            feature_fingerprint=spec.fingerprint,
+            dataset_fingerprint=dataset_fingerprint,
+            **size.model_dump() | {"pieces": len(bins.feature), "flags": len(bins.missing)},
+        )
+    )
+    model.numbers.set(bins)
+    return model

@@ -1,8 +1,8 @@
 """One training loop for every network here: progress, early stopping, checkpoints, resume.
 
 What is learned is decided by an `Objective` (labels for a teacher, a sum of distillation terms for a student); the
-loop decides when to stop and makes sure that nothing is lost: after each epoch it writes a checkpoint atomically,
-and a run that finds one goes on from there to the result it would have had.
+loop decides when to stop and makes sure that nothing is lost: after each epoch, and every few minutes within one,
+it writes a checkpoint atomically, and a run that finds one goes on from there to the result it would have had.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from riskdistill.augmentation.encodings import Batch, Bounds, adversarial, mixup
 from riskdistill.config import TrainingConfig
 from riskdistill.errors import TrainingError
 from riskdistill.features import Encoded
+from riskdistill.models.checkpoint import load_checkpoint, save_checkpoint, unusable
+from riskdistill.models.devices import Devices
+from riskdistill.models.emphasis import competence, easiest, scheme_weights
 from riskdistill.models.event_transformer import EventTransformer
 
 INFERENCE_ROWS = 2_048  # rows scored at a time
@@ -41,17 +44,28 @@ class TrainingRows:
         encoded: [n] rows.
         label: float32 [n], 1 where laundering.
         typology: int64 [n], class index.
-        draw: int64 [m], the rows of one epoch; a row may be drawn more than once to make up the mix.
+        draw: int64 [m], the mix, of which every epoch takes rows anew; a row may stand in it more than once.
+        scheme: int64 [n], the laundering operation that a row belongs to, -1 none; of labels, never an input.
+        difficulty: float32 [n], for a curriculum; the higher, the later a row is learned.
     """
 
     encoded: Encoded
     label: NDArray[np.float32]
     typology: NDArray[np.int64]
     draw: NDArray[np.int64]
+    scheme: NDArray[np.int64] | None = None
+    difficulty: NDArray[np.float32] | None = None
+
+    def in_an_epoch(self, config: TrainingConfig) -> int:
+        """How many rows of the mix one epoch learns from."""
+        return min(len(self.draw), config.rows_per_epoch or len(self.draw))
 
 
 class Objective(Protocol):
-    """What a network is trained towards."""
+    """What a network is trained towards.
+
+    One that is an `nn.Module` has parameters of its own, which are trained along and kept in the checkpoint.
+    """
 
     def loss(self, model: EventTransformer, rows: NDArray[np.int64], epoch: int) -> dict[str, Tensor]:
         """Weighted terms of the loss over the given training rows, by name; the loop minimises their sum."""
@@ -65,21 +79,22 @@ class EpochLog:
     epoch: int
     terms: dict[str, float]
     gradient_share: dict[str, float]
-    validation_pr_auc: float
+    score: float
     seconds: float
 
 
 @dataclass
 class Training:
-    """A finished training: the best model by validation PR-AUC and how it got there."""
+    """A finished training: the best model by the judge's score (PR-AUC by default) and how it got there."""
 
     model: EventTransformer
     best_epoch: int
-    best_pr_auc: float
+    best_score: float
     epochs: list[EpochLog] = field(default_factory=list)
 
 
-Progress = Callable[[str, int, int, float], None]  # stage, steps done, steps in all, best PR-AUC so far
+Progress = Callable[[str, int, int, float], None]  # stage, steps done, steps in all, best score so far
+Judge = Callable[[EventTransformer], float]  # of a network in evaluation mode; the higher, the better
 
 
 @torch.inference_mode()
@@ -89,12 +104,23 @@ def score_logits(model: EventTransformer, encoded: Encoded) -> tuple[NDArray[np.
     logits, typologies = [], []
     for start in range(0, len(encoded), INFERENCE_ROWS):
         part = encoded.take(slice(start, start + INFERENCE_ROWS))
-        output = model(torch.from_numpy(part.context), torch.from_numpy(part.events).float())
-        logits.append(output.logit.double().numpy())
-        typologies.append(output.typology_logits.numpy())
+        output = model(*tensors(part, model.device))
+        logits.append(output.logit.double().cpu().numpy())
+        typologies.append(output.typology_logits.float().cpu().numpy())
     if not logits:
         return np.empty(0), np.empty((0, len(model.config.typologies)), np.float32)
     return np.concatenate(logits), np.concatenate(typologies)
+
+
+def tensors(encoded: Encoded, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Context and events as float32 tensors on a device."""
+    return torch.from_numpy(encoded.context).to(device), torch.from_numpy(encoded.events).float().to(device)
+
+
+def validation_pr_auc(validation: tuple[Encoded, NDArray[np.bool_]], model: EventTransformer) -> float:
+    """Average precision on labelled rows: the judge where there is no other."""
+    encoded, label = validation
+    return float(average_precision_score(label, score_logits(model, encoded)[0]))
 
 
 def gradient_shares(model: EventTransformer, terms: dict[str, Tensor]) -> dict[str, float]:
@@ -118,16 +144,27 @@ def _blend(decay: float, average: Tensor, current: Tensor, steps: Tensor | int) 
     return average.lerp(current, 1 - kept)
 
 
+@dataclass
+class _Done:
+    """What the epoch in progress has done so far."""
+
+    steps: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    shares: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
 class Trainer:
     """Trains one event transformer towards one objective.
 
     Args:
         name: what is being trained, for progress and messages.
-        model: the network, its percentiles fitted.
+        model: the network, its edges set.
         rows: training rows.
         validation: rows and labels (0 or 1) for early stopping.
         config: epochs, rates, patience.
-        checkpoint: file for the state after each epoch; None keeps nothing.
+        checkpoint: file for the state after each epoch and every few minutes within; None keeps nothing.
+        judge: what is judged for early stopping, in place of PR-AUC on the validation rows.
     """
 
     def __init__(
@@ -140,34 +177,51 @@ class Trainer:
         *,
         checkpoint: Path | None = None,
         progress: Progress | None = None,
+        judge: Judge | None = None,
     ) -> None:
-        self.name, self.model, self.rows, self.validation = name, model, rows, validation
-        self.config, self.checkpoint, self.progress = config, checkpoint, progress
-        self.steps_per_epoch = math.ceil(len(rows.draw) / config.batch_size)
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
+        if config.curriculum == "easy_first" and rows.difficulty is None:
+            raise TrainingError(f"the rows of the {name} have no difficulty", mend="set its curriculum to none")
+        self.name, self.rows, self.config = name, rows, config
+        self.checkpoint, self.progress = checkpoint, progress
+        self.judge = judge or partial(validation_pr_auc, validation)
+        self.devices = Devices(config.precision)
+        self.model = cast(EventTransformer, model.to(self.devices.device))  # type: ignore[arg-type]
+        self.rows_per_step = config.batch_size * config.accumulation
+        self.steps_per_epoch = math.ceil(rows.in_an_epoch(config) / self.rows_per_step)
         # The average of recent weights is what is judged and kept: with few laundering rows the weights of single
         # steps scatter (Polyak and Juditsky, 1992).
-        self.average = AveragedModel(model, avg_fn=partial(_blend, config.average_decay))
+        self.average = AveragedModel(self.model, avg_fn=partial(_blend, config.average_decay))
         self.log: list[EpochLog] = []
         self.best: dict[str, Tensor] = {}
-        self.best_epoch, self.best_pr_auc = -1, -1.0
+        self.best_epoch, self.best_score = -1, -math.inf
+        self._done, self._saved = _Done(), time.monotonic()
 
     def run(self, objective: Objective) -> Training:
-        """Train until the patience or the epochs run out; leaves the best weights in the model.
+        """Train until the patience or the epochs run out; leaves the best weights in the model, on the CPU.
 
         Raises:
-            TrainingError: the loss became NaN or infinite.
+            TrainingError: the loss became NaN or infinite, or the checkpoint cannot be used.
         """
+        self._begin(objective)
         self._resume()
         while len(self.log) < self.config.epochs and len(self.log) - 1 - self.best_epoch < self.config.patience:
             self.log.append(self._epoch(objective, len(self.log)))
+            self._done = _Done()
             self._save()
         self.model.load_state_dict(self.best)
         self.model.train(False)
-        return Training(self.model, self.best_epoch, self.best_pr_auc, self.log)
+        self.model.cpu()
+        return Training(self.model, self.best_epoch, self.best_score, self.log)
+
+    def _begin(self, objective: Objective) -> None:
+        """Put what is trained in the optimizer's hands: the model, and what the objective has of its own."""
+        self.own = objective.to(self.devices.device) if isinstance(objective, torch.nn.Module) else None
+        self.parameters = [*self.model.parameters(), *(self.own.parameters() if self.own is not None else ())]
+        optimizer = torch.optim.AdamW(
+            self.parameters, lr=self.config.learning_rate, weight_decay=self.config.weight_decay
+        )
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
+        self.optimizer = self.devices.prepare(optimizer)
 
     def _rate(self, step: int) -> float:
         """Linear warm-up, then cosine to zero (Loshchilov and Hutter, "SGDR", 2017)."""
@@ -178,78 +232,105 @@ class Trainer:
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
 
     def _epoch(self, objective: Objective, epoch: int) -> EpochLog:
-        started = time.perf_counter()
-        # seeded by epoch, so that a resumed run draws what the uninterrupted one would have drawn
-        torch.manual_seed(self.config.seed * 1_000 + epoch)
-        order = np.random.default_rng([self.config.seed, epoch]).permutation(self.rows.draw)
+        started = time.perf_counter() - self._done.seconds
+        order = self._order(epoch)
         self.model.train()
-        sums: dict[str, float] = {}
-        shares: dict[str, float] = {}
-        for step in range(self.steps_per_epoch):
-            batch = order[step * self.config.batch_size : (step + 1) * self.config.batch_size]
-            terms = objective.loss(self.model, batch, epoch)
-            if step == 0:
-                shares = gradient_shares(self.model, terms)
-            self._step(terms, epoch)
-            for name, term in terms.items():
-                sums[name] = sums.get(name, 0.0) + float(term.detach())
-            if self.progress is not None:
-                done, total = (
-                    epoch * self.steps_per_epoch + step + 1,
-                    self.config.epochs * self.steps_per_epoch,
-                )
-                self.progress(self.name, done, total, self.best_pr_auc)
-        encoded, label = self.validation
+        for step in range(self._done.steps, self.steps_per_epoch):
+            self._step(objective, order[step * self.rows_per_step : (step + 1) * self.rows_per_step], epoch, step)
+            self._done.steps, self._done.seconds = step + 1, time.perf_counter() - started
+            if self._done.steps < self.steps_per_epoch and self._save_is_due():
+                self._save()
+            if self.progress is not None and self.devices.main:
+                done = epoch * self.steps_per_epoch + step + 1
+                self.progress(self.name, done, self.config.epochs * self.steps_per_epoch, self.best_score)
         averaged = cast(EventTransformer, self.average.module)
-        value = float(average_precision_score(label, score_logits(averaged, encoded)[0]))
-        if value > self.best_pr_auc:
-            self.best_epoch, self.best_pr_auc = epoch, value
+        averaged.train(False)
+        score = self.devices.agreed(self.judge(averaged))
+        if score > self.best_score:
+            self.best_epoch, self.best_score = epoch, score
             self.best = {name: tensor.clone() for name, tensor in averaged.state_dict().items()}
-        means = {name: total / self.steps_per_epoch for name, total in sums.items()}
-        return EpochLog(epoch, means, shares, value, time.perf_counter() - started)
+        means = {name: total / self.steps_per_epoch for name, total in self._done.sums.items()}
+        return EpochLog(epoch, means, self._done.shares, score, time.perf_counter() - started)
 
-    def _step(self, terms: dict[str, Tensor], epoch: int) -> None:
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        draw = self.rows.draw
+        if self.config.curriculum == "easy_first" and self.rows.difficulty is not None:
+            share = competence(epoch, self.config.epochs)
+            draw = easiest(draw, self.rows.label, self.rows.difficulty, share)
+        order = np.random.default_rng([self.config.seed, epoch]).permutation(draw)
+        return order[: self.rows.in_an_epoch(self.config)]
+
+    def _step(self, objective: Objective, rows: NDArray[np.int64], epoch: int, step: int) -> None:
+        """One step of the optimizer on `rows`, of which each process takes its slice of each batch."""
+        # seeded by step, so that a resumed run draws what the uninterrupted one would have drawn
+        seed = np.random.SeedSequence([self.config.seed, epoch, step, self.devices.process])
+        torch.manual_seed(int(seed.generate_state(1)[0]))
+        self.optimizer.zero_grad(set_to_none=True)
+        for start in range(0, len(rows), self.config.batch_size):
+            batch = rows[start : start + self.config.batch_size]
+            with self.devices.precision():
+                terms = objective.loss(self.model, self.devices.share(batch), epoch)
+            if not self._done.shares:
+                self._done.shares = gradient_shares(self.model, terms)
+            part = len(batch) / len(rows)
+            self.devices.backward(part * self._sum(terms, epoch))
+            for name, term in terms.items():
+                self._done.sums[name] = self._done.sums.get(name, 0.0) + part * float(term.detach())
+        self.devices.clip(self.parameters, self.config.clip)
+        self.optimizer.step()
+        if not self.optimizer.step_was_skipped:
+            self.schedule.step()
+            self.average.update_parameters(self.model)
+
+    def _sum(self, terms: dict[str, Tensor], epoch: int) -> Tensor:
         loss = _sum(terms)
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"the loss of the {self.name} is {float(loss.detach())} in epoch {epoch}",
                 mend="lower its learning_rate",
             )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
-        self.optimizer.step()
-        self.schedule.step()
-        self.average.update_parameters(self.model)
+        return loss
+
+    def _save_is_due(self) -> bool:
+        return time.monotonic() - self._saved >= 60 * self.config.checkpoint_minutes
 
     def _save(self) -> None:
-        if self.checkpoint is None:
+        if self.checkpoint is None or not self.devices.main:
             return
         state: dict[str, Any] = {
             "model": self.model.state_dict(),
+            "objective": {} if self.own is None else self.own.state_dict(),
             "average": self.average.state_dict(),
             "best": self.best,
             "best_epoch": self.best_epoch,
-            "best_pr_auc": self.best_pr_auc,
+            "best_score": self.best_score,
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
+            "scale": self.devices.scale(),
             "log": [vars(entry) for entry in self.log],
+            "done": vars(self._done),
         }
-        temporary = self.checkpoint.with_suffix(".tmp")
-        torch.save(state, temporary)
-        temporary.replace(self.checkpoint)
+        save_checkpoint(state, self.checkpoint)
+        self._saved = time.monotonic()
 
     def _resume(self) -> None:
         if self.checkpoint is None or not self.checkpoint.exists():
             return
-        state = torch.load(self.checkpoint, weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        self.best, self.best_epoch = state["best"], state["best_epoch"]
-        self.best_pr_auc = state["best_pr_auc"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.log = [EpochLog(**entry) for entry in state["log"]]
+        state = load_checkpoint(self.checkpoint, self.devices.device)
+        try:
+            self.model.load_state_dict(state["model"])
+            if self.own is not None:
+                self.own.load_state_dict(state["objective"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
+            self.devices.restore(state["scale"])
+            self.best, self.best_epoch = state["best"], state["best_epoch"]
+            self.best_score = state["best_score"]
+            self.log = [EpochLog(**entry) for entry in state["log"]]
+            self._done = _Done(**state["done"])
+        except (RuntimeError, KeyError, ValueError, TypeError) as error:
+            raise unusable(self.checkpoint, f"is not of this {self.name}") from error
 
 
 class LabelObjective:
@@ -260,6 +341,8 @@ class LabelObjective:
         typology_weight: of the typologies.
         mixup: alpha of MixUp, with which rows and labels are mixed; 0 leaves them as they are.
         adversarial: share of the loss that is taken on adversarial examples of the same rows; 0 makes none.
+        scheme_power: a laundering row weighs 1 / (rows of its scheme) ** power, so that a scheme of many payments
+            does not drown the others; needs `rows.scheme`.
     """
 
     def __init__(
@@ -270,39 +353,40 @@ class LabelObjective:
         typology_weight: float = 0.1,
         mixup: float = 0.0,
         adversarial: float = 0.0,
+        scheme_power: float = 0.5,
     ) -> None:
         self.rows, self.label_smoothing, self.typology_weight = rows, label_smoothing, typology_weight
         self.mixup, self.adversarial = mixup, adversarial
         self._bounds = Bounds.of(rows.encoded.context, ADVERSARIAL_REACH) if adversarial > 0 else None
+        self._weight = None if rows.scheme is None else scheme_weights(rows.scheme, rows.draw, scheme_power)
 
     def loss(self, model: EventTransformer, rows: NDArray[np.int64], epoch: int) -> dict[str, Tensor]:
         """See `Objective`."""
-        taken = self.rows.encoded.take(rows)
-        batch = Batch(
-            context=torch.from_numpy(taken.context),
-            events=torch.from_numpy(taken.events).float(),
-            label=torch.from_numpy(self.rows.label[rows]),
-            typology=torch.from_numpy(self.rows.typology[rows]),
-        )
+        context, events = tensors(self.rows.encoded.take(rows), torch.device("cpu"))
+        label, typology = torch.from_numpy(self.rows.label[rows]), torch.from_numpy(self.rows.typology[rows])
+        batch = Batch(context=context, events=events, label=label, typology=typology)
         if self.mixup > 0:
             batch = mixup(batch, self.mixup, len(model.config.typologies))
-        terms = self._terms(model, batch)
+        batch = Batch(**{name: part.to(model.device) for name, part in vars(batch).items()})
+        weight = None if self._weight is None else torch.from_numpy(self._weight[rows]).to(model.device)
+        terms = self._terms(model, batch, weight)
         if self._bounds is None:
             return terms
         model.train(False)  # the adversary sees the whole network
+        bounds = Bounds(**{name: part.to(model.device) for name, part in vars(self._bounds).items()})
         attacked = adversarial(
-            batch, lambda moved: _sum(self._terms(model, moved)), self._bounds, ADVERSARIAL_STEPS
+            batch, lambda moved: _sum(self._terms(model, moved, weight)), bounds, ADVERSARIAL_STEPS
         )
         model.train()
         kept = {name: (1 - self.adversarial) * term for name, term in terms.items()}
-        return kept | {"adversarial": self.adversarial * _sum(self._terms(model, attacked))}
+        return kept | {"adversarial": self.adversarial * _sum(self._terms(model, attacked, weight))}
 
-    def _terms(self, model: EventTransformer, batch: Batch) -> dict[str, Tensor]:
+    def _terms(self, model: EventTransformer, batch: Batch, weight: Tensor | None) -> dict[str, Tensor]:
         output = model(batch.context, batch.events)
         smooth = batch.label * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
         typology = torch.nn.functional.cross_entropy(output.typology_logits, batch.typology)
         return {
-            "labels": torch.nn.functional.binary_cross_entropy_with_logits(output.logit, smooth),
+            "labels": torch.nn.functional.binary_cross_entropy_with_logits(output.logit, smooth, weight),
             "typology": self.typology_weight * typology,
         }
 

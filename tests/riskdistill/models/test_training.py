@@ -10,6 +10,7 @@ import pytest
 import tiny
 import torch
 from numpy.typing import NDArray
+from small_training import small_trainer
 from torch import Tensor
 
 from riskdistill.config import TrainingConfig
@@ -54,10 +55,8 @@ def trainer(
 
 
 def summary(training: Training) -> tuple[object, ...]:
-    epochs = [
-        (entry.epoch, entry.terms, entry.gradient_share, entry.validation_pr_auc) for entry in training.epochs
-    ]
-    return training.best_epoch, training.best_pr_auc, epochs
+    epochs = [(entry.epoch, entry.terms, entry.gradient_share, entry.score) for entry in training.epochs]
+    return training.best_epoch, training.best_score, epochs
 
 
 def test_a_run_killed_in_an_epoch_goes_on_to_the_same_result(
@@ -100,7 +99,7 @@ def test_training_stops_when_validation_no_longer_improves_and_keeps_the_best(
     config = TrainingConfig(epochs=30, batch_size=128, patience=2, learning_rate=1e-9)
     training = trainer(tiny_dataset, rows, config).run(Watched(rows))
     assert len(training.epochs) == training.best_epoch + 1 + config.patience < config.epochs
-    assert training.best_pr_auc == max(entry.validation_pr_auc for entry in training.epochs)
+    assert training.best_score == max(entry.score for entry in training.epochs)
     assert not training.model.training
 
 
@@ -172,9 +171,9 @@ def test_mixup_trains_towards_soft_labels(
     taught: list[Tensor] = []
     cross_entropy = torch.nn.functional.binary_cross_entropy_with_logits
 
-    def seen(logit: Tensor, label: Tensor) -> Tensor:
+    def seen(logit: Tensor, label: Tensor, weight: Tensor | None) -> Tensor:
         taught.append(label)
-        return cross_entropy(logit, label)
+        return cross_entropy(logit, label, weight)
 
     monkeypatch.setattr(torch.nn.functional, "binary_cross_entropy_with_logits", seen)
     losses(tiny_dataset, rows)
@@ -213,3 +212,12 @@ def test_training_on_changed_rows_resumes_to_the_same_result(
 def _stop_after(steps: int, done: int) -> None:
     if done > steps:
         raise KilledError
+
+
+def test_an_epoch_takes_other_rows_of_a_mix_that_is_larger() -> None:
+    trainer = small_trainer(rows_per_epoch=20)
+    assert len(trainer.rows.draw) > 40
+    first, second = (trainer._order(epoch) for epoch in (0, 1))
+    assert len(first) == len(second) == 20
+    assert set(first) != set(second)
+    assert set(first) <= set(trainer.rows.draw)
