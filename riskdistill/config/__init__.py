@@ -1,6 +1,12 @@
 """Typed configuration: `schema` says what an experiment may state, `loader` reads it from YAML."""
 
-from riskdistill.config.distillation import DistillationConfig, TemperatureConfig, TermConfig
+from riskdistill.config.distillation import (
+    DistillationConfig,
+    MiningConfig,
+    SelectionConfig,
+    TemperatureConfig,
+    TermConfig,
+)
 from riskdistill.config.loader import load_config
 from riskdistill.config.models import BoostedTreesConfig, ModelConfig, StudentConfig, TreeCandidate
 from riskdistill.config.schema import (
@@ -22,11 +28,13 @@ __all__ = [
     "EvaluationConfig",
     "ExperimentConfig",
     "FeaturesConfig",
+    "MiningConfig",
     "MixConfig",
     "ModelConfig",
     "PerturbationConfig",
     "PhasesConfig",
     "PretrainingConfig",
+    "SelectionConfig",
     "ServingConfig",
     "SourceConfig",
     "SplitConfig",

@@ -2,38 +2,128 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from riskdistill.config.base import Count, NonNegative, Section, Share
 
+Heat = Annotated[float, Field(strict=True, ge=1)]
+
+# Terms of the literature that teach nothing where there are two classes, and why.
+DEGENERATE: Final = {
+    "non_target": "of two classes the non-target distribution has one member, so that its KL is exactly 0; use logits",
+    "class_correlation": "over two classes any two models correlate with ±1; use batch_correlation",
+    "logit_standardisation": "over two classes every standardised logit is ±0.707; use logits with a temperature",
+}
+
 
 class TermConfig(Section):
-    """One named term of the distillation loss."""
+    """One named term of the distillation loss.
 
-    name: Literal["logits", "attention_relations", "labels", "typology"]
+    Attributes:
+        weight: in the first epoch.
+        end_weight: in the last one, reached evenly; None: the weight stays.
+        form: of the distance, for `attention_maps` (mse, kl) and `feature` (cosine, mse); None: the term's own.
+    """
+
+    name: Literal[
+        "logits",
+        "attention_relations",
+        "labels",
+        "typology",
+        "attention_maps",
+        "hidden_states",
+        "feature",
+        "batch_correlation",
+        "ranking",
+    ]
     weight: NonNegative
+    end_weight: NonNegative | None = None
+    form: Literal["mse", "kl", "cosine"] | None = None
+
+    @field_validator("name", mode="before")
+    @classmethod
+    def _carries_a_signal(cls, name: Any) -> Any:
+        if isinstance(name, str) and name in DEGENERATE:
+            raise ValueError(f"{name} is degenerate: {DEGENERATE[name]}")
+        return name
+
+    @field_validator("form")
+    @classmethod
+    def _of_that_term(cls, form: str | None, info: ValidationInfo) -> str | None:
+        forms = {"attention_maps": ("mse", "kl"), "feature": ("cosine", "mse")}.get(info.data.get("name", ""), ())
+        if form is not None and form not in forms:
+            raise ValueError(f"{form} is none of the term's forms: {', '.join(forms) or 'it has one only'}")
+        return form
 
 
 class TemperatureConfig(Section):
-    """Temperature of the logit term: `start` up to `after_epoch` (from 1), then rising to `end`."""
+    """Temperature of the logit and typology terms over the epochs.
 
-    start: Annotated[float, Field(strict=True, ge=1)] = 5.0
-    end: Annotated[float, Field(strict=True, ge=1)] = 8.0
+    `constant`: `start`. `rising`: `start` for `after_epoch` epochs, then evenly up to `end`. `annealed`: the same,
+    down to `end`. `learned`: begins at `start` and stays between 1 and `end`; the student's adversary moves it.
+    """
+
+    schedule: Literal["constant", "rising", "annealed", "learned"] = "rising"
+    start: Heat = 5.0
+    end: Heat = 8.0
     after_epoch: Annotated[int, Field(strict=True, ge=0)] = 5
 
     @field_validator("end")
     @classmethod
-    def _rises(cls, end: float, info: ValidationInfo) -> float:
-        if end < info.data.get("start", end):
-            raise ValueError(f"{end} is below the start {info.data['start']}")
+    def _on_the_right_side_of_the_start(cls, end: float, info: ValidationInfo) -> float:
+        schedule, start = info.data.get("schedule"), info.data.get("start", end)
+        if schedule == "rising" and end < start:
+            raise ValueError(f"{end} is below the start {start}")
+        if schedule == "annealed" and end > start:
+            raise ValueError(f"{end} is above the start {start}")
+        if schedule == "learned" and not 1 < start < end:
+            raise ValueError(f"the start {start} is not between 1 and {end}")
         return end
 
 
-class DistillationConfig(Section):
-    """The student's loss: a weighted sum of named terms."""
+class SelectionConfig(Section):
+    """Strong supervision only where the teacher is confident."""
 
+    confident: Annotated[float, Field(strict=True, gt=0, le=1)] = (
+        1.0  # share of each predicted class, most sure first
+    )
+    otherwise: Share = 0.0  # weight of the teacher's terms on the other rows
+
+
+class MiningConfig(Section):
+    """Rows that are drawn again because they are hard."""
+
+    share: Share = 0.0  # of an epoch's rows; 0: off
+    by: Literal["entropy", "disagreement"] = "entropy"  # the teacher's own; between it and the student
+
+
+PRESETS: Final = {
+    "logits_and_attention": (
+        TermConfig(name="logits", weight=0.7),
+        TermConfig(name="attention_relations", weight=0.3),
+    ),
+    "soft_and_hard": (TermConfig(name="logits", weight=0.7), TermConfig(name="labels", weight=0.3)),
+    "feature_attention_logits": (
+        TermConfig(name="feature", weight=1.0),
+        TermConfig(name="attention_maps", weight=0.5),
+        TermConfig(name="logits", weight=0.8),
+    ),
+}
+
+
+class DistillationConfig(Section):
+    """The student's loss: a weighted sum of named terms.
+
+    Attributes:
+        preset: named terms and weights in place of `terms`.
+        weights: as configured; for each row from learned signals; or so that gradient norms keep these shares.
+        stages: which terms are on in which third of the epochs; see `riskdistill.distillation.stages`.
+        adversarial: share of the loss that is taken on adversarial examples, in stages only in the last.
+    """
+
+    preset: Literal["logits_and_attention", "soft_and_hard", "feature_attention_logits"] | None = None
     terms: tuple[TermConfig, ...] = (
         TermConfig(name="logits", weight=0.7),
         TermConfig(name="attention_relations", weight=0.3),
@@ -41,9 +131,27 @@ class DistillationConfig(Section):
         TermConfig(name="typology", weight=0.1),
     )
     temperature: TemperatureConfig = TemperatureConfig()
+    weights: Literal["configured", "dynamic", "gradient_norms"] = "configured"
+    stages: Literal["output_intermediate_adversarial", "feature_attention_logits"] | None = None
+    selection: SelectionConfig = SelectionConfig()
+    mining: MiningConfig = MiningConfig()
+    adversarial: Share = 0.0
     relation_heads: Count = 4  # divides both models' widths
     # of the boosted trees in the logits that are taught: they see what the event teacher misses, and the reverse
     trees_share: Share = 0.5
+
+    @model_validator(mode="before")
+    @classmethod
+    def _terms_of_the_preset(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or data.get("preset") not in PRESETS:
+            return data
+        terms = PRESETS[data["preset"]]
+        stated = data.get("terms", terms)
+        if (
+            tuple(TermConfig.model_validate(term) for term in stated) != terms
+        ):  # as a written-out preset states them
+            raise ValueError(f"preset {data['preset']} and other terms are both stated")
+        return {**data, "terms": terms}
 
     @field_validator("terms")
     @classmethod
@@ -52,6 +160,13 @@ class DistillationConfig(Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"named more than once: {', '.join(twice)}")
-        if not any(term.weight for term in terms):
+        if not any(term.weight or term.end_weight for term in terms):
             raise ValueError("at least one term needs a weight above 0")
         return terms
+
+    @field_validator("adversarial")
+    @classmethod
+    def _where_its_stage_needs_it(cls, share: float, info: ValidationInfo) -> float:
+        if info.data.get("stages") == "output_intermediate_adversarial" and not share:
+            raise ValueError("the adversarial stage needs a share above 0")
+        return share

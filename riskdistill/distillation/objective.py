@@ -1,120 +1,173 @@
-"""The student's objective: a weighted sum of named terms against the teacher's cached answers."""
+"""The student's objective: a weighted sum of named terms against the teacher's answers on the training rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from riskdistill.config import DistillationConfig, TemperatureConfig
-from riskdistill.distillation.teacher_cache import TeacherCache
-from riskdistill.distillation.terms import (
-    bernoulli_kl,
-    relation_kl,
-    relations,
-    smoothed_labels,
-    typology_kl,
-)
-from riskdistill.errors import DegenerateTermError
+from riskdistill.augmentation.encodings import Batch, Bounds, adversarial
+from riskdistill.config import DistillationConfig
+from riskdistill.distillation import mining, schedules, stages
+from riskdistill.distillation.selection import teacher_weight
+from riskdistill.distillation.terms import TERMS, Heat, Setting, Taught, Term
 from riskdistill.models.event_transformer import EventTransformer, EventTransformerOutput
-from riskdistill.models.training import TrainingRows
+from riskdistill.models.training import ADVERSARIAL_REACH, ADVERSARIAL_STEPS, TrainingRows
+
+_ANSWERS = ("typology_logits", "relations", "attention", "hidden", "embedding")
 
 
-def temperature(config: TemperatureConfig, epoch: int, epochs: int) -> float:
-    """The temperature in an epoch (from 0): `start` for `after_epoch` epochs, then evenly up to `end`.
-
-    >>> [temperature(TemperatureConfig(), epoch, 8) for epoch in (0, 4, 5, 7)]
-    [5.0, 5.0, 6.0, 8.0]
-    """
-    rising = epochs - config.after_epoch
-    done = max(0, epoch + 1 - config.after_epoch)
-    return config.start + (config.end - config.start) * (min(1.0, done / rising) if rising > 0 else 0.0)
-
-
-class DistillationObjective:
-    """Sum of the configured terms.
+class DistillationObjective(nn.Module):
+    """Sum of the configured terms; what it learns itself (adapters, temperature, row weights) are its parameters.
 
     Args:
-        rows: the training rows, on which `cache` was made.
-        cache: the teacher's answers.
+        rows: the training rows, on which `answers` were given; a label may be NaN.
+        answers: has the fields of `Taught` but the label, as arrays or tensors over all rows, None where absent,
+            and `check(encoded)`, which refuses other rows.
         config: terms, weights, temperature.
-        epochs: how many are planned; the temperature's schedule ends there.
+        epochs: how many are planned; the schedules end there.
+        prior_shift: log odds of natural traffic less those of the training mix, taken off the teacher's logits
+            where these are at natural prevalence; 0 where they are on the mix's scale already.
+        student_width: of the student's hidden states; terms with an adapter need it.
 
     Raises:
-        TrainingError: the cache is of other rows.
+        TrainingError: the answers are of other rows, or an adapter's width is not known.
         DegenerateTermError: a term cannot carry a signal on these rows.
     """
 
     def __init__(
         self,
         rows: TrainingRows,
-        cache: TeacherCache,
+        answers: Any,
         config: DistillationConfig,
         *,
         epochs: int,
         label_smoothing: float,
+        prior_shift: float = 0.0,
+        student_width: int = 0,
     ) -> None:
-        cache.check(rows.encoded)
-        self.rows, self.cache, self.config = rows, cache, config
-        self.epochs, self.label_smoothing = epochs, label_smoothing
-        self.weights = {term.name: term.weight for term in config.terms if term.weight > 0}
-        self._terms: dict[str, Callable[[EventTransformerOutput, Tensor, float], Tensor]] = {
-            "logits": self._logits,
-            "attention_relations": self._attention_relations,
-            "labels": self._labels,
-            "typology": self._typology,
-        }
-        self._refuse_degenerate()
+        super().__init__()
+        answers.check(rows.encoded)
+        self.rows, self.answers, self.config, self.epochs = rows, answers, config, epochs
+        self.teacher_logit = np.asarray(answers.logit, np.float32) - np.float32(prior_shift)
+        chosen = {term.name: term for term in config.terms if term.weight or term.end_weight}
+        self.terms = nn.ModuleDict()
+        for name, term in chosen.items():
+            state = {"hidden_states": "hidden", "feature": "embedding"}.get(name)
+            states = None if state is None else getattr(answers, state, None)
+            setting = Setting(
+                student_width, 0 if states is None else states.shape[-1], config.relation_heads, label_smoothing
+            )
+            self.terms[name] = TERMS[name](term, setting)
+        for one in self._chosen().values():
+            one.refuse_degenerate(rows, answers)
+        heat = config.temperature
+        self.learned_heat = schedules.LearnedTemperature(heat) if heat.schedule == "learned" else None
+        self.row_weights = schedules.RowWeights(len(self.teacher_logit)) if config.weights == "dynamic" else None
+        self.balance = schedules.GradientNormBalance(tuple(chosen)) if config.weights == "gradient_norms" else None
+        self._selected = teacher_weight(self.teacher_logit, config.selection)
+        self._disagreement = mining.entropy(self.teacher_logit)  # of rows not seen yet: as hard as for the teacher
+        self._bounds = Bounds.of(rows.encoded.context, ADVERSARIAL_REACH) if config.adversarial > 0 else None
 
     def loss(self, model: EventTransformer, rows: NDArray[np.int64], epoch: int) -> dict[str, Tensor]:
         """See `riskdistill.models.training.Objective`."""
-        batch = self.rows.encoded.take(rows)
-        output = model(
-            torch.from_numpy(batch.context),
-            torch.from_numpy(batch.events).float(),
-            output_layers="attention_relations" in self.weights,
+        taken = self.rows.encoded.take(rows)
+        context, events = torch.from_numpy(taken.context), torch.from_numpy(taken.events).float()
+        taught = self.taught(rows)
+        on = stages.active([*self.terms, stages.ADVERSARIAL], self.config.stages, epoch, self.epochs)
+        heat = self.temperature(epoch)
+        names = [name for name in on if name != stages.ADVERSARIAL]
+        output = self._forward(model, context, events, names)
+        weight = self._row_weight(output, taught, rows)
+        self._note(output, rows)
+        plain = self._values(names, output, taught, heat, weight)
+        weights = {name: schedules.weight(self.terms[name].config, epoch, self.epochs) for name in names}
+        if self.balance is not None:
+            factors = self.balance(plain, weights, model.encoder)
+            weights = {name: weights[name] * factors[name] for name in names}
+        terms = {name: weights[name] * plain[name] for name in names}
+        if self._bounds is None or stages.ADVERSARIAL not in on:
+            return terms
+
+        def harmed(batch: Batch) -> Tensor:
+            found = self._forward(model, batch.context, batch.events, names)
+            values = self._values(names, found, taught, heat, weight.detach())
+            return torch.stack([weights[name] * values[name] for name in names]).sum()
+
+        batch = Batch(context, events, taught.label, torch.from_numpy(self.rows.typology[rows]))
+        model.train(False)  # the adversary sees the whole network
+        attacked = adversarial(batch, harmed, self._bounds, ADVERSARIAL_STEPS)
+        model.train()
+        share = self.config.adversarial
+        return {name: (1 - share) * term for name, term in terms.items()} | {
+            "adversarial": share * harmed(attacked)
+        }
+
+    def temperature(self, epoch: int) -> Heat:
+        """Of the terms that soften logits, in an epoch (from 0)."""
+        if self.learned_heat is not None:
+            learned: Tensor = self.learned_heat(epoch, self.epochs)
+            return learned
+        return schedules.temperature(self.config.temperature, epoch, self.epochs)
+
+    def draw(self, epoch: int, random: np.random.Generator) -> NDArray[np.int64]:
+        """The rows of an epoch (from 0), the hard ones drawn again as `mining` says."""
+        hardness = self._disagreement
+        if self.config.mining.by == "entropy" or epoch == 0:
+            hardness = mining.entropy(self.teacher_logit)
+        return mining.redraw(self.rows.draw, hardness, self.config.mining.share, random)
+
+    def difficulty(self) -> NDArray[np.float32]:
+        """How hard each training row is, 0 to 1, for a curriculum: the teacher's own error."""
+        return mining.error(self.teacher_logit, self.rows.label)
+
+    def taught(self, rows: NDArray[np.int64]) -> Taught:
+        """The teacher's answers and the labels of training rows, only those that a term reads."""
+        read = {name for term in self._chosen().values() for name in term.answers}
+        more = {name: _tensor(getattr(self.answers, name), rows) for name in _ANSWERS if name in read}
+        return Taught(torch.from_numpy(self.teacher_logit[rows]), torch.from_numpy(self.rows.label[rows]), **more)
+
+    def _chosen(self) -> dict[str, Term]:
+        return {name: term for name, term in self.terms.items() if isinstance(term, Term)}
+
+    def _forward(
+        self, model: EventTransformer, context: Tensor, events: Tensor, names: list[str]
+    ) -> EventTransformerOutput:
+        looked = [self._chosen()[name] for name in names]
+        output: EventTransformerOutput = model(
+            context,
+            events,
+            output_layers=any(term.layers for term in looked),
+            output_attentions=any(term.attentions for term in looked),
         )
-        heat = temperature(self.config.temperature, epoch, self.epochs)
-        index = torch.from_numpy(rows)
-        return {name: weight * self._terms[name](output, index, heat) for name, weight in self.weights.items()}
+        return output
 
-    def _logits(self, output: EventTransformerOutput, rows: Tensor, heat: float) -> Tensor:
-        return bernoulli_kl(output.logit, self.cache.logit[rows], heat)
+    def _values(
+        self, names: list[str], output: EventTransformerOutput, taught: Taught, heat: Heat, weight: Tensor
+    ) -> dict[str, Tensor]:
+        """Each term before its weight; labels are not the teacher's, and keep every row's full weight."""
+        return {
+            name: self.terms[name](output, taught, heat, None if name == "labels" else weight) for name in names
+        }
 
-    def _typology(self, output: EventTransformerOutput, rows: Tensor, heat: float) -> Tensor:
-        return typology_kl(output.typology_logits, self.cache.typology_logits[rows], heat)
+    def _row_weight(self, output: EventTransformerOutput, taught: Taught, rows: NDArray[np.int64]) -> Tensor:
+        selected = torch.from_numpy(self._selected[rows])
+        if self.row_weights is None or not len(rows):
+            return selected
+        weight: Tensor = self.row_weights(output.logit, taught.logit, torch.from_numpy(rows))
+        return selected * weight
 
-    def _labels(self, output: EventTransformerOutput, rows: Tensor, heat: float) -> Tensor:
-        return smoothed_labels(output.logit, torch.from_numpy(self.rows.label[rows.numpy()]), self.label_smoothing)
+    def _note(self, output: EventTransformerOutput, rows: NDArray[np.int64]) -> None:
+        """Remember how far the student was from the teacher when it last saw these rows; costs no pass of its own."""
+        student = torch.sigmoid(output.logit.detach()).numpy()
+        teacher = torch.sigmoid(torch.from_numpy(self.teacher_logit[rows])).numpy()
+        self._disagreement[rows] = np.abs(student - teacher)
 
-    def _attention_relations(self, output: EventTransformerOutput, rows: Tensor, heat: float) -> Tensor:
-        taught = self.cache.relations[rows].float()
-        divergences = [
-            relation_kl(
-                relations(projection, self.config.relation_heads, output.mask), taught[:, part], output.mask
-            )
-            for part, projection in enumerate(output.layers[-1][:3])
-        ]
-        return torch.stack(divergences).mean()
 
-    def _refuse_degenerate(self) -> None:
-        """A term that is constant on these rows would look like training and teach nothing."""
-        if "logits" in self.weights and float(self.cache.logit.std()) < 1e-6:
-            raise DegenerateTermError(
-                "the teacher gives every training row the same logit",
-                where="term logits",
-                mend="train the teacher",
-            )
-        if "typology" in self.weights and self.cache.typology_logits.shape[1] < 2:
-            raise DegenerateTermError(
-                "there is only one typology", where="term typology", mend="leave the term out"
-            )
-        if "attention_relations" in self.weights and not (self.rows.encoded.events[:, :, 0] != 0).any():
-            raise DegenerateTermError(
-                "no training row has any event, so that all relations are alike",
-                where="term attention_relations",
-                mend="leave the term out",
-            )
+def _tensor(answer: Any, rows: NDArray[np.int64]) -> Tensor:
+    """A batch of answers as a tensor of its own, from an array, a memory map or a tensor."""
+    part = answer[rows]
+    return part if isinstance(part, Tensor) else torch.from_numpy(np.array(part))

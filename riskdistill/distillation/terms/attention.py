@@ -1,0 +1,90 @@
+"""Terms on how tokens attend to one another: relations of queries, keys and values, and attention maps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from riskdistill.distillation.terms.term import Heat, Taught, Term, given, over_tokens
+from riskdistill.models.event_transformer import EventTransformerOutput
+from riskdistill.models.training import TrainingRows
+
+
+def relations(projection: Tensor, heads: int, mask: Tensor) -> Tensor:
+    """How each token relates to every other, by relation head: probabilities [n, heads, tokens, tokens].
+
+    A layer's queries (or keys, or values) of all its attention heads are laid side by side and cut anew into
+    `heads` relation heads, so that two models need to agree neither on attention heads nor on width (Wang et al.,
+    "MiniLMv2", 2021).
+
+    Args:
+        projection: [n, tokens, width]; `heads` divides the width.
+        mask: bool [n, tokens], false where there is no token.
+    """
+    parts = projection.unflatten(-1, (heads, -1)).transpose(1, 2)
+    scores = parts @ parts.transpose(-1, -2) / parts.shape[-1] ** 0.5
+    hidden = scores.masked_fill(~mask[:, None, None, :], torch.finfo(scores.dtype).min)
+    return torch.softmax(hidden, -1)
+
+
+def relation_kl(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """KL(teacher ‖ student) between relations [n, heads, tokens, tokens], each row's mean over its tokens, [n]."""
+    divergence = (teacher * (teacher.clamp_min(1e-8).log() - student.clamp_min(1e-8).log())).sum(-1).mean(1)
+    return over_tokens(divergence, mask)
+
+
+class _BetweenTokens(Term):
+    """A term that needs rows with two tokens: to itself, a single one always attends alike."""
+
+    layers = True
+
+    def refuse_degenerate(self, rows: TrainingRows, answers: Any) -> None:
+        super().refuse_degenerate(rows, answers)
+        if not (rows.encoded.events[:, :, 0] != 0).any():
+            raise self.degenerate("no training row has any event, so that all are alike", "leave the term out")
+
+
+class RelationTerm(_BetweenTokens):
+    """KL between the last layers' relations of queries, keys and values; heads, widths and depths may differ."""
+
+    answers = ("relations",)
+
+    def rows(self, student: EventTransformerOutput, taught: Taught, heat: Heat) -> Tensor:
+        last, heads, theirs = student.layers[-1], self.setting.relation_heads, given(taught.relations)
+        divergences = [
+            relation_kl(relations(projection, heads, student.mask), theirs[:, part], student.mask)
+            for part, projection in enumerate((last.query, last.key, last.value))
+        ]
+        return torch.stack(divergences).mean(0)
+
+
+class AttentionMapTerm(_BetweenTokens):
+    """Distance of the last layers' attention maps, `form` being "mse" or "kl".
+
+    Head by head where the teacher's maps [n, heads, T, T] have as many heads as the student's, else averaged over
+    heads on both sides. The teacher's maps may be cut to the tokens that the student reads; what is left of each
+    row is brought back to 1.
+    """
+
+    answers = ("attention",)
+    attentions = True
+
+    def rows(self, student: EventTransformerOutput, taught: Taught, heat: Heat) -> Tensor:
+        own, theirs = student.layers[-1].attention, given(taught.attention)
+        assert own is not None
+        if theirs.ndim == 3 or theirs.shape[1] != own.shape[1]:
+            own = own.mean(1, keepdim=True)
+            theirs = (theirs if theirs.ndim == 3 else theirs.mean(1)).unsqueeze(1)
+        theirs = theirs * student.mask[:, None, None, :]
+        theirs = theirs / theirs.sum(-1, keepdim=True).clamp_min(1e-8)
+        if self.config.form == "kl":
+            return relation_kl(own, theirs, student.mask)
+        return over_tokens((own - theirs).square().sum(-1).mean(1), student.mask)
+
+    def refuse_degenerate(self, rows: TrainingRows, answers: Any) -> None:
+        super().refuse_degenerate(rows, answers)
+        if not np.asarray(answers.attention[:64]).any():
+            raise self.degenerate("the teacher's attention maps are empty")

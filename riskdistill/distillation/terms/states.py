@@ -1,0 +1,56 @@
+"""Terms on hidden states, through learned adapters between the widths of student and teacher."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from riskdistill.config import TermConfig
+from riskdistill.distillation.terms.term import Heat, Setting, Taught, Term, given, over_tokens
+from riskdistill.errors import TrainingError
+from riskdistill.models.event_transformer import EventTransformerOutput
+
+
+class _Adapted(Term):
+    """A term whose `adapter` brings the student's states to the teacher's width; it is trained along.
+
+    Adapter and distances follow Romero et al., "FitNets: hints for thin deep nets", 2015.
+    """
+
+    def __init__(self, config: TermConfig, setting: Setting) -> None:
+        super().__init__(config, setting)
+        if not (setting.student_width and setting.teacher_width):
+            raise TrainingError(
+                "an adapter needs the widths of student and teacher",
+                where=f"term {config.name}",
+                mend="give the objective student_width, and the answers of a teacher that has states",
+            )
+        self.adapter = nn.Linear(setting.student_width, setting.teacher_width)
+
+
+class HiddenStateTerm(_Adapted):
+    """Mean squared error of the last layers' states after the feed-forward block, over the tokens present.
+
+    Layer-normed on both sides, since pre-norm networks leave the size of their states open.
+    """
+
+    answers = ("hidden",)
+    layers = True
+
+    def rows(self, student: EventTransformerOutput, taught: Taught, heat: Heat) -> Tensor:
+        theirs = given(taught.hidden)
+        width = theirs.shape[-1:]
+        own = F.layer_norm(self.adapter(student.layers[-1].hidden), width)
+        return over_tokens((own - F.layer_norm(theirs, width)).square().mean(-1), student.mask)
+
+
+class FeatureTerm(_Adapted):
+    """Distance of the read-outs: 1 - cosine, or with `form` "mse" the mean squared error."""
+
+    answers = ("embedding",)
+
+    def rows(self, student: EventTransformerOutput, taught: Taught, heat: Heat) -> Tensor:
+        own, theirs = self.adapter(student.embedding), given(taught.embedding)
+        if self.config.form == "mse":
+            return (own - theirs).square().mean(-1)
+        return 1 - F.cosine_similarity(own, theirs, dim=-1)

@@ -1,0 +1,114 @@
+"""What every term of the distillation loss is: its needs, its row losses, and the mean over a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from riskdistill.config import TermConfig
+from riskdistill.errors import DegenerateTermError
+from riskdistill.models.event_transformer import EventTransformerOutput
+from riskdistill.models.training import TrainingRows
+
+Heat = float | Tensor
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What a batch of n rows is taught; T are the tokens that the student reads. Absent answers are None.
+
+    Attributes:
+        logit: [n], the teacher's, on the scale of the training mix.
+        label: [n], the probability of laundering; NaN where it is not known.
+        typology_logits: [n, typologies].
+        relations: [n, 3, relation heads, T, T], of queries, keys and values.
+        attention: [n, T, T], averaged over heads, or [n, heads, T, T]; of the last layer.
+        hidden: [n, T, teacher's width], of the last layer.
+        embedding: [n, teacher's width].
+    """
+
+    logit: Tensor
+    label: Tensor
+    typology_logits: Tensor | None = None
+    relations: Tensor | None = None
+    attention: Tensor | None = None
+    hidden: Tensor | None = None
+    embedding: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a term is made for.
+
+    Attributes:
+        student_width, teacher_width: of hidden states; 0 where it is not known.
+        relation_heads: into how many heads queries, keys and values are cut anew.
+        label_smoothing: how far labels are moved towards a half.
+    """
+
+    student_width: int = 0
+    teacher_width: int = 0
+    relation_heads: int = 1
+    label_smoothing: float = 0.0
+
+
+class Term(nn.Module):
+    """One term: the mean over a batch of what the student still has to learn; 0 for no rows.
+
+    Class attributes:
+        answers: the teacher's answers that it reads, fields of `Taught`.
+        layers, attentions: whether it looks into the student's layers and at its attention maps.
+    """
+
+    answers: ClassVar[tuple[str, ...]] = ("logit",)
+    layers: ClassVar[bool] = False
+    attentions: ClassVar[bool] = False
+
+    def __init__(self, config: TermConfig, setting: Setting) -> None:
+        super().__init__()
+        self.config, self.setting = config, setting
+
+    def forward(
+        self, student: EventTransformerOutput, taught: Taught, heat: Heat, weight: Tensor | None = None
+    ) -> Tensor:
+        """The mean over rows, each times its `weight` [n]; a row's part does not depend on the weights of others."""
+        rows = self.rows(student, taught, heat)
+        return (rows if weight is None else rows * weight).sum() / max(1, len(rows))
+
+    def rows(self, student: EventTransformerOutput, taught: Taught, heat: Heat) -> Tensor:
+        """The loss of every row, [n]."""
+        raise NotImplementedError
+
+    def refuse_degenerate(self, rows: TrainingRows, answers: Any) -> None:
+        """Refuse answers of which the term learns nothing, since that would look like training.
+
+        Args:
+            answers: for all `rows`; has the fields of `Taught` but the label.
+
+        Raises:
+            DegenerateTermError: an answer is absent, or the same for every row.
+        """
+        for name in self.answers:
+            if getattr(answers, name, None) is None:
+                raise self.degenerate(f"the teacher gives no {name.replace('_', ' ')}")
+
+    def degenerate(
+        self, what: str, mend: str = "leave the term out or take another teacher"
+    ) -> DegenerateTermError:
+        """The error that says why this term teaches nothing."""
+        return DegenerateTermError(what, where=f"term {self.config.name}", mend=mend)
+
+
+def given(answer: Tensor | None) -> Tensor:
+    """An answer that `Term.refuse_degenerate` has found to be there, in the precision of losses."""
+    assert answer is not None
+    return answer if answer.dtype == torch.float64 else answer.float()
+
+
+def over_tokens(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean of values [n, tokens] over each row's tokens that are present, [n]; 0 where there is none."""
+    present = mask.to(values.dtype)
+    return (values * present).sum(-1) / present.sum(-1).clamp_min(1.0)
