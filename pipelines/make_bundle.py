@@ -19,6 +19,7 @@ from riskdistill.dataset import Dataset
 from riskdistill.dataset.card import DatasetCard
 from riskdistill.evaluation.metrics import STUDENT, TEACHER, MetricsReport, ScoredPeriod
 from riskdistill.models.calibration import Calibrator
+from riskdistill.models.ensemble_scorer import GATE, ONNX, trees_of
 
 
 def choose_thresholds(
@@ -53,6 +54,7 @@ def make_bundle(
     card: DatasetCard,
     config: ExperimentConfig,
     calibrators: Mapping[str, Calibrator],
+    event_shift: float,
     validation: ScoredPeriod,
     report: MetricsReport,
     out: Path,
@@ -90,10 +92,12 @@ def make_bundle(
         profile=profile.model_dump(mode="json"),
         reference=reference,
         model_card=_model_card(config, dataset, card, report, thresholds, created_at),
+        event_shift=event_shift,
     )
-    models = {role: out / "onnx" / f"{role}.onnx" for role in (STUDENT, TEACHER)}
+    served = out / "onnx"
+    models = [served / "student.onnx", served / ONNX, served / GATE, *trees_of(served)]
     bundle = write_bundle(out / "bundle", parts, models)
-    shutil.rmtree(out / "onnx")
+    shutil.rmtree(served)
     reference.unlink()
     return bundle
 

@@ -94,7 +94,9 @@ def train(dataset: Dataset, folder: Path) -> TinyRun:
         role: Calibrator.fit(score_logits(model, validation[0])[0], validation[1], shift=shift)
         for role, model in models.items()
     }
-    bundle = write_bundle(folder / "bundle", bundle_parts(dataset, calibrators, onnx["student"], folder), onnx)
+    bundle = write_bundle(
+        folder / "bundle", bundle_parts(dataset, calibrators, onnx["student"], folder), list(onnx.values())
+    )
     return TinyRun(teacher, student, cache, onnx, bundle)
 
 

@@ -38,6 +38,8 @@ class DistillationObjective(nn.Module):
         DegenerateTermError: a term cannot carry a signal on these rows.
     """
 
+    disagreement: Tensor
+
     def __init__(
         self,
         rows: TrainingRows,
@@ -69,7 +71,8 @@ class DistillationObjective(nn.Module):
         self.row_weights = schedules.RowWeights(len(self.teacher_logit)) if config.weights == "dynamic" else None
         self.balance = schedules.GradientNormBalance(tuple(chosen)) if config.weights == "gradient_norms" else None
         self._selected = teacher_weight(self.teacher_logit, config.selection)
-        self._disagreement = mining.entropy(self.teacher_logit)  # of rows not seen yet: as hard as for the teacher
+        # of rows not seen yet: as hard as for the teacher
+        self.register_buffer("disagreement", torch.from_numpy(mining.entropy(self.teacher_logit)))
         self._bounds = Bounds.of(rows.encoded.context, ADVERSARIAL_REACH) if config.adversarial > 0 else None
 
     def loss(self, model: EventTransformer, rows: NDArray[np.int64], epoch: int) -> dict[str, Tensor]:
@@ -82,9 +85,10 @@ class DistillationObjective(nn.Module):
         names = [name for name in on if name != stages.ADVERSARIAL]
         output = self._forward(model, context, events, names)
         weight = self._row_weight(output, taught, rows)
-        self._note(output, rows)
+        self._note(output, taught, rows)
+        chosen = self._chosen()
         plain = self._values(names, output, taught, heat, weight)
-        weights = {name: schedules.weight(self.terms[name].config, epoch, self.epochs) for name in names}
+        weights = {name: schedules.weight(chosen[name].config, epoch, self.epochs) for name in names}
         if self.balance is not None:
             factors = self.balance(plain, weights, model.encoder)
             weights = {name: weights[name] * factors[name] for name in names}
@@ -115,7 +119,7 @@ class DistillationObjective(nn.Module):
 
     def draw(self, epoch: int, random: np.random.Generator) -> NDArray[np.int64]:
         """The rows of an epoch (from 0), the hard ones drawn again as `mining` says."""
-        hardness = self._disagreement
+        hardness = self.disagreement.cpu().numpy()
         if self.config.mining.by == "entropy" or epoch == 0:
             hardness = mining.entropy(self.teacher_logit)
         return mining.redraw(self.rows.draw, hardness, self.config.mining.share, random)
@@ -160,11 +164,10 @@ class DistillationObjective(nn.Module):
         weight: Tensor = self.row_weights(output.logit, taught.logit, torch.from_numpy(rows))
         return selected * weight
 
-    def _note(self, output: EventTransformerOutput, rows: NDArray[np.int64]) -> None:
-        """Remember how far the student was from the teacher when it last saw these rows; costs no pass of its own."""
-        student = torch.sigmoid(output.logit.detach()).numpy()
-        teacher = torch.sigmoid(torch.from_numpy(self.teacher_logit[rows])).numpy()
-        self._disagreement[rows] = np.abs(student - teacher)
+    def _note(self, output: EventTransformerOutput, taught: Taught, rows: NDArray[np.int64]) -> None:
+        """Remember how far the student was from the teacher when it last saw these rows, at no pass of its own."""
+        apart = torch.sigmoid(output.logit.detach().float()) - torch.sigmoid(taught.logit)
+        self.disagreement[torch.from_numpy(rows)] = apart.abs()
 
 
 def _tensor(answer: Any, rows: NDArray[np.int64]) -> Tensor:

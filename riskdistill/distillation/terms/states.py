@@ -51,6 +51,5 @@ class FeatureTerm(_Adapted):
 
     def rows(self, student: EventTransformerOutput, taught: Taught, heat: Heat) -> Tensor:
         own, theirs = self.adapter(student.embedding), given(taught.embedding)
-        if self.config.form == "mse":
-            return (own - theirs).square().mean(-1)
-        return 1 - F.cosine_similarity(own, theirs, dim=-1)
+        apart: Tensor = own - theirs
+        return apart.square().mean(-1) if self.config.form == "mse" else 1 - F.cosine_similarity(own, theirs, -1)
