@@ -12,15 +12,15 @@ from riskdistill.config.base import Count, Positive, Section
 class ModelConfig(Section):
     """Size of an event transformer; the defaults are the teacher's."""
 
-    width: Count = 128
-    layers: Count = 3
+    width: Count = 64
+    layers: Count = 2
     heads: Count = 4  # divides the width
     feedforward: Count = 2  # hidden width of the feed-forward block, as a multiple of `width`
     dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.1
     feature_dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.3  # of whole context features
     events_per_party: Count = 16  # latest events that it reads, at most what the features keep
     pieces: Count = 2_400  # of the context features' piecewise-linear encoding, all together, about
-    context_width: Count = 256  # hidden width of the block that reads the context vector
+    context_width: Count = 512  # hidden width of the block that reads the context vector
 
     @field_validator("heads")
     @classmethod
@@ -36,8 +36,9 @@ class StudentConfig(ModelConfig):
     width: Count = 32
     layers: Count = 2
     heads: Count = 4
-    # less than the teacher's: the student answers for a teacher that saw every feature
-    feature_dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.1
+    # none: a teacher's answers need no guard against being learned by heart, and every feature has its part in them
+    dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
+    feature_dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
     events_per_party: Count = 8
     pieces: Count = 1_200
     context_width: Count = 32

