@@ -88,8 +88,8 @@ def run(
     for folder in ("models", "checkpoints", "onnx"):
         (out / folder).mkdir(exist_ok=True)
     workshop = Workshop(dataset, out, steps)
-    teachers = fit_teachers(dataset, config, workshop, steps)
-    students = train_students(dataset, teachers, config, workshop, steps)
+    teachers = fit_teachers(config, workshop)
+    students = train_students(teachers, config, workshop)
 
     step = steps.step("evaluate and export")
     scorers, calibrators = _export(dataset, teachers, students, out)
