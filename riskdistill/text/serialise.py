@@ -149,7 +149,9 @@ class Serialiser:
         return self._formats.get(round(bucket), f"format {round(bucket)}")
 
 
-def _parsed(clauses: tuple[str, ...], known: tuple[str, ...], where: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _parsed(
+    clauses: tuple[str, ...], known: tuple[str, ...], where: str
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Each clause with the fields that it names."""
     parsed = []
     for clause in clauses:
