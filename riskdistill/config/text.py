@@ -58,7 +58,7 @@ class AdapterConfig(Section):
     """Low-rank adapters (Hu et al., "LoRA", 2021)."""
 
     rank: Count = 8
-    alpha: Positive = 16.0
+    alpha: Count = 16
     dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.05
     target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
 

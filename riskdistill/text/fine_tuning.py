@@ -1,7 +1,7 @@
 """Fine-tunes a text model on the training mix, in one process, on the device that accelerate finds.
 
-Every step draws from a generator of its own, so that a run which goes on from a checkpoint meets the dropout and the
-batches that it would have met. A checkpoint holds the trained weights alone: adapters and head, or all.
+Every step draws from a generator of its own, so that a run which goes on from a checkpoint meets the dropout and
+the batches that it would have met. A checkpoint holds the trained weights alone: adapters and head, or all.
 """
 
 from __future__ import annotations

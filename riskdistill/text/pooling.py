@@ -1,8 +1,8 @@
 """From word pieces to events: what a language model attends to and holds, on the tokens that a student reads.
 
 Pieces are gathered by part of the text: the context is token 0, then come the sender's events and the receiver's.
-Pieces of no part are left out, as are events that the student does not read. An event that is absent, or whose words
-were cut off, gets rows and columns of zeros.
+Pieces of no part are left out, as are events that the student does not read. An event that is absent, or whose
+words were cut off, gets rows and columns of zeros.
 """
 
 from __future__ import annotations

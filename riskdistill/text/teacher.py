@@ -55,7 +55,7 @@ class TextTeacher:
         """See `Teacher`. Relations are those of hidden states, thrice; see `pooling.pool_relations`.
 
         Raises:
-            TrainingError: the student reads events that are not told, or the relation heads do not divide the width.
+            TrainingError: the student reads events that are not told, or relation heads do not divide the width.
         """
         self._check(wanted)
         self.model.train(False)

@@ -51,7 +51,7 @@ class TextOutput(NamedTuple):
 class TextModel(nn.Module):
     """A language model whose pooled hidden states are classified.
 
-    An encoder is read at the mean over its pieces, a causal model at its last piece, which alone has seen all others.
+    An encoder is read at the mean over its pieces, a causal model at its last piece, which has seen all others.
 
     Args:
         backbone: without a head of its own; may carry adapters.
@@ -200,7 +200,7 @@ def _pretrained(config: TextTeacherConfig) -> tuple[Any, Any]:
 
 
 def _weights(config: TextTeacherConfig) -> dict[str, Any]:
-    """How the weights are loaded. 4 and 8 bits are those of Dettmers et al., "QLoRA", 2023, and "LLM.int8()", 2022."""
+    """How the weights are loaded; 4 bits as in Dettmers et al., "QLoRA", 2023, 8 as in their "LLM.int8()", 2022."""
     if config.load_bits >= 16:
         return {"dtype": torch.float32 if config.load_bits == 32 else torch.bfloat16}
     if importlib.util.find_spec("bitsandbytes") is None or not torch.cuda.is_available():
@@ -224,7 +224,7 @@ def _with_adapters(backbone: Any, config: TextTeacherConfig) -> Any:
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
     if config.load_bits < 16:
-        backbone = prepare_model_for_kbit_training(backbone)
+        backbone = prepare_model_for_kbit_training(backbone)  # type: ignore[no-untyped-call]
     lora, targets = config.lora, config.lora.target_modules
     settings = LoraConfig(
         r=lora.rank,
