@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from riskdistill.distillation.teacher_cache import shared_tokens
 from riskdistill.errors import ConfigError, TrainingError
 from riskdistill.features import Encoded, FeatureSpec
-from riskdistill.models.teacher import Answers, Wanted
+from riskdistill.models.teacher import Answers, Wanted, shared_tokens
 from riskdistill.text.fine_tuning import cut_rows
 from riskdistill.text.pieces import Pieces, by_length, collate
 from riskdistill.text.pooling import membership, pool_attention, pool_hidden, pool_relations
