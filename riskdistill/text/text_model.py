@@ -10,7 +10,9 @@ import importlib.resources
 import importlib.util
 import json
 import shutil
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -149,7 +151,8 @@ class TextModel(nn.Module):
             from peft import PeftModel
 
             base, tokenizer = _pretrained(config)
-            backbone = PeftModel.from_pretrained(base, kept)
+            with _older_names():
+                backbone = PeftModel.from_pretrained(base, kept)
         else:
             backbone, tokenizer = _pretrained(config.model_copy(update={"model": kept, "revision": None}))
         model = cls(backbone, tokenizer, config, settings["typologies"])
@@ -220,6 +223,14 @@ def _weights(config: TextTeacherConfig) -> dict[str, Any]:
     return {"quantization_config": quantised, "device_map": {"": torch.cuda.current_device()}}
 
 
+@contextmanager
+def _older_names() -> Iterator[None]:
+    """peft still asks transformers by a name that this release deprecates."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield
+
+
 def _with_adapters(backbone: Any, config: TextTeacherConfig) -> Any:
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
@@ -233,7 +244,8 @@ def _with_adapters(backbone: Any, config: TextTeacherConfig) -> Any:
         target_modules=targets if isinstance(targets, str) else list(targets),
     )
     try:
-        return get_peft_model(backbone, settings)
+        with _older_names():
+            return get_peft_model(backbone, settings)
     except ValueError as error:
         raise ConfigError(
             f"adapters do not fit {config.model!r}: {error}", where="text.lora.target_modules"

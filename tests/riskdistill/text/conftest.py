@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,8 +10,6 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2Model
 
 from riskdistill.config import TextTeacherConfig
-from riskdistill.dataset import Dataset
-from riskdistill.text.serialise import Serialiser
 
 WIDTH = 32
 FAMILIES = {"llama": (LlamaConfig, LlamaModel), "qwen": (Qwen2Config, Qwen2Model)}
@@ -24,6 +21,17 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE({letter: place for place, letter in enumerate(alphabet)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return byte_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def configured() -> Callable[..., TextTeacherConfig]:
+    """Makes the configuration of a tiny text teacher from its model's name and other settings."""
+    return tiny_config
 
 
 @pytest.fixture(scope="session")
@@ -63,12 +71,6 @@ def tiny_config(model: str, **changes: object) -> TextTeacherConfig:
         "training": {"epochs": 1, "rows_per_epoch": 16, "validation_rows": 16, "batch_size": 8},
     }
     return TextTeacherConfig.model_validate(settings | changes)
-
-
-@pytest.fixture(scope="session")
-def serialiser(tiny_dataset: Dataset) -> Serialiser:
-    """Of the dataset's features, with the templates as they come."""
-    return Serialiser(tiny_dataset.spec, TextTeacherConfig())
 
 
 @pytest.fixture(autouse=True)
