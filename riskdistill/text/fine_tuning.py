@@ -160,7 +160,7 @@ class FineTuner:
         label = torch.from_numpy(self.rows.label[rows]).to(device)
         typology = torch.from_numpy(self.rows.typology[rows]).to(device)
         labels = smoothed_labels(output.logit, label, self.config.label_smoothing)
-        return labels + self.config.typology_weight * F.cross_entropy(output.typology_logits, typology)
+        return labels.mean() + self.config.typology_weight * F.cross_entropy(output.typology_logits, typology)
 
     def _trained(self) -> dict[str, Tensor]:
         return {

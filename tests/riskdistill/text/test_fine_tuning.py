@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,9 +20,7 @@ Causal = Callable[[str], TextTeacherConfig]
 Configured = Callable[..., TextTeacherConfig]
 
 
-def tuner(
-    dataset: Dataset, config: TextTeacherConfig, checkpoint: Path | None = None, **others: object
-) -> FineTuner:
+def tuner(dataset: Dataset, config: TextTeacherConfig, checkpoint: Path | None = None, **others: Any) -> FineTuner:
     model = TextModel.build(config, dataset.typologies)
     validation = dataset.validation.encoded, dataset.validation.label
     return FineTuner(

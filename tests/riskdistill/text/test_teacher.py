@@ -32,7 +32,10 @@ def teacher(
 @pytest.fixture(scope="module")
 def rows(tiny_dataset: Dataset) -> Encoded:
     """Twelve rows, which make two batches, of which some lack events."""
-    return tiny_dataset.validation.encoded.take(np.arange(12) * 5)
+    rows = tiny_dataset.validation.encoded.take(np.arange(12) * 5)
+    parties = rows.events.reshape(12, 2, -1, rows.events.shape[-1])
+    parties[0, 0, 1:] = parties[1, 1] = 0.0
+    return rows
 
 
 @pytest.fixture(scope="module")
