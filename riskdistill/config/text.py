@@ -45,7 +45,6 @@ class TextTemplates(Section):
     event: Clauses = (
         "{party} {direction} {amount}",
         "{format}",
-        "{currency}",
         "{age} ago",
         "{counterparty}",
         "{contact}",
@@ -96,10 +95,8 @@ class TextTeacherConfig(Section):
     events_per_party: Count = 8  # newest events that are told, at most what the features keep
     max_tokens: Annotated[int, Field(strict=True, ge=16)] = 512  # word pieces; what is beyond is cut off
     inference_batch: Count = 32  # texts answered at a time
-    format_names: tuple[str, ...] = (
-        *("wire", "ach", "card", "cash", "cheque", "instant", "crypto"),  # the simulator's
-        *("Wire", "ACH", "Credit Card", "Cash", "Cheque", "Reinvestment", "Bitcoin"),  # AMLworld's
-    )  # payment formats told by name; of others only the number of the hash bucket is known
+    # payment formats told by name, the simulator's; of others only the number of the hash bucket is known
+    format_names: tuple[str, ...] = ("wire", "ach", "card", "cash", "cheque", "instant", "crypto")
     templates: TextTemplates = TextTemplates()
     training: TextTrainingConfig = TextTrainingConfig()
 

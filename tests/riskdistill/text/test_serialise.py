@@ -34,15 +34,17 @@ def test_a_transaction_is_told_with_its_context_and_events_newest_first_and_unkn
     currency = float(1 + CURRENCY_CODES.index("EUR"))
     wire = float(format_bucket("wire"))
     sent = {"flow": -1.0, "log_usd": np.log1p(250.0), "log_age": np.log1p(3 * 86_400.0), "format": wire}
-    received = {"flow": 1.0, "log_usd": np.log1p(40.0), "currency": currency, "is_other_party": 1.0}
-    row = one_row({"amount_usd": 9_500.0, "weekday": 4.0, "hour": 13.0}, {0: sent, 2: received, 3: sent})
+    received = {"flow": 1.0, "log_usd": np.log1p(40.0), "format": wire, "is_other_party": 1.0}
+    row = one_row(
+        {"amount_usd": 9_500.0, "weekday": 4.0, "hour": 13.0, "currency_paid": currency},
+        {0: sent, 2: received, 3: sent},
+    )
     (told,) = Serialiser(SPEC, CONFIG)(row)
     context, *events = (told.text[start:end] for start, end in told.spans)
-    assert context == "new payment, amount 9500 USD, on Friday at 13 h"
+    assert context == "new payment, amount 9500 USD, in EUR, on Friday at 13 h"
     assert events[0] == "sender sent 250 USD, wire, 3 days ago, another account, known contact"
     assert events[1] == ""  # no such event
-    assert events[2].startswith("receiver received 40 USD")
-    assert "EUR, 0 seconds ago, the other party" in events[2]
+    assert events[2] == "receiver received 40 USD, wire, 0 seconds ago, the other party, known contact"
     assert told.text == ". ".join([context, events[0], events[2], events[3]])
 
 
