@@ -45,7 +45,7 @@ class MixtureOfExperts(nn.Module):
 
 
 def balance(gates: Tensor) -> Tensor:
-    """How unevenly a batch uses the experts: the squared coefficient of variation of their summed gates [n, experts].
+    """How unevenly a batch uses the experts: squared coefficient of variation of the summed gates [n, experts].
 
     0 where all are used alike; added to the loss, it keeps experts from being forgotten (Shazeer et al., 2017).
     """
