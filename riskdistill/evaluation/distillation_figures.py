@@ -9,7 +9,7 @@ from markupsafe import Markup
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from riskdistill.evaluation.distillation import AblationLine, AttentionPair, Reliability, RetentionPoint
-from riskdistill.evaluation.figures import COLOURS, DASHES, INK, MARKERS, TITLES, chart, percent
+from riskdistill.evaluation.figures import COLOURS, DASHES, INK, MARKERS, TITLES, chart, decades, percent
 from riskdistill.evaluation.schemes import SchemeDetection
 
 _CELL: Final = 13  # pixels of one attention weight
@@ -68,6 +68,8 @@ def calibration_change(axes: Any, curves: Sequence[Reliability]) -> None:
     axes.plot([foot, 1], [foot, 1], color=INK, linewidth=0.8, linestyle=":")
     axes.set(xscale="log", yscale="log", xlim=(foot, 1.2), ylim=(foot, 1.2))
     axes.set(xlabel="score (predicted frequency)", ylabel="observed frequency")
+    decades(axes.xaxis, foot)
+    decades(axes.yaxis, foot)
     axes.legend(loc="upper left", fontsize=8)
 
 
