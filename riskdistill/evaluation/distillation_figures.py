@@ -95,7 +95,7 @@ def time_to_detection(axes: Any, found: Mapping[str, SchemeDetection]) -> None:
 
 def attention_maps(pair: AttentionPair) -> Markup:
     """Both maps side by side on one scale: the stronger the colour, the more row's token looks at column's."""
-    labels = [f"{number}  {token[:34]}" for number, token in enumerate(pair.tokens)]
+    labels = [f"{number}  {token[:56]}" for number, token in enumerate(pair.tokens)]
     margin, side = 8 + _LETTER * max(map(len, labels)), _CELL * len(labels)
     strongest = max(max(map(max, pair.teacher)), max(map(max, pair.student)))
     parts = [
