@@ -70,7 +70,7 @@ class Period:
         """The earlier and the later half of the rows.
 
         Of validation the earlier one tunes models (when to stop, how much each teacher counts), the later one, on
-        which nothing was chosen, calibrates them.
+        which nothing was chosen, calibrates them. Both keep the times of the whole period.
 
         Raises:
             DataError: one of them holds no laundering.
