@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from riskdistill.config import DistillationConfig, TemperatureConfig, TermConfig, TrainingConfig
+from riskdistill.config import DistillationConfig, TermConfig, TrainingConfig
 from riskdistill.dataset import Dataset
-from riskdistill.distillation.objective import DistillationObjective, temperature
+from riskdistill.distillation.objective import DistillationObjective
 from riskdistill.distillation.teacher_cache import (
     TeacherCache,
     ask_teacher,
@@ -24,11 +22,11 @@ from riskdistill.errors import DegenerateTermError, TrainingError
 from riskdistill.features import Encoded
 from riskdistill.models.training import Trainer, TrainingRows, gradient_shares, score_logits
 
-ALL_TERMS = tiny.CONFIG.distillation
+DEFAULT_TERMS = tiny.CONFIG.distillation
 
 
 def objective(
-    rows: TrainingRows, cache: TeacherCache, config: DistillationConfig = ALL_TERMS
+    rows: TrainingRows, cache: TeacherCache, config: DistillationConfig = DEFAULT_TERMS
 ) -> DistillationObjective:
     return DistillationObjective(rows, cache, config, epochs=8, label_smoothing=0.05)
 
@@ -36,26 +34,6 @@ def objective(
 def only(*names: str) -> DistillationConfig:
     terms = [{"name": name, "weight": 1.0} for name in names]
     return DistillationConfig.model_validate({"terms": terms})
-
-
-# ---- temperature
-
-
-def test_the_temperature_rises_from_five_to_eight_after_the_fifth_epoch() -> None:
-    heats = [temperature(TemperatureConfig(), epoch, 11) for epoch in range(11)]
-    assert heats[:5] == [5.0] * 5
-    assert heats[5:] == [5.5, 6.0, 6.5, 7.0, 7.5, 8.0]
-
-
-@given(st.integers(1, 40), st.integers(0, 40), st.floats(1, 10), st.floats(0, 10))
-def test_the_temperature_never_falls_and_stays_in_its_bounds(
-    epochs: int, after: int, start: float, rise: float
-) -> None:
-    config = TemperatureConfig(start=start, end=start + rise, after_epoch=after)
-    heats = [temperature(config, epoch, epochs) for epoch in range(epochs)]
-    assert heats == sorted(heats)
-    assert heats[0] >= config.start
-    assert heats[-1] == pytest.approx(config.end if epochs > after else config.start)
 
 
 # ---- the teacher's answers
@@ -66,7 +44,7 @@ def test_answers_are_those_of_the_teacher_on_those_rows(tiny_run: tiny.TinyRun, 
     np.testing.assert_allclose(tiny_run.cache.logit, logits, atol=1e-5)
     np.testing.assert_allclose(tiny_run.cache.typology_logits, typologies, atol=1e-5)
     assert tiny_run.cache.teacher == weights_fingerprint(tiny_run.teacher)
-    heads, tokens = ALL_TERMS.relation_heads, 1 + 2 * tiny.CONFIG.student.events_per_party
+    heads, tokens = DEFAULT_TERMS.relation_heads, 1 + 2 * tiny.CONFIG.student.events_per_party
     assert tiny_run.cache.relations.shape == (len(logits), 3, heads, tokens, tokens)
 
 
@@ -151,7 +129,7 @@ def test_relations_without_events_are_degenerate(tiny_run: tiny.TinyRun, tiny_da
 
 def test_a_term_of_no_weight_is_left_out(tiny_run: tiny.TinyRun, tiny_dataset: Dataset) -> None:
     terms = (TermConfig(name="logits", weight=1.0), TermConfig(name="labels", weight=0.0))
-    config = ALL_TERMS.model_copy(update={"terms": terms})
+    config = DEFAULT_TERMS.model_copy(update={"terms": terms})
     loss = objective(tiny_dataset.train, tiny_run.cache, config).loss(tiny_run.student, np.arange(8), 0)
     assert list(loss) == ["logits"]
 
@@ -164,7 +142,7 @@ def test_every_term_reaches_the_student(tiny_run: tiny.TinyRun, tiny_dataset: Da
     student = tiny.network(tiny_dataset, tiny.CONFIG.student)
     rows = np.flatnonzero(tiny_dataset.train.encoded.events[:, 0, 0] != 0)[:size]
     terms = objective(tiny_dataset.train, tiny_run.cache).loss(student, rows, 0)
-    assert set(terms) == {"logits", "attention_relations", "labels", "typology"}
+    assert set(terms) == {"logits", "attention_relations", "typology"}
     shares = gradient_shares(student, terms)
     assert all(share > 0 for share in shares.values())
     assert sum(shares.values()) == pytest.approx(1)
@@ -172,7 +150,7 @@ def test_every_term_reaches_the_student(tiny_run: tiny.TinyRun, tiny_dataset: Da
 
 def test_weights_scale_their_terms(tiny_run: tiny.TinyRun, tiny_dataset: Dataset) -> None:
     plain = objective(tiny_dataset.train, tiny_run.cache, only("logits", "typology"))
-    weighted = objective(tiny_dataset.train, tiny_run.cache, ALL_TERMS)
+    weighted = objective(tiny_dataset.train, tiny_run.cache, DEFAULT_TERMS)
     rows = np.arange(16)
     tiny_run.student.train(False)
     ones, parts = (one.loss(tiny_run.student, rows, 0) for one in (plain, weighted))
