@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 
-import torch
-
 from pipelines.networks import Workshop
 from pipelines.teachers import Teachers
 from riskdistill.config import DistillationConfig, ExperimentConfig, StudentConfig, TrainingConfig
 from riskdistill.distillation.objective import DistillationObjective
-from riskdistill.distillation.teacher_cache import TeacherCache, ask_teacher
+from riskdistill.distillation.teacher_cache import TeacherCache, ask, wanted_by
 from riskdistill.evaluation.metrics import SCRATCH, STUDENT
 from riskdistill.models.bins import Bins
+from riskdistill.models.teacher import EventTeacher
 from riskdistill.models.training import LabelObjective, Training
 
 
@@ -33,15 +32,16 @@ def teachers_answers(
 ) -> TeacherCache:
     """What the ensemble says of the rows of the mix; what only the event transformer knows comes from it."""
     step = workshop.steps.step("teacher's answers")
-    cache = ask_teacher(
-        teachers.event.model,
+    cache = ask(
+        EventTeacher(teachers.event.model, teachers.shift),
         workshop.dataset.train.encoded,
-        relation_heads=distillation.relation_heads,
-        student_events=size.events_per_party,
+        wanted_by(distillation, size.events_per_party),
+        folder=workshop.out / "checkpoints" / "answers",
+        spec=workshop.dataset.spec.fingerprint,
         progress=step.at,
     )
     step.done()
-    return replace(cache, logit=torch.from_numpy(teachers.taught))
+    return replace(cache, logit=teachers.taught)
 
 
 def untaught(
