@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,7 @@ from riskdistill.evaluation.distillation import (
     AttentionPair,
     DistillationEvidence,
     Model,
+    Stage,
     attention_pair,
     measure_reliability,
 )
@@ -31,6 +33,7 @@ from riskdistill.evaluation.distillation_report import write_distillation_report
 from riskdistill.evaluation.event_words import event_words
 from riskdistill.evaluation.metrics import SCRATCH, STUDENT, TEACHER, TREES, ScoredPeriod
 from riskdistill.evaluation.schemes import SchemeDetection, SchemeRows, alerted_within, detection
+from riskdistill.models.calibration import Calibrator
 from riskdistill.models.event_transformer import EventTransformer
 from riskdistill.models.onnx_model import Scorer
 from riskdistill.models.teacher import shared_tokens
@@ -38,6 +41,7 @@ from riskdistill.models.training import Training
 
 EXAMPLES: Final = 8  # payments on which teacher and student disagree most
 SCHEMES_DRAWN: Final = 2
+Scores = NDArray[np.float64]
 _MODELS: Final[tuple[Model, Model]] = (TEACHER, STUDENT)
 
 
@@ -56,7 +60,8 @@ def write_evidence(
     runs = {name: [test.scores[name]] for name in (TEACHER, STUDENT, SCRATCH, TREES)}
     measured = resample(test.labels, _schemes(dataset.test), runs, seed=config.seed)
     pairs = ((STUDENT, TEACHER), (STUDENT, SCRATCH), (STUDENT, TREES), (TEACHER, TREES))
-    raw = {name: _uncalibrated(scorers[name], dataset.test, teachers.shift) for name in _MODELS}
+    raw: Mapping[str, Scores] = {name: _uncalibrated(scorers[name], dataset.test) for name in _MODELS}
+    stages: tuple[tuple[Stage, Mapping[str, Scores]], ...] = (("before", raw), ("after", test.scores))
     evidence = DistillationEvidence(
         name=config.name,
         dataset=dataset.fingerprint,
@@ -65,7 +70,7 @@ def write_evidence(
         reliability=tuple(
             measure_reliability(test.labels, scores[name], model=name, stage=stage)
             for name in _MODELS
-            for stage, scores in (("before", raw), ("after", test.scores))
+            for stage, scores in stages
         ),
         detection={
             name: tuple(_detection(dataset, test.scores[name], budget) for budget in main_first) for name in _MODELS
@@ -93,14 +98,13 @@ def _agreement(dataset: Dataset, test: ScoredPeriod, budgets: tuple[float, ...])
     return agreement(test.labels, teacher, student, budgets, examples)
 
 
-def _uncalibrated(scorer: Scorer, period: Period, shift: float) -> NDArray[np.float64]:
-    """Probabilities as they would be without the calibration fold; the student's corrected for the prior alone."""
-    kept = scorer.calibrator
-    logit = scorer.score_all(period.encoded).logit + (shift if kept.prior_shift else 0.0)
-    return np.asarray(1 / (1 + np.exp(-np.clip(logit, -500, 500))))
+def _uncalibrated(scorer: Scorer, period: Period) -> Scores:
+    """Probabilities as they would be without the calibration fold: corrected for the prior alone."""
+    prior = Calibrator(prior_shift=scorer.calibrator.prior_shift)
+    return prior(scorer.score_all(period.encoded).logit)
 
 
-def _detection(dataset: Dataset, scores: NDArray[np.float64], budget: float) -> SchemeDetection:
+def _detection(dataset: Dataset, scores: Scores, budget: float) -> SchemeDetection:
     test, label = dataset.test, dataset.test.label
     usd = test.encoded.context[label, dataset.spec.names.index("amount_usd")]
     rows = SchemeRows(

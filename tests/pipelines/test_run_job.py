@@ -199,7 +199,8 @@ def test_the_same_command_again_trains_nothing_and_tells_the_same(
     assert figures(finished) == before
     for name, model in finished.report.models.items():
         assert f"{name.replace('_', ' ')} {model.pr_auc:.3f}" in told
-    assert f"report {finished.page} metrics {finished.metrics} bundle {finished.bundle.path}" in told
+    made = f"report {finished.page} distillation {finished.distillation} metrics {finished.metrics}"
+    assert f"{made} bundle {finished.bundle.path}" in told
 
 
 def test_an_interrupted_run_goes_on_to_the_same_result(
