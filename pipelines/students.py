@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 
-import torch
-
 from pipelines.networks import Workshop
 from pipelines.progress import Steps
 from pipelines.teachers import Teachers
 from riskdistill.config import ExperimentConfig
 from riskdistill.dataset import Dataset
 from riskdistill.distillation.objective import DistillationObjective
-from riskdistill.distillation.teacher_cache import ask_teacher
+from riskdistill.distillation.teacher_cache import ask, wanted_by
 from riskdistill.evaluation.metrics import SCRATCH, STUDENT
 from riskdistill.models.bins import Bins
+from riskdistill.models.teacher import EventTeacher
 from riskdistill.models.training import LabelObjective, Training
 
 
@@ -29,14 +28,15 @@ def train_students(
     scratch = workshop.train(SCRATCH, size, training, labels, bins)
 
     step = steps.step("teacher's answers")
-    cache = ask_teacher(
-        teachers.event.model,
+    cache = ask(
+        EventTeacher(teachers.event.model, teachers.shift),
         dataset.train.encoded,
-        relation_heads=config.distillation.relation_heads,
-        student_events=size.events_per_party,
+        wanted_by(config.distillation, size.events_per_party),
+        folder=workshop.out / "checkpoints" / "answers",
+        spec=dataset.spec.fingerprint,
         progress=step.at,
     )
-    cache = replace(cache, logit=torch.from_numpy(teachers.taught))
+    cache = replace(cache, logit=teachers.taught)
     step.done()
     objective = DistillationObjective(
         dataset.train,

@@ -27,7 +27,6 @@ from pipelines.run import RunResult, run
 from riskdistill.bundle import Bundle
 from riskdistill.config import ExperimentConfig, ServingConfig
 from riskdistill.dataset.card import DatasetCard
-from riskdistill.distillation.teacher_cache import weights_fingerprint
 from riskdistill.errors import BundleIncompatibleError
 from riskdistill.evaluation.metrics import MetricsReport
 from riskdistill.features import Encoded
@@ -36,6 +35,7 @@ from riskdistill.models.calibration import Calibrator
 from riskdistill.models.event_transformer import EventTransformer
 from riskdistill.models.onnx_export import export_onnx
 from riskdistill.models.onnx_model import OnnxScorer
+from riskdistill.models.teacher import weights_fingerprint
 from riskdistill.models.training import EpochLog, Objective, Trainer, score_logits
 from riskdistill.simulator import Simulated
 

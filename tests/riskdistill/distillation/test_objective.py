@@ -7,21 +7,16 @@ import dataclasses
 import numpy as np
 import pytest
 import tiny
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from riskdistill.config import DistillationConfig, TemperatureConfig, TermConfig, TrainingConfig
 from riskdistill.dataset import Dataset
 from riskdistill.distillation.objective import DistillationObjective, temperature
-from riskdistill.distillation.teacher_cache import (
-    TeacherCache,
-    ask_teacher,
-    shared_tokens,
-    weights_fingerprint,
-)
+from riskdistill.distillation.teacher_cache import TeacherCache, ask, wanted_by
 from riskdistill.errors import DegenerateTermError, TrainingError
 from riskdistill.features import Encoded
+from riskdistill.models.teacher import EventTeacher
 from riskdistill.models.training import Trainer, TrainingRows, gradient_shares, score_logits
 
 ALL_TERMS = tiny.CONFIG.distillation
@@ -58,52 +53,7 @@ def test_the_temperature_never_falls_and_stays_in_its_bounds(
     assert heats[-1] == pytest.approx(config.end if epochs > after else config.start)
 
 
-# ---- the teacher's answers
-
-
-def test_answers_are_those_of_the_teacher_on_those_rows(tiny_run: tiny.TinyRun, tiny_dataset: Dataset) -> None:
-    logits, typologies = score_logits(tiny_run.teacher, tiny_dataset.train.encoded)
-    np.testing.assert_allclose(tiny_run.cache.logit, logits, atol=1e-5)
-    np.testing.assert_allclose(tiny_run.cache.typology_logits, typologies, atol=1e-5)
-    assert tiny_run.cache.teacher == weights_fingerprint(tiny_run.teacher)
-    heads, tokens = ALL_TERMS.relation_heads, 1 + 2 * tiny.CONFIG.student.events_per_party
-    assert tiny_run.cache.relations.shape == (len(logits), 3, heads, tokens, tokens)
-
-
-def test_tokens_are_paired_by_what_they_stand_for() -> None:
-    assert shared_tokens(4, 2).tolist() == [0, 1, 2, 5, 6]
-    assert shared_tokens(3, 3).tolist() == list(range(7))
-
-
-def test_a_student_that_reads_more_events_than_its_teacher_is_refused(
-    tiny_run: tiny.TinyRun, tiny_dataset: Dataset
-) -> None:
-    with pytest.raises(TrainingError, match="events"):
-        ask_teacher(tiny_run.teacher, tiny_dataset.train.encoded, relation_heads=4, student_events=9)
-
-
-def test_another_teacher_has_another_fingerprint(tiny_run: tiny.TinyRun, tiny_dataset: Dataset) -> None:
-    other = tiny.network(tiny_dataset, tiny.CONFIG.teacher)
-    assert weights_fingerprint(other) != weights_fingerprint(tiny_run.teacher)
-    before = weights_fingerprint(other)
-    with torch.no_grad():
-        other.sides[0, 0, 0] += 1e-6
-    assert weights_fingerprint(other) != before
-
-
-@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
-def test_a_second_teacher_moves_the_logits_alone(tiny_run: tiny.TinyRun, share: float) -> None:
-    first = tiny_run.cache
-    second = np.linspace(-8.0, 8.0, len(first.logit))
-    blended = first.blended(second, share)
-    np.testing.assert_allclose(blended.logit, (1 - share) * first.logit.numpy() + share * second, atol=1e-5)
-    assert blended.relations is first.relations
-    assert blended.rows == first.rows
-
-
-def test_a_second_teacher_of_other_rows_is_refused(tiny_run: tiny.TinyRun) -> None:
-    with pytest.raises(TrainingError, match="logits of a second teacher"):
-        tiny_run.cache.blended(np.zeros(3), 0.5)
+# ---- other rows
 
 
 @pytest.mark.parametrize("change", ["shuffled", "one value", "one row fewer", "events"])
@@ -128,7 +78,7 @@ def test_answers_for_other_rows_are_refused(tiny_run: tiny.TinyRun, tiny_dataset
 
 
 def test_a_teacher_of_one_logit_is_degenerate(tiny_run: tiny.TinyRun, tiny_dataset: Dataset) -> None:
-    flat = dataclasses.replace(tiny_run.cache, logit=torch.full_like(tiny_run.cache.logit, -2.0))
+    flat = dataclasses.replace(tiny_run.cache, logit=np.full_like(tiny_run.cache.logit, -2.0))
     with pytest.raises(DegenerateTermError, match="term logits"):
         objective(tiny_dataset.train, flat)
     objective(tiny_dataset.train, flat, only("labels"))
@@ -144,7 +94,7 @@ def test_relations_without_events_are_degenerate(tiny_run: tiny.TinyRun, tiny_da
     train = tiny_dataset.train
     bare = Encoded(train.encoded.context, np.zeros_like(train.encoded.events))
     rows = TrainingRows(bare, train.label, train.typology, train.draw)
-    cache = ask_teacher(tiny_run.teacher, bare, relation_heads=4, student_events=4)
+    cache = ask(EventTeacher(tiny_run.teacher, 0.0), bare, wanted_by(ALL_TERMS, 4))
     with pytest.raises(DegenerateTermError, match="term attention_relations"):
         objective(rows, cache)
 
@@ -192,5 +142,5 @@ def test_distilling_moves_the_student_towards_the_teacher(tiny_run: tiny.TinyRun
     first, last = training.epochs[0].terms, training.epochs[-1].terms
     assert all(last[name] < first[name] for name in first)
     after = score_logits(student, tiny_dataset.train.encoded)[0]
-    teacher = tiny_run.cache.logit.numpy()
+    teacher = tiny_run.cache.logit
     assert np.square(after - teacher).mean() < 0.5 * np.square(before - teacher).mean()
