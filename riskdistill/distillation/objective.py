@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from riskdistill.augmentation.encodings import Batch, Bounds, adversarial
+from riskdistill.augmentation.encodings import Batch, Bounds, Mixture, adversarial
 from riskdistill.config import DistillationConfig
 from riskdistill.distillation import mining, schedules, stages
 from riskdistill.distillation.selection import teacher_weight
 from riskdistill.distillation.terms import TERMS, Heat, Setting, Taught, Term
 from riskdistill.models.event_transformer import EventTransformer, EventTransformerOutput
-from riskdistill.models.training import ADVERSARIAL_REACH, ADVERSARIAL_STEPS, TrainingRows
+from riskdistill.models.training import ADVERSARIAL_REACH, ADVERSARIAL_STEPS, TrainingRows, tensors
 
 _ANSWERS = ("typology_logits", "relations", "attention", "hidden", "embedding")
 
@@ -27,7 +27,7 @@ class DistillationObjective(nn.Module):
         rows: the training rows, on which `answers` were given; a label may be NaN.
         answers: has the fields of `Taught` but the label, as arrays or tensors over all rows, None where absent,
             and `check(encoded)`, which refuses other rows.
-        config: terms, weights, temperature.
+        config: terms, and how they are weighted.
         epochs: how many are planned; the schedules end there.
         prior_shift: log odds of natural traffic less those of the training mix, taken off the teacher's logits
             where these are at natural prevalence; 0 where they are on the mix's scale already.
@@ -39,6 +39,8 @@ class DistillationObjective(nn.Module):
     """
 
     disagreement: Tensor
+    hardness: Tensor
+    drawn: Tensor
 
     def __init__(
         self,
@@ -71,27 +73,27 @@ class DistillationObjective(nn.Module):
         self.row_weights = schedules.RowWeights(len(self.teacher_logit)) if config.weights == "dynamic" else None
         self.balance = schedules.GradientNormBalance(tuple(chosen)) if config.weights == "gradient_norms" else None
         self._selected = teacher_weight(self.teacher_logit, config.selection)
-        # of rows not seen yet: as hard as for the teacher
+        # a row that the student has not seen yet is as hard as it is for the teacher
         self.register_buffer("disagreement", torch.from_numpy(mining.entropy(self.teacher_logit)))
+        self.register_buffer("hardness", self.disagreement.clone())  # as it was when epoch `drawn` began
+        self.register_buffer("drawn", torch.tensor(0))
         self._bounds = Bounds.of(rows.encoded.context, ADVERSARIAL_REACH) if config.adversarial > 0 else None
 
     def loss(self, model: EventTransformer, rows: NDArray[np.int64], epoch: int) -> dict[str, Tensor]:
         """See `riskdistill.models.training.Objective`."""
-        taken = self.rows.encoded.take(rows)
-        context, events = torch.from_numpy(taken.context), torch.from_numpy(taken.events).float()
-        taught = self.taught(rows)
+        context, events = tensors(self.rows.encoded.take(rows), model.device)
+        taught = self.taught(rows, model.device)
+        if self.config.mixup > 0:
+            mixture = Mixture.drawn(len(rows), self.config.mixup)
+            (context, events), taught = mixture.inputs(context, events), taught.mixed(mixture)
         on = stages.active([*self.terms, stages.ADVERSARIAL], self.config.stages, epoch, self.epochs)
-        heat = self.temperature(epoch)
         names = [name for name in on if name != stages.ADVERSARIAL]
+        heat = self.temperature(epoch)
         output = self._forward(model, context, events, names)
         weight = self._row_weight(output, taught, rows)
         self._note(output, taught, rows)
-        chosen = self._chosen()
         plain = self._values(names, output, taught, heat, weight)
-        weights = {name: schedules.weight(chosen[name].config, epoch, self.epochs) for name in names}
-        if self.balance is not None:
-            factors = self.balance(plain, weights, model.encoder)
-            weights = {name: weights[name] * factors[name] for name in names}
+        weights = self._weights(plain, model, epoch)
         terms = {name: weights[name] * plain[name] for name in names}
         if self._bounds is None or stages.ADVERSARIAL not in on:
             return terms
@@ -101,14 +103,14 @@ class DistillationObjective(nn.Module):
             values = self._values(names, found, taught, heat, weight.detach())
             return torch.stack([weights[name] * values[name] for name in names]).sum()
 
-        batch = Batch(context, events, taught.label, torch.from_numpy(self.rows.typology[rows]))
+        batch = Batch(context, events, taught.label, _tensor(self.rows.typology, rows, model.device))
+        bounds = Bounds(**{name: part.to(model.device) for name, part in vars(self._bounds).items()})
         model.train(False)  # the adversary sees the whole network
-        attacked = adversarial(batch, harmed, self._bounds, ADVERSARIAL_STEPS)
+        attacked = adversarial(batch, harmed, bounds, ADVERSARIAL_STEPS)
         model.train()
         share = self.config.adversarial
-        return {name: (1 - share) * term for name, term in terms.items()} | {
-            "adversarial": share * harmed(attacked)
-        }
+        kept = {name: (1 - share) * term for name, term in terms.items()}
+        return kept | {stages.ADVERSARIAL: share * harmed(attacked)}
 
     def temperature(self, epoch: int) -> Heat:
         """Of the terms that soften logits, in an epoch (from 0)."""
@@ -118,21 +120,24 @@ class DistillationObjective(nn.Module):
         return schedules.temperature(self.config.temperature, epoch, self.epochs)
 
     def draw(self, epoch: int, random: np.random.Generator) -> NDArray[np.int64]:
-        """The rows of an epoch (from 0), the hard ones drawn again as `mining` says."""
-        hardness = self.disagreement.cpu().numpy()
-        if self.config.mining.by == "entropy" or epoch == 0:
-            hardness = mining.entropy(self.teacher_logit)
-        return mining.redraw(self.rows.draw, hardness, self.config.mining.share, random)
+        """The rows of an epoch (from 0), the hard ones drawn again as `mining` says.
+
+        What is hard is settled when an epoch begins, so that a run resumed within it draws the same rows.
+        """
+        if self.config.mining.by == "disagreement" and int(self.drawn) != epoch:
+            self.hardness.copy_(self.disagreement)
+            self.drawn.fill_(epoch)
+        return mining.redraw(self.rows.draw, self.hardness.cpu().numpy(), self.config.mining.share, random)
 
     def difficulty(self) -> NDArray[np.float32]:
         """How hard each training row is, 0 to 1, for a curriculum: the teacher's own error."""
         return mining.error(self.teacher_logit, self.rows.label)
 
-    def taught(self, rows: NDArray[np.int64]) -> Taught:
+    def taught(self, rows: NDArray[np.int64], device: torch.device) -> Taught:
         """The teacher's answers and the labels of training rows, only those that a term reads."""
         read = {name for term in self._chosen().values() for name in term.answers}
-        more = {name: _tensor(getattr(self.answers, name), rows) for name in _ANSWERS if name in read}
-        return Taught(torch.from_numpy(self.teacher_logit[rows]), torch.from_numpy(self.rows.label[rows]), **more)
+        more = {name: _tensor(getattr(self.answers, name), rows, device) for name in _ANSWERS if name in read}
+        return Taught(_tensor(self.teacher_logit, rows, device), _tensor(self.rows.label, rows, device), **more)
 
     def _chosen(self) -> dict[str, Term]:
         return {name: term for name, term in self.terms.items() if isinstance(term, Term)}
@@ -157,20 +162,27 @@ class DistillationObjective(nn.Module):
             name: self.terms[name](output, taught, heat, None if name == "labels" else weight) for name in names
         }
 
+    def _weights(self, plain: dict[str, Tensor], model: EventTransformer, epoch: int) -> dict[str, float]:
+        chosen = self._chosen()
+        weights = {name: schedules.weight(chosen[name].config, epoch, self.epochs) for name in plain}
+        if self.balance is None:
+            return weights
+        factors = self.balance(plain, weights, model.encoder)
+        return {name: weights[name] * factors[name] for name in plain}
+
     def _row_weight(self, output: EventTransformerOutput, taught: Taught, rows: NDArray[np.int64]) -> Tensor:
-        selected = torch.from_numpy(self._selected[rows])
+        selected = _tensor(self._selected, rows, taught.logit.device)
         if self.row_weights is None or not len(rows):
             return selected
-        weight: Tensor = self.row_weights(output.logit, taught.logit, torch.from_numpy(rows))
+        weight: Tensor = self.row_weights(output.logit, taught.logit, torch.from_numpy(rows).to(selected.device))
         return selected * weight
 
     def _note(self, output: EventTransformerOutput, taught: Taught, rows: NDArray[np.int64]) -> None:
         """Remember how far the student was from the teacher when it last saw these rows, at no pass of its own."""
         apart = torch.sigmoid(output.logit.detach().float()) - torch.sigmoid(taught.logit)
-        self.disagreement[torch.from_numpy(rows)] = apart.abs()
+        self.disagreement[torch.from_numpy(rows).to(self.disagreement.device)] = apart.abs()
 
 
-def _tensor(answer: Any, rows: NDArray[np.int64]) -> Tensor:
-    """A batch of answers as a tensor of its own, from an array, a memory map or a tensor."""
-    part = answer[rows]
-    return part if isinstance(part, Tensor) else torch.from_numpy(np.array(part))
+def _tensor(answer: NDArray[Any], rows: NDArray[np.int64], device: torch.device) -> Tensor:
+    """A batch of answers as a tensor of its own, from an array or a memory map."""
+    return torch.from_numpy(np.array(answer[rows])).to(device)

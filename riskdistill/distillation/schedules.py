@@ -128,7 +128,7 @@ class GradientNormBalance(nn.Module):
     def __init__(self, names: tuple[str, ...]) -> None:
         super().__init__()
         self.names = names
-        self.register_buffer("factors", torch.ones(len(names)))
+        self.register_buffer("factors", torch.zeros(len(names)))  # 0 until measured
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def forward(
@@ -138,7 +138,7 @@ class GradientNormBalance(nn.Module):
         if int(self.step) % BALANCE_STEPS == 0:
             self._measure(terms, weights, trunk)
         self.step += 1
-        return {name: float(self.factors[self.names.index(name)]) for name in terms}
+        return {name: float(self.factors[self.names.index(name)]) or 1.0 for name in terms}
 
     def _measure(self, terms: Mapping[str, Tensor], weights: Mapping[str, float], trunk: nn.Module) -> None:
         parameters = list(trunk.parameters())
@@ -155,5 +155,5 @@ class GradientNormBalance(nn.Module):
         typical = sum(weights[name] * norms[name] for name in moved) / sum(weights[name] for name in moved)
         for name in moved:
             at = self.names.index(name)
-            kept = _KEPT if int(self.step) else 0.0
+            kept = _KEPT if self.factors[at] > 0 else 0.0
             self.factors[at] = kept * self.factors[at] + (1 - kept) * typical / norms[name]

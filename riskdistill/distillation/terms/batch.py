@@ -9,9 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from riskdistill.distillation.terms.logits import refuse_one_logit
-from riskdistill.distillation.terms.term import Heat, Taught, Term
+from riskdistill.distillation.terms.term import Heat, Taught, Term, given
 from riskdistill.models.event_transformer import EventTransformerOutput
 from riskdistill.models.training import TrainingRows
+
+_LEAST_VARIANCE = 1e-4  # of logits: below it, a student that is still flat would be thrown about by its gradient
 
 
 class _AmongRows(Term):
@@ -32,13 +34,13 @@ class BatchCorrelationTerm(_AmongRows):
     def forward(
         self, student: EventTransformerOutput, taught: Taught, heat: Heat, weight: Tensor | None = None
     ) -> Tensor:
-        own, theirs = student.logit, taught.logit
+        own, theirs = given(student.logit), given(taught.logit)
         share = torch.ones_like(own) if weight is None else weight
         share = share / share.sum().clamp_min(1e-8)
         own, theirs = (logit - (share * logit).sum() for logit in (own, theirs))
-        spread = ((share * own.square()).sum() * (share * theirs.square()).sum()).clamp_min(1e-16).sqrt()
-        enough = (share > 0).sum() > 1
-        return (1 - (share * own * theirs).sum() / spread) * enough
+        variances = [(share * logit.square()).sum().clamp_min(_LEAST_VARIANCE) for logit in (own, theirs)]
+        correlation = (share * own * theirs).sum() / (variances[0] * variances[1]).sqrt()
+        return (1 - correlation) * ((share > 0).sum() > 1)
 
 
 class RankingTerm(_AmongRows):
@@ -49,7 +51,7 @@ class RankingTerm(_AmongRows):
     """
 
     def rows(self, student: EventTransformerOutput, taught: Taught, heat: Heat) -> Tensor:
-        own, theirs = (logit[:, None] - logit[None, :] for logit in (student.logit, taught.logit))
+        own, theirs = (logit[:, None] - logit[None, :] for logit in map(given, (student.logit, taught.logit)))
         above = torch.sigmoid(theirs)
         cross = F.binary_cross_entropy_with_logits(own, above, reduction="none")
         pairs = cross - F.binary_cross_entropy_with_logits(theirs, above, reduction="none")
