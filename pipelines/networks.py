@@ -44,6 +44,7 @@ class Workshop:
             size,
             bins,
             self.dataset.spec,
+            self.dataset.train.encoded.events,
             typologies=self.dataset.typologies,
             dataset_fingerprint=self.dataset.fingerprint,
             seed=training.seed,

@@ -17,6 +17,7 @@ import numpy as np
 from transformers.utils import logging as transformers_logging
 
 from pipelines.datasets import prepare
+from pipelines.evidence import write_evidence
 from pipelines.make_bundle import make_bundle
 from pipelines.networks import Workshop
 from pipelines.progress import Steps
@@ -56,6 +57,7 @@ class RunResult:
     dataset: Dataset
     report: MetricsReport
     page: Path
+    distillation: Path
     metrics: Path
     bundle: Bundle
 
@@ -88,8 +90,8 @@ def run(
     for folder in ("models", "checkpoints", "onnx"):
         (out / folder).mkdir(exist_ok=True)
     workshop = Workshop(dataset, out, steps)
-    teachers = fit_teachers(dataset, config, workshop, steps)
-    students = train_students(dataset, teachers, config, workshop, steps)
+    teachers = fit_teachers(config, workshop)
+    students = train_students(teachers, config, workshop)
 
     step = steps.step("evaluate and export")
     scorers, calibrators = _export(dataset, teachers, students, out)
@@ -107,9 +109,11 @@ def run(
         "riskdistill": __version__,
     }
     page = write_report(out, report, test, config, provenance)
+    distillation = write_evidence(dataset, test, teachers, students, scorers, config, out)
     bundle = make_bundle(dataset, prepared.card, config, calibrators, teachers.shift, validation, report, out)
     step.done(f"bundle {bundle.version}")
-    return RunResult(config, dataset, report, page, out / "report" / "metrics.json", bundle)
+    metrics = out / "report" / "metrics.json"
+    return RunResult(config, dataset, report, page, distillation, metrics, bundle)
 
 
 def _export(

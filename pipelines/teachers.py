@@ -13,9 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.networks import Workshop
-from pipelines.progress import Steps
 from riskdistill.config import ExperimentConfig
-from riskdistill.dataset import Dataset
 from riskdistill.evaluation.metrics import TEACHER
 from riskdistill.models.bins import Bins
 from riskdistill.models.boosted_trees import BoostedTrees, fit_trees
@@ -62,9 +60,10 @@ class Teachers:
         return [*paths, folder / GATE]
 
 
-def fit_teachers(dataset: Dataset, config: ExperimentConfig, workshop: Workshop, steps: Steps) -> Teachers:
+def fit_teachers(config: ExperimentConfig, workshop: Workshop) -> Teachers:
     """Fit all of them; what an earlier, stopped run has finished is used."""
-    baseline, trees = _trees(dataset, config, workshop.out, steps)
+    dataset = workshop.dataset
+    baseline, trees = _trees(config, workshop)
     shift = prior_shift(dataset.prevalence, dataset.mixed_prevalence)
     objective = LabelObjective(
         dataset.train,
@@ -77,7 +76,7 @@ def fit_teachers(dataset: Dataset, config: ExperimentConfig, workshop: Workshop,
     bins = Bins.of_thresholds(dataset.train_context, thresholds, config.teacher.pieces)
     event = workshop.train(TEACHER, config.teacher, config.training, objective, bins)
 
-    step = steps.step("ensemble of teachers")
+    step = workshop.steps.step("ensemble of teachers")
     tuning, _ = dataset.validation.halves()
     known = [
         trees.score_logits(tuning.encoded.context),
@@ -94,9 +93,8 @@ def fit_teachers(dataset: Dataset, config: ExperimentConfig, workshop: Workshop,
     return Teachers(baseline, trees, event, gate, shift, taught)
 
 
-def _trees(
-    dataset: Dataset, config: ExperimentConfig, out: Path, steps: Steps
-) -> tuple[BoostedTrees, CrossFittedTrees]:
+def _trees(config: ExperimentConfig, workshop: Workshop) -> tuple[BoostedTrees, CrossFittedTrees]:
+    dataset, out, steps = workshop.dataset, workshop.out, workshop.steps
     train = dataset.train_context, dataset.train_label
     step = steps.step("boosted trees")
     baseline = fit_trees(

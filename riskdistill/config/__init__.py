@@ -19,6 +19,7 @@ from riskdistill.config.schema import (
     SourceConfig,
     SplitConfig,
 )
+from riskdistill.config.text import TextTeacherConfig, TextTemplates, TextTrainingConfig
 from riskdistill.config.training import AlignmentConfig, PhasesConfig, PretrainingConfig, TrainingConfig
 
 __all__ = [
@@ -41,6 +42,9 @@ __all__ = [
     "StudentConfig",
     "TemperatureConfig",
     "TermConfig",
+    "TextTeacherConfig",
+    "TextTemplates",
+    "TextTrainingConfig",
     "TrainingConfig",
     "TreeCandidate",
     "load_config",

@@ -37,23 +37,40 @@ class Period:
         label: bool [n], what is true for the test period (of a source without truth: what was recorded in the end);
             as known at the time of building for the others.
         typology: object [n], names.
-        start, end: times of the first and the last row.
+        scheme: object [n], names of the laundering operations, None where there is none; known as the label is.
+        time: int64 [n], microseconds since 1970.
     """
 
     encoded: Encoded
     label: Bools
     typology: NDArray[np.object_]
-    start: datetime
-    end: datetime
+    scheme: NDArray[np.object_]
+    time: Ints
 
     def __len__(self) -> int:
         return len(self.label)
+
+    @property
+    def start(self) -> datetime:
+        """Time of the first row."""
+        return moment(int(self.time[0]))
+
+    @property
+    def end(self) -> datetime:
+        """Time of the last row."""
+        return moment(int(self.time[-1]))
+
+    def take(self, rows: slice) -> Period:
+        """Some of the rows."""
+        return Period(
+            self.encoded.take(rows), self.label[rows], self.typology[rows], self.scheme[rows], self.time[rows]
+        )
 
     def halves(self) -> tuple[Period, Period]:
         """The earlier and the later half of the rows.
 
         Of validation the earlier one tunes models (when to stop, how much each teacher counts), the later one, on
-        which nothing was chosen, calibrates them.
+        which nothing was chosen, calibrates them. Both keep the times of the whole period.
 
         Raises:
             DataError: one of them holds no laundering.
@@ -62,10 +79,7 @@ class Period:
         parts = slice(0, middle), slice(middle, None)
         for name, part in zip(("earlier", "later"), parts, strict=True):
             _require_laundering(f"{name} half of the validation", self.label[part])
-        return tuple(  # type: ignore[return-value]
-            Period(self.encoded.take(part), self.label[part], self.typology[part], self.start, self.end)
-            for part in parts
-        )
+        return self.take(parts[0]), self.take(parts[1])
 
 
 @dataclass(frozen=True)
@@ -254,11 +268,13 @@ def _periods(tables: Tables, known: pa.Table, split: Split, out: Bools, encoded:
         ("test", split.test, tables.judged_by),
     ):
         rows = _without(part, out)
-        label, typology = _told(_take(labels, rows))
+        told = _take(labels, rows)
+        label, typology = _told(told)
         _require_laundering(name, label)
         seen = Encoded(encoded.context[rows], encoded.events[done : done + len(label)])
         done += len(label)
-        periods.append(Period(seen, label, typology, *_span(_take(tables.transactions, rows))))
+        times = microseconds(_take(tables.transactions, rows))
+        periods.append(Period(seen, label, typology, _schemes(told), times))
     return periods[0], periods[1]
 
 

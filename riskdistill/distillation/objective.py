@@ -105,9 +105,10 @@ class DistillationObjective(nn.Module):
 
         batch = Batch(context, events, taught.label, _tensor(self.rows.typology, rows, model.device))
         bounds = Bounds(**{name: part.to(model.device) for name, part in vars(self._bounds).items()})
+        training = model.training
         model.train(False)  # the adversary sees the whole network
         attacked = adversarial(batch, harmed, bounds, ADVERSARIAL_STEPS)
-        model.train()
+        model.train(training)
         share = self.config.adversarial
         kept = {name: (1 - share) * term for name, term in terms.items()}
         return kept | {stages.ADVERSARIAL: share * harmed(attacked)}

@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 
+from riskdistill.errors import BundleDamagedError
 from riskdistill.features import Encoded
 from riskdistill.models.boosted_trees import load_booster
 from riskdistill.models.calibration import Calibrator
@@ -43,6 +44,10 @@ class EnsembleScorer:
         self._event = OnnxScorer(folder / ONNX, Calibrator(), threads=threads, dataset=dataset)
         self._gate: Gate = load_gate(folder / GATE)
         paths = trees_of(folder)
+        if not paths:
+            raise BundleDamagedError(
+                "the teacher's trees are missing", where=str(folder), mend="build the bundle again"
+            )
         self._trees = [load_booster(path, dataset=dataset) for path in paths]
         self._shift, self.calibrator = event_shift, calibrator
         self.bytes = sum(path.stat().st_size for path in (folder / ONNX, folder / GATE, *paths))

@@ -10,11 +10,12 @@ import pytest
 import tiny
 import torch
 
+from riskdistill.augmentation.encodings import Mixture
 from riskdistill.config import DistillationConfig, TermConfig, TrainingConfig
 from riskdistill.dataset import Dataset
 from riskdistill.distillation.objective import DistillationObjective
 from riskdistill.distillation.teacher_cache import TeacherCache, ask, wanted_by
-from riskdistill.distillation.terms import TERMS
+from riskdistill.distillation.terms import TERMS, Taught
 from riskdistill.errors import DegenerateTermError, TrainingError
 from riskdistill.features import Encoded
 from riskdistill.models.teacher import EventTeacher
@@ -192,6 +193,17 @@ def test_rows_of_an_unsure_teacher_weigh_less_but_keep_their_labels(
     assert found["logits"].item() == 0
     assert whole["logits"].item() > 0
     assert found["labels"].item() == whole["labels"].item()
+
+
+def test_mixed_rows_are_taught_mixed_logits_and_unknown_labels_stay_unknown() -> None:
+    logit, label = torch.tensor([0.0, 4.0, 8.0, 2.0]), torch.tensor([np.nan, 1.0, 0.0, 0.0])
+    found = Taught(logit, label, hidden=torch.ones(4, 3, 2)).mixed(
+        Mixture(torch.tensor([0.75] * 4), torch.tensor([1, 2, 3, 0]))
+    )
+    assert found.logit.tolist() == [1.0, 5.0, 6.5, 1.5]
+    assert found.label.isnan().tolist() == [True, False, False, True]
+    assert found.label[1].item() == 0.75
+    assert found.hidden is None
 
 
 # ---- what the objective learns itself
