@@ -103,7 +103,7 @@ def ask(
     Raises:
         TrainingError: the teacher cannot give what is wanted.
     """
-    told = {"rows": rows_fingerprint(encoded), "teacher": teacher.fingerprint, "spec": spec}
+    told: dict[str, Any] = {"rows": rows_fingerprint(encoded), "teacher": teacher.fingerprint, "spec": spec}
     report = progress or (lambda done, total: None)
     if folder is None:
         starts = range(0, max(1, len(encoded)), BATCH_ROWS)
@@ -111,7 +111,8 @@ def ask(
         for start in starts:
             parts.append(_answered(teacher, encoded, wanted, start))
             report(min(start + BATCH_ROWS, len(encoded)), len(encoded))
-        return TeacherCache(**Answers.concat(parts).parts(), **told)
+        given: dict[str, Any] = Answers.concat(parts).parts()
+        return TeacherCache(**given, **told)
     key = xxhash.xxh3_128_hexdigest(f"{told} {wanted} {__version__}".encode())
     entry = folder / key
     found = _read(entry)
