@@ -20,6 +20,7 @@ from riskdistill.config.schema import (
     SplitConfig,
 )
 from riskdistill.config.text import TextTeacherConfig, TextTemplates, TextTrainingConfig
+from riskdistill.config.thresholds import ThresholdConfig
 from riskdistill.config.training import AlignmentConfig, PhasesConfig, PretrainingConfig, TrainingConfig
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "TextTeacherConfig",
     "TextTemplates",
     "TextTrainingConfig",
+    "ThresholdConfig",
     "TrainingConfig",
     "TreeCandidate",
     "load_config",

@@ -301,9 +301,9 @@ class EventTransformer(PreTrainedModel):
         absent = torch.where(mask, 0.0, -1e4)[:, None, None, :]
         if self.relation_bias is None:
             return [absent] * len(self.encoder)
-        relations = token_relations(self._read(events))
-        tokens = relations.shape[-2:]
-        return [(bias @ relations.flatten(2)).unflatten(-1, tokens) + absent for bias in self.relation_bias]
+        # relations last: ONNX Runtime multiplies no rows by a matrix, but not a matrix by no rows
+        relations = token_relations(self._read(events)).permute(0, 2, 3, 1)
+        return [(relations @ bias.T).permute(0, 3, 1, 2) + absent for bias in self.relation_bias]
 
     def _read(self, events: Tensor) -> Tensor:
         """Of the events [n, 2 * available, channels] those that the model reads, [n, 2, K, channels]."""

@@ -25,7 +25,7 @@ from pipelines.make_bundle import choose_thresholds
 from pipelines.progress import Steps
 from pipelines.run import RunResult, run
 from riskdistill.bundle import Bundle
-from riskdistill.config import ExperimentConfig, ServingConfig
+from riskdistill.config import ExperimentConfig, ServingConfig, ThresholdConfig
 from riskdistill.dataset.card import DatasetCard
 from riskdistill.errors import BundleIncompatibleError
 from riskdistill.evaluation.metrics import MetricsReport
@@ -253,8 +253,9 @@ def test_thresholds_keep_the_alert_budgets_of_the_routed_service(
     scores: np.typing.NDArray[np.float64], review: float, width: float
 ) -> None:
     student, teacher = scores
-    serving = ServingConfig(review_budget=review, hold_budget=review / 4, uncertain_width=width)
-    thresholds = choose_thresholds(student, teacher, serving)  # it refuses a wrong order by itself
+    serving = ServingConfig(review=ThresholdConfig(budget=review), hold_budget=review / 4, uncertain_width=width)
+    label = np.zeros(len(student), bool)
+    thresholds = choose_thresholds(student, teacher, label, 1.0, serving)  # it refuses a wrong order by itself
     asked = [thresholds.bypass(score) is not None for score in student]
     decided = np.where(asked, teacher, student)
     assert (decided > thresholds.review).sum() <= math.ceil(review * len(decided))
