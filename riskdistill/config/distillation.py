@@ -149,14 +149,16 @@ class DistillationConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _terms_of_the_preset(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or data.get("preset") not in PRESETS:
-            return data
-        terms = PRESETS[data["preset"]]
-        stated = data.get("terms", terms)
-        written = tuple(TermConfig.model_validate(term) for term in stated)
-        if written != terms:  # a preset that was written out states the same
-            raise ValueError(f"preset {data['preset']} and other terms are both stated")
-        return {**data, "terms": terms}
+        preset = data.get("preset") if isinstance(data, dict) else None
+        return {"terms": PRESETS[preset], **data} if isinstance(preset, str) and preset in PRESETS else data
+
+    @field_validator("terms")
+    @classmethod
+    def _a_preset_or_terms(cls, terms: tuple[TermConfig, ...], info: ValidationInfo) -> tuple[TermConfig, ...]:
+        preset = info.data.get("preset")
+        if preset is not None and terms != PRESETS[preset]:  # a preset that was written out states the same
+            raise ValueError(f"preset {preset} and other terms are both stated")
+        return terms
 
     @field_validator("terms")
     @classmethod

@@ -152,14 +152,6 @@ def test_distilling_moves_the_student_towards_the_teacher(tiny_run: tiny.TinyRun
 # ---- what the teacher says
 
 
-def test_the_teacher_s_logits_are_brought_to_the_mix_s_scale(tiny_run: tiny.TinyRun, tiny_dataset: Dataset) -> None:
-    natural = dataclasses.replace(tiny_run.cache, logit=tiny_run.cache.logit - np.float32(2.5))
-    made = DistillationObjective(
-        tiny_dataset.train, natural, DEFAULT, epochs=8, label_smoothing=0.0, prior_shift=-2.5
-    )
-    np.testing.assert_allclose(made.teacher_logit, tiny_run.cache.logit, atol=1e-5)
-
-
 def test_unlabelled_rows_teach_everything_but_labels(tiny_run: tiny.TinyRun, tiny_dataset: Dataset) -> None:
     train = tiny_dataset.train
     unlabelled = dataclasses.replace(
@@ -178,21 +170,6 @@ def test_unlabelled_rows_teach_everything_but_labels(tiny_run: tiny.TinyRun, tin
     unlabelled.label[1::2] = train.label[1::2]
     half = objective(unlabelled, tiny_run.cache, only("logits", "labels")).loss(student, rows, 0)
     assert half["labels"].isfinite()
-
-
-def test_rows_of_an_unsure_teacher_weigh_less_but_keep_their_labels(
-    tiny_run: tiny.TinyRun, tiny_dataset: Dataset
-) -> None:
-    config = only("logits", "labels", selection={"confident": 0.3, "otherwise": 0.0})
-    selected, plain = (
-        objective(tiny_dataset.train, tiny_run.cache, one) for one in (config, only("logits", "labels"))
-    )
-    unsure = np.argsort(np.abs(selected.teacher_logit))[:8]
-    tiny_run.student.train(False)
-    found, whole = (one.loss(tiny_run.student, unsure, 0) for one in (selected, plain))
-    assert found["logits"].item() == 0
-    assert whole["logits"].item() > 0
-    assert found["labels"].item() == whole["labels"].item()
 
 
 def test_mixed_rows_are_taught_mixed_logits_and_unknown_labels_stay_unknown() -> None:
@@ -235,36 +212,7 @@ def test_adapters_are_trained_along(tiny_dataset: Dataset, full_cache: TeacherCa
     assert all(last[name] < first[name] for name in first)
 
 
-def test_gradient_norms_keep_the_configured_shares(tiny_run: tiny.TinyRun, tiny_dataset: Dataset) -> None:
-    terms = [{"name": "logits", "weight": 0.7}, {"name": "attention_relations", "weight": 0.3}]
-    config = DistillationConfig.model_validate({"terms": terms, "weights": "gradient_norms"})
-    student = tiny.network(tiny_dataset, tiny.CONFIG.student)
-    loss = objective(tiny_dataset.train, tiny_run.cache, config).loss(student, np.arange(64), 0)
-    shares = gradient_shares(student.encoder, loss)
-    assert shares == pytest.approx({"logits": 0.7, "attention_relations": 0.3}, rel=1e-3)
-
-
 # ---- epochs
-
-
-def test_stages_turn_terms_on_and_the_adversary_comes_last(tiny_run: tiny.TinyRun, tiny_dataset: Dataset) -> None:
-    config = only("logits", "attention_relations", stages="output_intermediate_adversarial", adversarial=0.5)
-    made = objective(tiny_dataset.train, tiny_run.cache, config)
-    student = tiny.network(tiny_dataset, tiny.CONFIG.student)
-    seen = [list(made.loss(student, np.arange(16), epoch)) for epoch in (0, 3, 7)]
-    assert seen == [
-        ["logits"],
-        ["logits", "attention_relations"],
-        ["logits", "attention_relations", "adversarial"],
-    ]
-    assert student.training
-
-
-def test_the_adversary_finds_rows_that_cost_more(tiny_run: tiny.TinyRun, tiny_dataset: Dataset) -> None:
-    made = objective(tiny_dataset.train, tiny_run.cache, only("logits", adversarial=0.5))
-    student = tiny.network(tiny_dataset, tiny.CONFIG.student)
-    terms = made.loss(student, np.arange(64), 0)
-    assert terms["adversarial"].item() > terms["logits"].item()
 
 
 def test_mixed_rows_move_with_their_teacher(tiny_run: tiny.TinyRun, tiny_dataset: Dataset) -> None:
@@ -294,12 +242,6 @@ def test_rows_far_from_the_teacher_are_drawn_more_often_and_a_resumed_epoch_draw
     resumed.load_state_dict(made.state_dict())
     np.testing.assert_array_equal(resumed.draw(1, np.random.default_rng(0)), drawn)
     assert (resumed.draw(2, np.random.default_rng(0)) != drawn).any()
-
-
-def test_a_row_is_as_difficult_as_the_teacher_is_wrong(tiny_run: tiny.TinyRun, tiny_dataset: Dataset) -> None:
-    difficulty = objective(tiny_dataset.train, tiny_run.cache).difficulty()
-    wrong = np.abs(1 / (1 + np.exp(-tiny_run.cache.logit)) - tiny_dataset.train.label)
-    np.testing.assert_allclose(difficulty, wrong, atol=1e-5)
 
 
 def test_the_whole_of_it_trains_together(tiny_dataset: Dataset, full_cache: TeacherCache) -> None:
