@@ -38,34 +38,52 @@ class Batch:
     typology: Tensor
 
 
+@dataclass(frozen=True)
+class Mixture:
+    """Towards which other row of a batch each row is moved.
+
+    Attributes:
+        share: float32 [n], the share of itself that a row keeps, at least a half.
+        other: int64 [n], the other row.
+    """
+
+    share: Tensor
+    other: Tensor
+
+    @classmethod
+    def drawn(cls, n: int, alpha: float) -> Mixture:
+        """A mixture of n rows, of the distribution Beta(alpha, alpha); draws from PyTorch's random state."""
+        share = torch.distributions.Beta(alpha, alpha).sample((n,))
+        return cls(torch.maximum(share, 1 - share), torch.randperm(n))
+
+    def between(self, values: Tensor) -> Tensor:
+        """Values [n, ...] of the rows, each moved towards the other row's."""
+        share = self.share.to(values).reshape(-1, *[1] * (values.ndim - 1))
+        return torch.lerp(values[self.other.to(values.device)], values, share)
+
+    def inputs(self, context: Tensor, events: Tensor) -> tuple[Tensor, Tensor]:
+        """Context and events moved, but where a number is missing on either side, in an event that only one of the
+        two rows has, and in categories."""
+        moved_context, moved_events = self.between(context), self.between(events)
+        stays = moved_context.isnan()
+        stays[:, _CATEGORIES] = True
+        absent = (events[..., :1] == 0) | (events[self.other.to(events.device)][..., :1] == 0)
+        event_stays = absent.expand_as(events).clone()
+        event_stays[..., _CATEGORY_CHANNELS] = True
+        return torch.where(stays, context, moved_context), torch.where(event_stays, events, moved_events)
+
+
 def mixup(batch: Batch, alpha: float, typologies: int) -> Batch:
     """Each row moved towards another one of the batch, and its label as much (Zhang et al., "mixup", 2018).
-
-    A row keeps a share of itself, of the distribution Beta(alpha, alpha) or the rest of it, whichever is larger.
-    Where a number is missing on either side, in an event that only one of the two has, and in categories, it stays
-    as it is. Draws from PyTorch's random state.
 
     Args:
         alpha: above 0; the larger, the further rows are moved.
         typologies: how many classes there are.
     """
-    n = len(batch.label)
-    share = torch.distributions.Beta(alpha, alpha).sample((n,)).to(batch.label.dtype)
-    share = torch.maximum(share, 1 - share)
-    other = torch.randperm(n)
-    theirs = batch.context[other]
-    context = torch.lerp(theirs, batch.context, share[:, None])
-    stays = context.isnan()
-    stays[:, _CATEGORIES] = True
-    events = torch.lerp(batch.events[other], batch.events, share[:, None, None])
-    event_stays = ((batch.events[..., :1] == 0) | (batch.events[other][..., :1] == 0)).expand_as(events).clone()
-    event_stays[..., _CATEGORY_CHANNELS] = True
+    mixture = Mixture.drawn(len(batch.label), alpha)
     typology = torch.nn.functional.one_hot(batch.typology, typologies).to(batch.label.dtype)
     return Batch(
-        context=torch.where(stays, batch.context, context),
-        events=torch.where(event_stays, batch.events, events),
-        label=torch.lerp(batch.label[other], batch.label, share),
-        typology=torch.lerp(typology[other], typology, share[:, None]),
+        *mixture.inputs(batch.context, batch.events), mixture.between(batch.label), mixture.between(typology)
     )
 
 

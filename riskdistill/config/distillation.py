@@ -17,6 +17,13 @@ DEGENERATE: Final = {
     "logit_standardisation": "over two classes every standardised logit is ±0.707; use logits with a temperature",
 }
 
+INSIDE: Final = (
+    "attention_relations",
+    "attention_maps",
+    "hidden_states",
+    "feature",
+)  # terms on the teacher's states
+
 
 class TermConfig(Section):
     """One named term of the distillation loss.
@@ -119,6 +126,8 @@ class DistillationConfig(Section):
         preset: named terms and weights in place of `terms`.
         weights: as configured; for each row from learned signals; or so that gradient norms keep these shares.
         stages: which terms are on in which third of the epochs; see `riskdistill.distillation.stages`.
+        mixup: alpha of MixUp, with which rows, labels and the teacher's logits are mixed; 0 leaves them as they
+            are. Only terms on outputs can follow.
         adversarial: share of the loss that is taken on adversarial examples, in stages only in the last.
     """
 
@@ -133,20 +142,23 @@ class DistillationConfig(Section):
     stages: Literal["output_intermediate_adversarial", "feature_attention_logits"] | None = None
     selection: SelectionConfig = SelectionConfig()
     mining: MiningConfig = MiningConfig()
+    mixup: NonNegative = 0.0
     adversarial: Share = 0.0
     relation_heads: Count = 4  # divides both models' widths
 
     @model_validator(mode="before")
     @classmethod
     def _terms_of_the_preset(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or data.get("preset") not in PRESETS:
-            return data
-        terms = PRESETS[data["preset"]]
-        stated = data.get("terms", terms)
-        written = tuple(TermConfig.model_validate(term) for term in stated)
-        if written != terms:  # a preset that was written out states the same
-            raise ValueError(f"preset {data['preset']} and other terms are both stated")
-        return {**data, "terms": terms}
+        preset = data.get("preset") if isinstance(data, dict) else None
+        return {"terms": PRESETS[preset], **data} if isinstance(preset, str) and preset in PRESETS else data
+
+    @field_validator("terms")
+    @classmethod
+    def _a_preset_or_terms(cls, terms: tuple[TermConfig, ...], info: ValidationInfo) -> tuple[TermConfig, ...]:
+        preset = info.data.get("preset")
+        if preset is not None and terms != PRESETS[preset]:  # a preset that was written out states the same
+            raise ValueError(f"preset {preset} and other terms are both stated")
+        return terms
 
     @field_validator("terms")
     @classmethod
@@ -158,6 +170,14 @@ class DistillationConfig(Section):
         if not any(term.weight or term.end_weight for term in terms):
             raise ValueError("at least one term needs a weight above 0")
         return terms
+
+    @field_validator("mixup")
+    @classmethod
+    def _of_rows_whose_states_are_not_needed(cls, alpha: float, info: ValidationInfo) -> float:
+        inside = [term.name for term in info.data.get("terms", ()) if term.name in INSIDE]
+        if alpha and inside:
+            raise ValueError(f"the teacher's states are not known between rows: leave out {', '.join(inside)}")
+        return alpha
 
     @field_validator("adversarial")
     @classmethod

@@ -197,7 +197,7 @@ class ExperimentConfig(Section):
         if training.mixup or training.adversarial:
             raise ValueError(
                 "mixup and adversarial must be 0: the teacher's answers are of rows as they are; "
-                "set them under training, for the teacher"
+                "set them under training, for the teacher, or under distillation"
             )
         return training
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from riskdistill.augmentation.encodings import Batch, Bounds, adversarial
+from riskdistill.augmentation.encodings import Batch, Bounds, Mixture, adversarial
 from riskdistill.config import DistillationConfig
 from riskdistill.distillation import mining, schedules, stages
 from riskdistill.distillation.selection import teacher_weight
@@ -27,7 +27,7 @@ class DistillationObjective(nn.Module):
         rows: the training rows, on which `answers` were given; a label may be NaN.
         answers: has the fields of `Taught` but the label, as arrays or tensors over all rows, None where absent,
             and `check(encoded)`, which refuses other rows.
-        config: terms, weights, temperature.
+        config: terms, and how they are weighted.
         epochs: how many are planned; the schedules end there.
         prior_shift: log odds of natural traffic less those of the training mix, taken off the teacher's logits
             where these are at natural prevalence; 0 where they are on the mix's scale already.
@@ -73,29 +73,27 @@ class DistillationObjective(nn.Module):
         self.row_weights = schedules.RowWeights(len(self.teacher_logit)) if config.weights == "dynamic" else None
         self.balance = schedules.GradientNormBalance(tuple(chosen)) if config.weights == "gradient_norms" else None
         self._selected = teacher_weight(self.teacher_logit, config.selection)
-        # of rows not seen yet: as hard as for the teacher
+        # a row that the student has not seen yet is as hard as it is for the teacher
         self.register_buffer("disagreement", torch.from_numpy(mining.entropy(self.teacher_logit)))
-        # what the epoch `drawn` was drawn by: a run that resumes within it has to draw the same rows
-        self.register_buffer("hardness", self.disagreement.clone())
-        self.register_buffer("drawn", torch.tensor(-1))
+        self.register_buffer("hardness", self.disagreement.clone())  # as it was when epoch `drawn` began
+        self.register_buffer("drawn", torch.tensor(0))
         self._bounds = Bounds.of(rows.encoded.context, ADVERSARIAL_REACH) if config.adversarial > 0 else None
 
     def loss(self, model: EventTransformer, rows: NDArray[np.int64], epoch: int) -> dict[str, Tensor]:
         """See `riskdistill.models.training.Objective`."""
         context, events = tensors(self.rows.encoded.take(rows), model.device)
         taught = self.taught(rows, model.device)
+        if self.config.mixup > 0:
+            mixture = Mixture.drawn(len(rows), self.config.mixup)
+            (context, events), taught = mixture.inputs(context, events), taught.mixed(mixture)
         on = stages.active([*self.terms, stages.ADVERSARIAL], self.config.stages, epoch, self.epochs)
-        heat = self.temperature(epoch)
         names = [name for name in on if name != stages.ADVERSARIAL]
+        heat = self.temperature(epoch)
         output = self._forward(model, context, events, names)
         weight = self._row_weight(output, taught, rows)
         self._note(output, taught, rows)
-        chosen = self._chosen()
         plain = self._values(names, output, taught, heat, weight)
-        weights = {name: schedules.weight(chosen[name].config, epoch, self.epochs) for name in names}
-        if self.balance is not None:
-            factors = self.balance(plain, weights, model.encoder)
-            weights = {name: weights[name] * factors[name] for name in names}
+        weights = self._weights(plain, model, epoch)
         terms = {name: weights[name] * plain[name] for name in names}
         if self._bounds is None or stages.ADVERSARIAL not in on:
             return terms
@@ -105,16 +103,15 @@ class DistillationObjective(nn.Module):
             values = self._values(names, found, taught, heat, weight.detach())
             return torch.stack([weights[name] * values[name] for name in names]).sum()
 
+        batch = Batch(context, events, taught.label, _tensor(self.rows.typology, rows, model.device))
         bounds = Bounds(**{name: part.to(model.device) for name, part in vars(self._bounds).items()})
-        batch = Batch(context, events, taught.label, torch.from_numpy(self.rows.typology[rows]))
         training = model.training
         model.train(False)  # the adversary sees the whole network
         attacked = adversarial(batch, harmed, bounds, ADVERSARIAL_STEPS)
         model.train(training)
         share = self.config.adversarial
-        return {name: (1 - share) * term for name, term in terms.items()} | {
-            "adversarial": share * harmed(attacked)
-        }
+        kept = {name: (1 - share) * term for name, term in terms.items()}
+        return kept | {stages.ADVERSARIAL: share * harmed(attacked)}
 
     def temperature(self, epoch: int) -> Heat:
         """Of the terms that soften logits, in an epoch (from 0)."""
@@ -124,7 +121,10 @@ class DistillationObjective(nn.Module):
         return schedules.temperature(self.config.temperature, epoch, self.epochs)
 
     def draw(self, epoch: int, random: np.random.Generator) -> NDArray[np.int64]:
-        """The rows of an epoch (from 0), the hard ones drawn again as `mining` says."""
+        """The rows of an epoch (from 0), the hard ones drawn again as `mining` says.
+
+        What is hard is settled when an epoch begins, so that a run resumed within it draws the same rows.
+        """
         if self.config.mining.by == "disagreement" and int(self.drawn) != epoch:
             self.hardness.copy_(self.disagreement)
             self.drawn.fill_(epoch)
@@ -137,9 +137,8 @@ class DistillationObjective(nn.Module):
     def taught(self, rows: NDArray[np.int64], device: torch.device) -> Taught:
         """The teacher's answers and the labels of training rows, only those that a term reads."""
         read = {name for term in self._chosen().values() for name in term.answers}
-        parts = {name: getattr(self.answers, name) for name in _ANSWERS if name in read}
-        parts |= {"logit": self.teacher_logit, "label": self.rows.label}
-        return Taught(**{name: _tensor(part, rows).to(device) for name, part in parts.items()})
+        more = {name: _tensor(getattr(self.answers, name), rows, device) for name in _ANSWERS if name in read}
+        return Taught(_tensor(self.teacher_logit, rows, device), _tensor(self.rows.label, rows, device), **more)
 
     def _chosen(self) -> dict[str, Term]:
         return {name: term for name, term in self.terms.items() if isinstance(term, Term)}
@@ -164,20 +163,27 @@ class DistillationObjective(nn.Module):
             name: self.terms[name](output, taught, heat, None if name == "labels" else weight) for name in names
         }
 
+    def _weights(self, plain: dict[str, Tensor], model: EventTransformer, epoch: int) -> dict[str, float]:
+        chosen = self._chosen()
+        weights = {name: schedules.weight(chosen[name].config, epoch, self.epochs) for name in plain}
+        if self.balance is None:
+            return weights
+        factors = self.balance(plain, weights, model.encoder)
+        return {name: weights[name] * factors[name] for name in plain}
+
     def _row_weight(self, output: EventTransformerOutput, taught: Taught, rows: NDArray[np.int64]) -> Tensor:
-        selected = torch.from_numpy(self._selected[rows]).to(taught.logit.device)
+        selected = _tensor(self._selected, rows, taught.logit.device)
         if self.row_weights is None or not len(rows):
             return selected
-        weight: Tensor = self.row_weights(output.logit, taught.logit, torch.from_numpy(rows))
+        weight: Tensor = self.row_weights(output.logit, taught.logit, torch.from_numpy(rows).to(selected.device))
         return selected * weight
 
     def _note(self, output: EventTransformerOutput, taught: Taught, rows: NDArray[np.int64]) -> None:
         """Remember how far the student was from the teacher when it last saw these rows, at no pass of its own."""
         apart = torch.sigmoid(output.logit.detach().float()) - torch.sigmoid(taught.logit)
-        self.disagreement[torch.from_numpy(rows)] = apart.abs()
+        self.disagreement[torch.from_numpy(rows).to(self.disagreement.device)] = apart.abs()
 
 
-def _tensor(answer: Any, rows: NDArray[np.int64]) -> Tensor:
-    """A batch of answers as a tensor of its own, from an array, a memory map or a tensor."""
-    part = answer[rows]
-    return part if isinstance(part, Tensor) else torch.from_numpy(np.array(part))
+def _tensor(answer: NDArray[Any], rows: NDArray[np.int64], device: torch.device) -> Tensor:
+    """A batch of answers as a tensor of its own, from an array or a memory map."""
+    return torch.from_numpy(np.array(answer[rows])).to(device)

@@ -128,7 +128,7 @@ class GradientNormBalance(nn.Module):
     def __init__(self, names: tuple[str, ...]) -> None:
         super().__init__()
         self.names = names
-        self.register_buffer("factors", torch.ones(len(names)))
+        self.register_buffer("factors", torch.full((len(names),), math.nan))  # NaN: not measured yet
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def forward(
@@ -138,7 +138,8 @@ class GradientNormBalance(nn.Module):
         if int(self.step) % BALANCE_STEPS == 0:
             self._measure(terms, weights, trunk)
         self.step += 1
-        return {name: float(self.factors[self.names.index(name)]) for name in terms}
+        factors = self.factors.nan_to_num(1.0)
+        return {name: float(factors[self.names.index(name)]) for name in terms}
 
     def _measure(self, terms: Mapping[str, Tensor], weights: Mapping[str, float], trunk: nn.Module) -> None:
         parameters = list(trunk.parameters())
@@ -146,8 +147,8 @@ class GradientNormBalance(nn.Module):
         for name, term in terms.items():
             if not term.requires_grad:
                 continue
-            found = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
-            squares = [gradient.square().sum() for gradient in found if gradient is not None]
+            gradients = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
+            squares = [gradient.square().sum() for gradient in gradients if gradient is not None]
             norms[name] = float(torch.stack(squares).sum().sqrt()) if squares else 0.0
         moved = [name for name, norm in norms.items() if norm > 0 and weights[name] > 0]
         if not moved:
@@ -155,5 +156,6 @@ class GradientNormBalance(nn.Module):
         typical = sum(weights[name] * norms[name] for name in moved) / sum(weights[name] for name in moved)
         for name in moved:
             at = self.names.index(name)
-            kept = _KEPT if int(self.step) else 0.0
-            self.factors[at] = kept * self.factors[at] + (1 - kept) * typical / norms[name]
+            found = typical / norms[name]
+            before = float(self.factors[at])
+            self.factors[at] = found if math.isnan(before) else _KEPT * before + (1 - _KEPT) * found

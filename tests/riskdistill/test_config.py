@@ -156,7 +156,35 @@ def test_all_mistakes_are_reported_at_once_each_on_its_line(write: Callable[[str
             "name: x\ndistillation: {terms: [{name: labels, weight: 1}, {name: labels, weight: 1}]}\n",
             "named more than once: labels",
         ),
-        ("name: x\ndistillation: {temperature: {schedule: rising, start: 9}}\n", "8.0 is below the start 9.0"),
+        (
+            "name: x\ndistillation: {temperature: {schedule: rising, start: 9}}\n",
+            "8.0 is below the start 9.0",
+        ),
+        (
+            "name: x\ndistillation: {temperature: {schedule: annealed, start: 5}}\n",
+            "8.0 is above the start 5.0",
+        ),
+        (
+            "name: x\ndistillation: {temperature: {schedule: learned, start: 1}}\n",
+            "the start 1.0 is not between 1 and 8.0",
+        ),
+        ("name: x\ndistillation: {mixup: 0.2}\n", "leave out attention_relations"),
+        (
+            "name: x\ndistillation: {stages: output_intermediate_adversarial}\n",
+            "the adversarial stage needs a share above 0",
+        ),
+        (
+            "name: x\ndistillation: {terms: [{name: non_target, weight: 1}]}\n",
+            "non_target is degenerate: of two classes",
+        ),
+        (
+            "name: x\ndistillation: {terms: [{name: logits, weight: 1, form: mse}]}\n",
+            "mse is none of the term's forms",
+        ),
+        (
+            "name: x\ndistillation: {preset: soft_and_hard, terms: [{name: logits, weight: 1}]}\n",
+            "preset soft_and_hard and other terms are both stated",
+        ),
         ("name: x\nboosted_trees: {candidates: []}\n", "at least one candidate"),
         ("name: x\nevaluation: {budgets: [0.01, 0.001]}\n", "each above the one before"),
         ("name: x\nserving: {hold_budget: 0.01}\n", "above the review budget"),

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from riskdistill.distillation.terms.logits import refuse_one_logit
-from riskdistill.distillation.terms.term import Heat, Taught, Term
+from riskdistill.distillation.terms.term import Heat, Taught, Term, given
 from riskdistill.models.event_transformer import EventTransformerOutput
 from riskdistill.models.training import TrainingRows
 
@@ -34,7 +34,7 @@ class BatchCorrelationTerm(_AmongRows):
     def forward(
         self, student: EventTransformerOutput, taught: Taught, heat: Heat, weight: Tensor | None = None
     ) -> Tensor:
-        own, theirs = student.logit, taught.logit
+        own, theirs = given(student.logit), given(taught.logit)
         share = torch.ones_like(own) if weight is None else weight
         share = share / share.sum().clamp_min(1e-8)
         own, theirs = (logit - (share * logit).sum() for logit in (own, theirs))
@@ -55,7 +55,7 @@ class RankingTerm(_AmongRows):
     def forward(
         self, student: EventTransformerOutput, taught: Taught, heat: Heat, weight: Tensor | None = None
     ) -> Tensor:
-        own, theirs = (logit[:, None] - logit[None, :] for logit in (student.logit, taught.logit))
+        own, theirs = (logit[:, None] - logit[None, :] for logit in map(given, (student.logit, taught.logit)))
         above = torch.sigmoid(theirs)
         cross = F.binary_cross_entropy_with_logits(own, above, reduction="none")
         pairs = cross - F.binary_cross_entropy_with_logits(theirs, above, reduction="none")

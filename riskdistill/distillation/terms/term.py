@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from riskdistill.augmentation.encodings import Mixture
 from riskdistill.config import TermConfig
 from riskdistill.errors import DegenerateTermError
 from riskdistill.models.event_transformer import EventTransformerOutput
@@ -37,6 +38,14 @@ class Taught:
     attention: Tensor | None = None
     hidden: Tensor | None = None
     embedding: Tensor | None = None
+
+    def mixed(self, mixture: Mixture) -> Taught:
+        """What rows are taught that were mixed: logits and labels move along a line, as the inputs did.
+
+        An approximation, since the teacher was not asked about mixed rows; of its states nothing is known there.
+        """
+        typology = None if self.typology_logits is None else mixture.between(self.typology_logits)
+        return Taught(mixture.between(self.logit), mixture.between(self.label), typology)
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,7 @@ class Term(nn.Module):
 
 
 def given(answer: Tensor | None) -> Tensor:
-    """An answer that `Term.refuse_degenerate` has found to be there, in the precision of losses."""
+    """What is known to be there, in the precision of losses: single, or double where it comes so."""
     assert answer is not None
     return answer if answer.dtype == torch.float64 else answer.float()
 

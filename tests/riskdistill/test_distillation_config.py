@@ -1,0 +1,86 @@
+"""What a student learns from is refused where it would teach nothing, or says two things at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from riskdistill.config import DistillationConfig, ExperimentConfig, TermConfig
+from riskdistill.config.distillation import DEGENERATE, PRESETS
+from riskdistill.distillation.stages import STAGES
+from riskdistill.distillation.terms import TERMS
+
+
+def distillation(**options: Any) -> DistillationConfig:
+    return DistillationConfig.model_validate(options)
+
+
+def test_every_name_has_a_term_and_every_term_a_name() -> None:
+    assert set(TermConfig.model_fields["name"].annotation.__args__) == set(TERMS)
+    assert set(DistillationConfig.model_fields["preset"].annotation.__args__[0].__args__) == set(PRESETS)
+    assert set(DistillationConfig.model_fields["stages"].annotation.__args__[0].__args__) == set(STAGES)
+
+
+def test_by_default_no_label_is_learned() -> None:
+    assert [term.name for term in distillation().terms] == ["logits", "attention_relations", "typology"]
+
+
+@pytest.mark.parametrize("name", list(DEGENERATE))
+def test_a_term_that_two_classes_make_degenerate_is_refused_with_the_reason(name: str) -> None:
+    with pytest.raises(ValidationError, match=f"{name} is degenerate: .*use ") as caught:
+        distillation(terms=[{"name": name, "weight": 1.0}])
+    assert DEGENERATE[name] in str(caught.value)
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_a_preset_stands_for_its_terms_and_survives_json(preset: str) -> None:
+    config = distillation(preset=preset)
+    assert config.terms == PRESETS[preset]
+    assert DistillationConfig.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_a_preset_and_other_terms_are_refused(preset: str) -> None:
+    with pytest.raises(ValidationError, match=f"preset {preset} and other terms are both stated"):
+        distillation(preset=preset, terms=[{"name": "ranking", "weight": 1.0}])
+
+
+@pytest.mark.parametrize(
+    ("options", "mistake"),
+    [
+        ({"preset": "everything"}, "Input should be 'logits_and_attention'"),
+        ({"preset": "soft_and_hard", "terms": [{"name": "logits"}]}, "weight"),
+        ({"preset": "soft_and_hard", "terms": 3}, "terms"),
+        ({"preset": ["soft_and_hard"]}, "preset"),
+        ({"terms": [{"name": 3, "weight": 1.0}]}, "Input should be 'logits'"),
+        ({"terms": [{"name": "logits", "weight": -1.0}]}, "greater than or equal to 0"),
+        ({"terms": [{"name": "logits", "weight": 0.0}]}, "at least one term needs a weight"),
+        ({"terms": [{"name": "logits", "weight": 1.0, "form": "kl"}]}, "it has one only"),
+        ({"terms": [{"name": "feature", "weight": 1.0, "form": "kl"}]}, "cosine, mse"),
+        ({"terms": [{"name": "attention_maps", "weight": 1.0, "form": "cosine"}]}, "mse, kl"),
+        ({"temperature": {"schedule": "rising", "start": 9.0}}, "8.0 is below the start 9.0"),
+        ({"temperature": {"schedule": "annealed", "start": 5.0}}, "8.0 is above the start 5.0"),
+        ({"temperature": {"schedule": "learned", "start": 1.0}}, "not between 1 and 8.0"),
+        ({"temperature": {"start": 0.5}}, "greater than or equal to 1"),
+        ({"stages": "output_intermediate_adversarial"}, "needs a share above 0"),
+        ({"selection": {"confident": 0.0}}, "greater than 0"),
+        ({"mining": {"share": 1.5}}, "less than or equal to 1"),
+        ({"mixup": 0.2}, "leave out attention_relations"),
+    ],
+)
+def test_a_mistake_is_named(options: dict[str, Any], mistake: str) -> None:
+    with pytest.raises(ValidationError, match=mistake) as caught:
+        distillation(**options)
+    assert caught.value.error_count() == 1
+
+
+def test_a_term_may_begin_at_nothing() -> None:
+    assert distillation(terms=[{"name": "logits", "weight": 0.0, "end_weight": 1.0}]).terms[0].end_weight == 1
+
+
+@pytest.mark.parametrize("model", ["teacher", "student"])
+def test_relation_heads_divide_both_widths(model: str) -> None:
+    with pytest.raises(ValidationError, match=f"relation_heads 4 does not divide the {model}'s width 6"):
+        ExperimentConfig.model_validate({"name": "x", model: {"width": 6, "heads": 2}})
