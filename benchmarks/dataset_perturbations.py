@@ -204,7 +204,7 @@ def _mix(normal: int, laundering: int, made: int, rng: np.random.Generator) -> I
 def _student(world: World, rows: TrainingRows, typologies: tuple[str, ...], seed: int) -> EventTransformer:
     size = StudentConfig()
     bins = Bins.of_quantiles(rows.encoded.context, size.pieces)
-    return untrained(size, bins, world.spec, typologies=typologies, seed=seed)
+    return untrained(size, bins, world.spec, rows.encoded.events, typologies=typologies, seed=seed)
 
 
 def drifted() -> tuple[Data, NDArray[np.bool_]]:

@@ -191,6 +191,7 @@ def _train(
         size,
         Bins.of_thresholds(dataset.train_context, trees.thresholds(), size.pieces),
         dataset.spec,
+        dataset.train.encoded.events,
         typologies=dataset.typologies,
         dataset_fingerprint=dataset.fingerprint,
         seed=training.seed,

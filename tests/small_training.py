@@ -29,7 +29,7 @@ def small_rows() -> TrainingRows:
     n, rng = 160, np.random.default_rng(3)
     events = np.abs(rng.normal(size=(n, 8, len(TOKEN_CHANNELS)))).astype(np.float32)
     events[..., 0] = rng.choice([-1, 0, 1], (n, 8))
-    events[..., -2:] = 1
+    events[..., -3:] = 1
     label = (np.arange(n) % 4 == 0).astype(np.float32)
     context = (rng.normal(size=(n, 6)) + label[:, None]).astype(np.float32)
     scheme = np.where(label > 0, np.arange(n) // 64, -1)

@@ -64,6 +64,7 @@ def network(dataset: Dataset, size: ModelConfig, seed: int = 7) -> EventTransfor
         size,
         bins,
         dataset.spec,
+        dataset.train.encoded.events,
         typologies=dataset.typologies,
         dataset_fingerprint=dataset.fingerprint,
         seed=seed,

@@ -19,7 +19,7 @@ from riskdistill.features.spec import TOKEN_CHANNELS, TRANSACTION_FEATURES
 
 # a number between two of these names a third thing
 _CATEGORIES: Final = [at for at, feature in enumerate(TRANSACTION_FEATURES) if feature.unit in ("bucket", "index")]
-_CATEGORY_CHANNELS: Final = [TOKEN_CHANNELS.index(name) for name in ("flow", "format", "currency")]
+_CATEGORY_CHANNELS: Final = [TOKEN_CHANNELS.index(name) for name in ("flow", "format", "currency", "peer")]
 
 
 @dataclass(frozen=True)

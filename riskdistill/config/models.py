@@ -9,6 +9,10 @@ from pydantic import Field, ValidationInfo, field_validator
 from riskdistill.config.base import Count, Positive, Section
 
 
+NonNegativeCount = Annotated[int, Field(strict=True, ge=0)]
+Switch = Annotated[bool, Field(strict=True)]
+
+
 class ModelConfig(Section):
     """Size of an event transformer; the defaults are the teacher's."""
 
@@ -21,6 +25,10 @@ class ModelConfig(Section):
     events_per_party: Count = 16  # latest events that it reads, at most what the features keep
     pieces: Count = 2_400  # of the context features' piecewise-linear encoding, all together, about
     context_width: Count = 256  # hidden width of the block that reads the context vector
+    token_pieces: NonNegativeCount = 16  # percentile pieces of each logarithmic channel of an event
+    periodic: NonNegativeCount = 8  # learned frequencies of each logarithmic channel of an event
+    counterparty_relations: Switch = True  # whether attention knows which events share a counterparty
+    experts: Count = 1  # feed-forward blocks of each layer, of which a transaction uses two
 
     @field_validator("heads")
     @classmethod
@@ -41,6 +49,9 @@ class StudentConfig(ModelConfig):
     events_per_party: Count = 8
     pieces: Count = 1_200
     context_width: Count = 32
+    token_pieces: NonNegativeCount = 0
+    periodic: NonNegativeCount = 0
+    counterparty_relations: Switch = False
 
 
 class TreeCandidate(Section):

@@ -242,6 +242,7 @@ TOKEN_CHANNELS: Final = (
     "log_peer_receivers",
     "format",
     "currency",
+    "peer",  # 1 + place of the first token, the sender's first, with the same counterparty; 0 no event
 )
 FORMAT_BUCKETS: Final = 32
 

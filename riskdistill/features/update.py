@@ -53,7 +53,7 @@ from riskdistill.features.relations import (
     encode_upstream,
     known_slot,
 )
-from riskdistill.features.tokens import encode_events
+from riskdistill.features.tokens import encode_events, encode_peers
 
 ORIGIN: Final = np.dtype(
     [("key", np.uint64), ("time", np.float64), ("usd", np.float32), ("hops", np.uint8)], align=True
@@ -284,6 +284,7 @@ def replay(
     """
     half, forget, max_hops = events.shape[1] // 2, limits[0], int(limits[1])
     glances, origins = np.empty(2, GLANCE), np.empty(UPSTREAM, ORIGIN)
+    keys = np.empty(events.shape[1], np.uint64)
     for row in range(len(transactions)):
         tx = transactions[row]
         following = transactions[min(row + 1, len(transactions) - 1)]
@@ -297,6 +298,7 @@ def replay(
         if place >= 0:
             encode_events(sender, receiver, tx.receiver_key, tx, events[place, :half])
             encode_events(receiver, sender, tx.sender_key, tx, events[place, half:])
+            encode_peers(sender, receiver, keys, events[place])
         if not apply or _seen(sender, tx):
             continue
         if new_sender:

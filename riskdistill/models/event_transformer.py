@@ -2,7 +2,8 @@
 
     context [n, F] ─ pieces between fixed edges ─ MLP ────────┐
                                                               ├─► [context, sender's events, receiver's events]
-    events [n, 2K, C] ─ channels + format + currency + side ──┘            │ encoder layers (pre-norm)
+    events [n, 2K, C] ─ channels + format + currency + side ──┘            │ encoder layers (pre-norm), whose
+                                                                           │ attention knows how tokens relate
                                                                            ▼
                                               read-out at the context position ─► laundering logit, typologies
 
@@ -14,7 +15,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
@@ -22,11 +25,11 @@ from riskdistill.config import ModelConfig
 from riskdistill.data.currencies import CURRENCY_CODES
 from riskdistill.features.spec import FORMAT_BUCKETS, TOKEN_CHANNELS, FeatureSpec
 from riskdistill.models.bins import Bins
+from riskdistill.models.experts import MixtureOfExperts, balance, feed_forward
+from riskdistill.models.token_numbers import NUMERIC, TokenNumbers
+from riskdistill.models.token_relations import RELATIONS, token_relations
 
 _FORMAT, _CURRENCY = TOKEN_CHANNELS.index("format"), TOKEN_CHANNELS.index("currency")
-_NUMERIC = slice(0, min(_FORMAT, _CURRENCY))  # the categories are the last channels
-# Brings the logarithmic channels (seconds, dollars: up to about 16) to the size of the flags.
-_CHANNEL_SCALE = [0.2 if name.startswith("log_") else 1.0 for name in TOKEN_CHANNELS[_NUMERIC]]
 
 
 class EventTransformerConfig(PretrainedConfig):
@@ -39,6 +42,10 @@ class EventTransformerConfig(PretrainedConfig):
         pieces: of the context features' piecewise-linear encoding, all features together.
         flags: context features that may be unknown.
         context_width: hidden width of the context's MLP.
+        token_pieces: percentile pieces of each logarithmic channel of an event.
+        periodic: frequencies of each logarithmic channel of an event.
+        counterparty_relations: whether attention knows which events share a counterparty.
+        experts: feed-forward blocks of each layer, of which a transaction uses two.
         typologies: names of the typology classes, the first being "normal".
         feature_fingerprint: of the `FeatureSpec` that the inputs follow.
         dataset_fingerprint: of the dataset that the weights were trained on; its card tells what was in it.
@@ -59,6 +66,10 @@ class EventTransformerConfig(PretrainedConfig):
         pieces: int = 1,
         flags: int = 0,
         context_width: int = 128,
+        token_pieces: int = 0,
+        periodic: int = 0,
+        counterparty_relations: bool = False,
+        experts: int = 1,
         typologies: tuple[str, ...] = ("normal", "unlisted"),
         feature_fingerprint: str = "",
         dataset_fingerprint: str = "",
@@ -68,6 +79,8 @@ class EventTransformerConfig(PretrainedConfig):
         self.width, self.layers, self.heads, self.feedforward = width, layers, heads, feedforward
         self.dropout, self.feature_dropout = dropout, feature_dropout
         self.pieces, self.flags, self.context_width = pieces, flags, context_width
+        self.token_pieces, self.periodic = token_pieces, periodic
+        self.counterparty_relations, self.experts = counterparty_relations, experts
         self.typologies = list(typologies)
         self.feature_fingerprint, self.dataset_fingerprint = feature_fingerprint, dataset_fingerprint
         super().__init__(**kwargs)
@@ -80,6 +93,7 @@ class LayerView(NamedTuple):
         query, key, value: [n, tokens, width], all heads side by side.
         hidden: [n, tokens, width], after the feed-forward block.
         attention: [n, heads, tokens, tokens], rows sum to 1; only where attentions were asked for.
+        gates: [n, experts], rows sum to 1; only where there is more than one expert.
     """
 
     query: Tensor
@@ -87,6 +101,7 @@ class LayerView(NamedTuple):
     value: Tensor
     hidden: Tensor
     attention: Tensor | None = None
+    gates: Tensor | None = None
 
 
 class EventTransformerOutput(NamedTuple):
@@ -98,6 +113,7 @@ class EventTransformerOutput(NamedTuple):
         embedding: [n, width], what the heads read.
         mask: bool [n, tokens], true where there is a token: the context, the sender's events, the receiver's.
         layers: one view for each encoder layer, the first layer first; empty unless asked for.
+        balance: how unevenly the batch uses the experts, the mean over the layers; only in training and with experts.
     """
 
     logit: Tensor
@@ -105,6 +121,7 @@ class EventTransformerOutput(NamedTuple):
     embedding: Tensor
     mask: Tensor
     layers: tuple[LayerView, ...] = ()
+    balance: Tensor | None = None
 
 
 class NumberEncoding(nn.Module):
@@ -156,23 +173,25 @@ class EncoderLayer(nn.Module):
         self.attention_norm = nn.LayerNorm(config.width)
         self.projection = nn.Linear(config.width, 3 * config.width)
         self.output = nn.Linear(config.width, config.width)
-        self.feedforward = nn.Sequential(
-            nn.LayerNorm(config.width),
-            nn.Linear(config.width, config.feedforward * config.width),
-            nn.GELU(),
-            nn.Linear(config.feedforward * config.width, config.width),
+        inner = config.feedforward * config.width
+        self.feedforward = (
+            feed_forward(config.width, inner)
+            if config.experts == 1
+            else MixtureOfExperts(config.width, inner, config.experts)
         )
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
         self, hidden: Tensor, bias: Tensor, first_only: bool = False, attentions: bool = False
     ) -> LayerView:
-        """With `first_only` the hidden states are [n, 1, width]: the last layer is read at its first token alone.
+        """`bias` is added to the attention's logits, [n, 1 or heads, 1 or tokens, tokens].
+
+        With `first_only` the hidden states are [n, 1, width]: the last layer is read at its first token alone.
 
         With `attentions` the attention is worked out in the open, which the fused kernel never does.
         """
         query, key, value = self.projection(self.attention_norm(hidden)).chunk(3, dim=-1)
-        asking = query[:, :1] if first_only else query
+        asking, bias = (query[:, :1], bias[:, :, :1]) if first_only else (query, bias)
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (asking, key, value))
         attention = None
         if attentions:
@@ -181,14 +200,19 @@ class EncoderLayer(nn.Module):
         else:
             mixed = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         hidden = hidden[:, : q.shape[2]] + self.dropout(self.output(mixed.transpose(1, 2).flatten(2)))
-        return LayerView(query, key, value, hidden + self.dropout(self.feedforward(hidden)), attention)
+        gates = None
+        if isinstance(self.feedforward, MixtureOfExperts):
+            gates = self.feedforward.gates(hidden)
+            told = self.feedforward.mix(hidden, gates)
+        else:
+            told = self.feedforward(hidden)
+        return LayerView(query, key, value, hidden + self.dropout(told), attention, gates)
 
 
 class EventTransformer(PreTrainedModel):
     """Scores transactions from their context vector and both parties' recent events."""
 
     config_class = EventTransformerConfig
-    channel_scale: Tensor
     base_model_prefix = "encoder"
     main_input_name = "context"
 
@@ -203,12 +227,17 @@ class EventTransformer(PreTrainedModel):
             nn.LayerNorm(config.context_width),
             nn.Linear(config.context_width, width),
         )
-        self.register_buffer("channel_scale", torch.tensor(_CHANNEL_SCALE))
-        self.channels = nn.Linear(len(_CHANNEL_SCALE), width)
+        self.token_numbers = TokenNumbers(config.token_pieces, config.periodic)
+        self.channels = nn.Linear(self.token_numbers.size, width)
         self.formats = nn.Embedding(FORMAT_BUCKETS, width)
         self.currencies = nn.Embedding(len(CURRENCY_CODES) + 1, width)
         self.sides = nn.Parameter(torch.zeros(2, 1, width))
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
+        self.relation_bias = (
+            nn.Parameter(torch.zeros(config.layers, config.heads, len(RELATIONS)))
+            if config.counterparty_relations
+            else None
+        )
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 1 + len(config.typologies))
         self.post_init()  # type: ignore[no-untyped-call]
@@ -231,32 +260,62 @@ class EventTransformer(PreTrainedModel):
             output_attentions: the same, with attention maps.
         """
         hidden, mask = self.embed(context, events)
-        bias = torch.where(mask, 0.0, -1e4)[:, None, None, :].to(hidden.dtype)
+        biases = self.attention_biases(events, mask)
         asked = output_layers or output_attentions
         views = []
-        for depth, layer in enumerate(self.encoder, start=1):
+        for depth, (layer, bias) in enumerate(zip(self.encoder, biases, strict=True), start=1):
             view = layer(hidden, bias, depth == len(self.encoder) and not asked, output_attentions)
             hidden = view.hidden
             views.append(view)
         embedding = self.norm(hidden[:, 0])
         logits = self.head(embedding)
+        gates = [view.gates for view in views if view.gates is not None] if self.training else []
         return EventTransformerOutput(
             logit=logits[:, 0],
             typology_logits=logits[:, 1:],
             embedding=embedding,
             mask=mask,
             layers=tuple(views) if asked else (),
+            balance=torch.stack([balance(used) for used in gates]).mean() if gates else None,
         )
 
     def embed(self, context: Tensor, events: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens [n, tokens, width] as the first layer reads them, and which are there, bool [n, tokens]."""
         hidden = self.context(self.numbers(context)).unsqueeze(1)
-        events = events.unflatten(1, (2, -1))[:, :, : self.config.events_per_party]
-        tokens = self.channels(events[..., _NUMERIC] * self.channel_scale)
+        events = self._read(events)
+        tokens = self.channels(self.token_numbers(events[..., NUMERIC]))
         tokens = tokens + self.formats(events[..., _FORMAT].long()) + self.currencies(events[..., _CURRENCY].long())
         hidden = torch.cat([hidden, (tokens + self.sides).flatten(1, 2)], dim=1)
         present = (events[..., 0] != 0).flatten(1)
         return hidden, torch.cat([torch.ones_like(present[:, :1]), present], dim=1)
+
+    def attention_biases(self, events: Tensor, mask: Tensor) -> list[Tensor]:
+        """What each layer adds to its attention's logits, [n, 1 or heads, 1 or tokens, tokens].
+
+        Args:
+            events: as for `forward`.
+            mask: as `embed` returns it.
+        """
+        absent = torch.where(mask, 0.0, -1e4)[:, None, None, :]
+        if self.relation_bias is None:
+            return [absent] * len(self.encoder)
+        relations = token_relations(self._read(events))
+        tokens = relations.shape[-2:]
+        return [(bias @ relations.flatten(2)).unflatten(-1, tokens) + absent for bias in self.relation_bias]
+
+    def _read(self, events: Tensor) -> Tensor:
+        """Of the events [n, 2 * available, channels] those that the model reads, [n, 2, K, channels]."""
+        return events.unflatten(1, (2, -1))[:, :, : self.config.events_per_party]
+
+    def fit_encodings(self, bins: Bins, events: NDArray[np.float32]) -> None:
+        """Set what is taken from training rows rather than learned.
+
+        Args:
+            bins: edges of the context features; as many pieces and flags as the config says.
+            events: [n, 2 * available, channels], of the training rows.
+        """
+        self.numbers.set(bins)
+        self.token_numbers.fit(torch.from_numpy(events))
 
     def parameter_count(self) -> int:
         """Trained parameters; the edges are data."""
@@ -267,12 +326,17 @@ def untrained(
     size: ModelConfig,
     bins: Bins,
     spec: FeatureSpec,
+    events: NDArray[np.float32],
     *,
     typologies: tuple[str, ...],
     dataset_fingerprint: str = "",
     seed: int = 0,
 ) -> EventTransformer:
-    """A new event transformer that reads numbers between the edges of `bins`; a seed gives the same weights."""
+    """A new event transformer that reads numbers between the edges of `bins`; a seed gives the same weights.
+
+    Args:
+        events: [n, 2 * available, channels], of the training rows.
+    """
     torch.manual_seed(seed)
     model = EventTransformer(
         EventTransformerConfig(
@@ -283,5 +347,5 @@ def untrained(
             **size.model_dump() | {"pieces": len(bins.feature), "flags": len(bins.missing)},
         )
     )
-    model.numbers.set(bins)
+    model.fit_encodings(bins, events)
     return model

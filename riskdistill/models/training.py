@@ -30,6 +30,7 @@ from riskdistill.models.checkpoint import load_checkpoint, save_checkpoint, unus
 from riskdistill.models.devices import Devices
 from riskdistill.models.emphasis import competence, easiest, scheme_weights
 from riskdistill.models.event_transformer import EventTransformer
+from riskdistill.models.experts import BALANCE_WEIGHT
 
 INFERENCE_ROWS = 2_048  # rows scored at a time
 ADVERSARIAL_REACH = 0.1  # of a feature's interquartile range: how far it may be moved
@@ -385,10 +386,11 @@ class LabelObjective:
         output = model(batch.context, batch.events)
         smooth = batch.label * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
         typology = torch.nn.functional.cross_entropy(output.typology_logits, batch.typology)
-        return {
+        terms = {
             "labels": torch.nn.functional.binary_cross_entropy_with_logits(output.logit, smooth, weight),
             "typology": self.typology_weight * typology,
         }
+        return terms if output.balance is None else terms | {"balance": BALANCE_WEIGHT * output.balance}
 
 
 def _sum(terms: dict[str, Tensor]) -> Tensor:

@@ -33,7 +33,7 @@ def batch_of(n: int, seed: int = 0) -> Batch:
     context[:, CATEGORIES] = rng.integers(0, 9, (n, len(CATEGORIES)))
     events = rng.normal(size=(n, 4, len(TOKEN_CHANNELS))).astype(np.float32)
     events[..., 0] = rng.choice([-1, 1], (n, 4))
-    events[..., -2:] = rng.integers(0, 9, (n, 4, 2))
+    events[..., -3:] = rng.integers(0, 9, (n, 4, 3))
     events[rng.random((n, 4)) < 0.3] = 0
     label = torch.arange(n) % 2
     return Batch(torch.from_numpy(context), torch.from_numpy(events), label.float(), label * 2)
@@ -59,7 +59,7 @@ def test_categories_missing_numbers_and_lone_events_stay(n: int, seed: int) -> N
     mixed = mixup(batch, 1.0, typologies=3)
     assert torch.equal(mixed.context[:, CATEGORIES], batch.context[:, CATEGORIES])
     assert torch.equal(mixed.context.isnan(), batch.context.isnan())
-    for channel in ("flow", "format", "currency"):
+    for channel in ("flow", "format", "currency", "peer"):
         at = TOKEN_CHANNELS.index(channel)
         assert torch.equal(mixed.events[..., at], batch.events[..., at])
     assert (mixed.events[batch.events[..., 0] == 0] == 0).all()

@@ -52,10 +52,7 @@ class Reference:
         now, keys = row["timestamp"].timestamp(), _keys(row)
         paid = row["amount_paid"] * self._rate(row, "paid")
         sender, receiver = (self._account(key, now) for key in keys)
-        return (
-            tokens(sender, receiver, keys[1], now, paid, most),
-            tokens(receiver, sender, keys[0], now, paid, most),
-        )
+        return tokens(sender, receiver, keys, now, paid, most)
 
     def _account(self, key: Key, now: float) -> Account:
         account = self.accounts.get(key, Account())

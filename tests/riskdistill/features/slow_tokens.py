@@ -1,4 +1,4 @@
-"""Event tokens of one party, from the meanings of their channels."""
+"""Event tokens of both parties, from the meanings of their channels."""
 
 from __future__ import annotations
 
@@ -11,13 +11,24 @@ from riskdistill.features.rows import format_bucket
 
 
 def tokens(
+    sender: Account, receiver: Account, keys: tuple[Key, Key], now: float, usd_paid: float, most: int
+) -> tuple[list[Values], list[Values]]:
+    """The last `most` events of the sender and of the receiver of a payment of `usd_paid` dollars at `now`."""
+    sides = (
+        _of_party(sender, receiver, keys[1], now, usd_paid, most),
+        _of_party(receiver, sender, keys[0], now, usd_paid, most),
+    )
+    places: dict[Key, int] = {}
+    for side, account in enumerate((sender, receiver)):
+        for back, (event, told) in enumerate(zip(account.ring()[::-1], sides[side], strict=False)):
+            told["peer"] = places.setdefault(event.peer, 1 + side * most + back)
+    return sides
+
+
+def _of_party(
     account: Account, other: Account, other_key: Key, now: float, usd_paid: float, most: int
 ) -> list[Values]:
-    """The last `most` events of the account, newest first, each by channel.
-
-    Args:
-        other: the other party of the payment of `usd_paid` dollars at `now`.
-    """
+    """The last `most` events of the account, newest first, each by channel but `peer`."""
     ring = account.ring()
     befores = [*ring[:1], *ring[:-1]]  # before the oldest nothing is known
     return [

@@ -59,12 +59,27 @@ def test_tokens_are_newest_first_sender_then_receiver_and_padded() -> None:
     np.testing.assert_allclose(ages, [6_400, 10_000, 0, 0, 1_000, 6_400, 10_000, 0], rtol=1e-4)
     gaps = np.expm1(channel["log_gap"])
     np.testing.assert_allclose(gaps, [3_600, 0, 0, 0, 5_400, 3_600, 0, 0], rtol=1e-4)
+    np.testing.assert_array_equal(channel["peer"], [1, 1, 0, 0, 5, 6, 6, 0])
     assert not tokens[[2, 3, 7]].any()
+
+
+def test_a_counterparty_of_both_parties_has_the_number_of_its_first_token() -> None:
+    rows = [payment(0, 2, 0, 0.0), payment(1, 0, 3, 10.0), payment(2, 1, 2, 20.0), payment(3, 3, 1, 30.0)]
+    tokens = encoded([*rows, payment(4, 0, 1, 40.0)]).events[4]
+    np.testing.assert_array_equal(tokens[:, SMALL.token_channels.index("peer")], [1, 2, 0, 0, 1, 2, 0, 0])
+
+
+def test_numbers_of_counterparties_are_whole_in_half_precision() -> None:
+    rows = history(np.random.default_rng(5), 300, accounts=80)
+    peers = encoded(rows, FULL).events[..., -1]
+    assert peers.max() > RING
+    np.testing.assert_array_equal(peers.astype(np.float16), peers)
 
 
 def test_more_tokens_only_add_older_ones() -> None:
     rows = busy(30)
     few, many = encoded(rows), encoded(rows, FeatureSpec(events_per_party=9))
     assert few.context.tobytes() == many.context.tobytes()
-    np.testing.assert_array_equal(few.events[:, :4], many.events[:, :4])
-    np.testing.assert_array_equal(few.events[:, 4:], many.events[:, 9:13])
+    told = slice(0, SMALL.token_channels.index("peer"))  # which counts all tokens
+    np.testing.assert_array_equal(few.events[:, :4, told], many.events[:, :4, told])
+    np.testing.assert_array_equal(few.events[:, 4:, told], many.events[:, 9:13, told])
