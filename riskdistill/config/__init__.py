@@ -19,6 +19,7 @@ from riskdistill.config.schema import (
     SourceConfig,
     SplitConfig,
 )
+from riskdistill.config.student import ExitConfig, PruningConfig, RuntimeConfig, SearchConfig
 from riskdistill.config.training import AlignmentConfig, PhasesConfig, PretrainingConfig, TrainingConfig
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "BoostedTreesConfig",
     "DistillationConfig",
     "EvaluationConfig",
+    "ExitConfig",
     "ExperimentConfig",
     "FeaturesConfig",
     "MiningConfig",
@@ -34,6 +36,9 @@ __all__ = [
     "PerturbationConfig",
     "PhasesConfig",
     "PretrainingConfig",
+    "PruningConfig",
+    "RuntimeConfig",
+    "SearchConfig",
     "SelectionConfig",
     "ServingConfig",
     "SourceConfig",

@@ -17,11 +17,13 @@ from riskdistill.features import Encoded
 from riskdistill.models.calibration import Calibrator
 from riskdistill.models.event_transformer import EventTransformer
 from riskdistill.models.onnx_model import DATASET_KEY, OnnxScorer
+from riskdistill.models.serving_form import serving_form
 from riskdistill.models.training import score_logits
 
 TOLERANCE: Final = (
     1e-4  # largest difference of a logit or a typology's probability from PyTorch's that an export may have
 )
+_OPSET: Final = 23  # the first with an attention operator
 CHECKED_BATCHES: Final = (0, 1, 5, 64)
 
 
@@ -55,13 +57,14 @@ def export_onnx(model: EventTransformer, path: Path, sample: Encoded) -> float:
         warnings.simplefilter("ignore")  # the exporter's own deprecations, nothing that we can mend
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         torch.onnx.export(
-            _Served(model),
+            _Served(serving_form(model)),
             (torch.from_numpy(example.context), torch.from_numpy(example.events)),
             str(path),
             input_names=["context", "events"],
             output_names=["logit", "typology_logits"],
             dynamic_shapes={"context": {0: rows}, "events": {0: rows}},
             dynamo=True,
+            opset_version=_OPSET,
             external_data=False,
             verbose=False,
         )

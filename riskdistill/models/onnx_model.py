@@ -67,6 +67,7 @@ class OnnxScorer:
                 where=str(path),
                 mend="build the bundle from the models of one run",
             )
+        self._typologies = int(self._session.get_outputs()[1].shape[1])
         self.calibrator = calibrator
         self.bytes = path.stat().st_size
 
@@ -76,6 +77,8 @@ class OnnxScorer:
         Raises:
             BundleDamagedError: the model gives something other than a number.
         """
+        if not len(encoded):  # ONNX Runtime's attention refuses an empty batch
+            return Scored(np.empty(0), np.empty(0), np.empty((0, self._typologies), np.float32))
         logit, typology = self._session.run(None, {"context": encoded.context, "events": encoded.events})
         logit = np.asarray(logit, np.float64)
         if not np.isfinite(logit).all():  # would compare as below every threshold

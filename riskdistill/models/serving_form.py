@@ -78,8 +78,8 @@ class ReadOutLayer(nn.Module):
 
     def __init__(self, layer: EncoderLayer) -> None:
         super().__init__()
-        width = layer.output.in_features
-        part = width // layer.heads
+        width = layer.output.out_features
+        part = layer.output.in_features // layer.heads
         query, key, value = layer.projection.weight.detach().double().view(3, layer.heads, part, width)
         query_bias, _, value_bias = layer.projection.bias.detach().double().view(3, layer.heads, part)
         output = layer.output.weight.detach().double().view(width, layer.heads, part)
