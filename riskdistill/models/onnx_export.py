@@ -50,24 +50,9 @@ def export_onnx(model: EventTransformer, path: Path, sample: Encoded) -> float:
     Raises:
         TrainingError: the difference is above `TOLERANCE`.
     """
-    model.train(False)
     example = sample.take(np.arange(7) % max(1, len(sample)))
-    rows = torch.export.Dim("rows")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own deprecations, nothing that we can mend
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        torch.onnx.export(
-            _Served(serving_form(model)),
-            (torch.from_numpy(example.context), torch.from_numpy(example.events)),
-            str(path),
-            input_names=["context", "events"],
-            output_names=["logit", "typology_logits"],
-            dynamic_shapes={"context": {0: rows}, "events": {0: rows}},
-            dynamo=True,
-            opset_version=_OPSET,
-            external_data=False,
-            verbose=False,
-        )
+    inputs = {"context": torch.from_numpy(example.context), "events": torch.from_numpy(example.events).float()}
+    write_onnx(_Served(serving_form(model)), path, inputs, ("logit", "typology_logits"))
     _name_dataset(path, model.config.dataset_fingerprint)
     scorer = OnnxScorer(path, Calibrator())
     largest = 0.0
@@ -84,6 +69,31 @@ def export_onnx(model: EventTransformer, path: Path, sample: Encoded) -> float:
             where=str(path),
         )
     return largest
+
+
+def write_onnx(module: nn.Module, path: Path, inputs: dict[str, Tensor], outputs: tuple[str, ...]) -> None:
+    """Write `module` as ONNX, the first dimension of all inputs being a number of rows.
+
+    Args:
+        inputs: an example of each, by the names that the file gives them, in the order of `module.forward`.
+        outputs: names of what it returns.
+    """
+    rows = torch.export.Dim("rows")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations, nothing that we can mend
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        torch.onnx.export(
+            module,
+            tuple(inputs.values()),
+            str(path),
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=tuple({0: rows} for _ in inputs),
+            dynamo=True,
+            opset_version=_OPSET,
+            external_data=False,
+            verbose=False,
+        )
 
 
 def _name_dataset(path: Path, fingerprint: str) -> None:
