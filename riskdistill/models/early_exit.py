@@ -1,9 +1,9 @@
 """Scoring with as many layers as a row needs: rows that are surely normal leave the batch before the last layer.
 
 The network lies in segments: what makes the tokens, then each layer, every one with a head. After each segment the
-rows that may leave are answered and taken out, so that the next layer runs on fewer. Whether a row leaves follows
-from its own numbers alone, so it does not depend on the batch. Only rows of low risk leave: what a person might have
-to look at is always read in full depth. (Teerapittayanon et al., "BranchyNet", 2016, with one limit for each exit.)
+rows that may leave are answered and taken out, so that the next layer runs on fewer (Teerapittayanon et al.,
+"BranchyNet", 2016). Whether a row leaves follows from its own numbers alone, not from its batch. Only rows of low
+risk leave: what a person might have to look at is always read in full depth.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class EarlyExitScorer:
         self._outputs = int(self._segments[0].get_outputs()[0].shape[1])
 
     def score(self, encoded: Encoded) -> Scored:
-        """Score any number of rows, none included. `Scored.logit` is of the head by which a row left, calibrated."""
+        """Score any number of rows, none included. `Scored.logit` is calibrated, of the head where a row left."""
         return self.score_with_depths(encoded)[0]
 
     def score_with_depths(self, encoded: Encoded) -> tuple[Scored, NDArray[np.int64]]:

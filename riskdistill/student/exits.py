@@ -83,7 +83,7 @@ def _from_the_end(output: EventTransformerOutput) -> Tensor:
 
 
 @torch.inference_mode()
-def _read(model: EventTransformer, encoded: Encoded) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def exit_logits(model: EventTransformer, encoded: Encoded) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Logits of all exits and of the end [n, layers + 1], and how many events a row has [n]."""
     model.train(False)
     logits, events = [], []
@@ -123,7 +123,7 @@ def choose_exits(
         TrainingError: labels of one kind only.
     """
     encoded, label = validation
-    logits, events = _read(model, encoded)
+    logits, events = exit_logits(model, encoded)
     exits = logits.shape[1] - 1
     calibrators = tuple(Calibrator.fit(column, label, shift=shift) for column in logits.T)
     log_odds = np.stack(
@@ -195,7 +195,7 @@ def export_exits(model: EventTransformer, policy: ExitPolicy, folder: Path, samp
     write_onnx(_First(served), folder / segment_file(0), first, ("logits", "hidden", "mask"))
     later = {"hidden": hidden, "mask": mask, "events": events}
     for depth in range(1, len(served.encoder) + 1):
-        outputs = ("logits", "hidden") if depth < len(served.encoder) else ("logits",)
+        outputs = ("logits", "next") if depth < len(served.encoder) else ("logits",)
         write_onnx(_Next(served, depth), folder / segment_file(depth), later, outputs)
     draft = folder / f".{POLICY_FILE}"
     draft.write_text(policy.model_dump_json(indent=2))

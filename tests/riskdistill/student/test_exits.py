@@ -18,7 +18,7 @@ from riskdistill.models.calibration import Calibrator
 from riskdistill.models.early_exit import NEVER, EarlyExitScorer, ExitPolicy
 from riskdistill.models.event_transformer import EventTransformer, EventTransformerConfig
 from riskdistill.models.training import LabelObjective, Trainer
-from riskdistill.student.exits import ExitObjective, _read, choose_exits, export_exits, walk
+from riskdistill.student.exits import ExitObjective, choose_exits, exit_logits, export_exits, walk
 
 CONFIG = ExitConfig(tolerance=0.01)
 
@@ -44,7 +44,7 @@ def policy(student: EventTransformer, tiny_dataset: Dataset) -> ExitPolicy:
 @pytest.fixture(scope="module")
 def forced(policy: ExitPolicy, student: EventTransformer, tiny_dataset: Dataset) -> ExitPolicy:
     """Rules by which some rows leave at every exit, whatever the training made of them."""
-    logits, _ = _read(student, tiny_dataset.test.encoded)
+    logits, _ = exit_logits(student, tiny_dataset.test.encoded)
     limits = tuple(
         float(np.median(policy.calibrators[depth].log_odds(logits[:, depth]))) - 1e-3 for depth in range(2)
     )
@@ -67,7 +67,7 @@ def test_the_chosen_rules_cost_no_more_than_the_tolerance(
     student: EventTransformer, policy: ExitPolicy, tiny_dataset: Dataset
 ) -> None:
     label = tiny_dataset.validation.label
-    logits, events = _read(student, tiny_dataset.validation.encoded)
+    logits, events = exit_logits(student, tiny_dataset.validation.encoded)
     log_odds = np.stack([c.log_odds(column) for c, column in zip(policy.calibrators, logits.T, strict=True)], 1)
     left, depths = walk(policy, log_odds, events)
     lost = average_precision_score(label, log_odds[:, -1]) - average_precision_score(label, left)
@@ -79,7 +79,7 @@ def test_served_rows_leave_where_the_network_says(
     student: EventTransformer, forced: ExitPolicy, scorer: EarlyExitScorer, tiny_dataset: Dataset
 ) -> None:
     rows = tiny_dataset.test.encoded
-    logits, events = _read(student, rows)
+    logits, events = exit_logits(student, rows)
     log_odds = np.stack([c.log_odds(column) for c, column in zip(forced.calibrators, logits.T, strict=True)], 1)
     expected, expected_depths = walk(forced, log_odds, events)
     scored, depths = scorer.score_with_depths(rows)
