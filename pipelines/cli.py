@@ -242,7 +242,15 @@ def run(
         result = run_job(settings, input, out, steps, command=command, rows=rows)
     console.print(report_table(result.report))
     card = out / "dataset" / "card.md"
-    _made({"dataset": card, "report": result.page, "metrics": result.metrics, "bundle": result.bundle.path})
+    _made(
+        {
+            "dataset": card,
+            "report": result.page,
+            "distillation": result.distillation,
+            "metrics": result.metrics,
+            "bundle": result.bundle.path,
+        }
+    )
 
 
 def _command(job: str, config: Path, source: Path, out: Path, overrides: list[str] | None) -> str:

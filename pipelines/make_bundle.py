@@ -18,30 +18,38 @@ from riskdistill.data.rates import Rates
 from riskdistill.dataset import Dataset
 from riskdistill.dataset.card import DatasetCard
 from riskdistill.evaluation.metrics import STUDENT, TEACHER, MetricsReport, ScoredPeriod
+from riskdistill.evaluation.thresholds import choose_threshold
 from riskdistill.models.calibration import Calibrator
+from riskdistill.models.ensemble_scorer import GATE, ONNX, trees_of
 
 
 def choose_thresholds(
-    student: NDArray[np.float64], teacher: NDArray[np.float64], serving: ServingConfig
+    student: NDArray[np.float64],
+    teacher: NDArray[np.float64],
+    label: NDArray[np.bool_],
+    days: float,
+    serving: ServingConfig,
 ) -> Thresholds:
-    """Thresholds from scores on the validation period, as shares of its traffic.
+    """Thresholds from scores on the validation period, which is `days` long.
 
     The student's scores say what goes on to the teacher; what is reviewed and held is chosen among the scores that
-    then decide, so that the alert budget is kept by the routed service.
+    then decide, so that the rule of reviewing is kept by the routed service.
     """
 
     def exceeded_by(share: float, scores: NDArray[np.float64]) -> float:
         return float(np.quantile(scores, 1 - min(1.0, share)))
 
     half = serving.uncertain_width / 2
+    reviewed = float((student >= choose_threshold(student, label, days, serving.review)).mean())
     high_risk = exceeded_by(serving.high_risk_budget, student)
-    low = exceeded_by(serving.review_budget + half, student)
-    high = max(low, min(high_risk, exceeded_by(max(0.0, serving.review_budget - half), student)))
+    low = exceeded_by(reviewed + half, student)
+    high = max(low, min(high_risk, exceeded_by(max(0.0, reviewed - half), student)))
     asked = (student >= high_risk) | ((student >= low) & (student < high))
     decided = np.where(asked, teacher, student)
+    review = min(1.0, choose_threshold(decided, label, days, serving.review))
     return Thresholds(
-        review=exceeded_by(serving.review_budget, decided),
-        hold=exceeded_by(serving.hold_budget, decided),
+        review=review,
+        hold=max(review, exceeded_by(serving.hold_budget, decided)),
         uncertain_low=low,
         uncertain_high=high,
         high_risk=high_risk,
@@ -53,6 +61,7 @@ def make_bundle(
     card: DatasetCard,
     config: ExperimentConfig,
     calibrators: Mapping[str, Calibrator],
+    event_shift: float,
     validation: ScoredPeriod,
     report: MetricsReport,
     out: Path,
@@ -60,9 +69,11 @@ def make_bundle(
     """The bundle of student and teacher; its reference is the validation period."""
     context = dataset.validation.encoded.context
     score = validation.scores[STUDENT]
-    thresholds = choose_thresholds(score, validation.scores[TEACHER], config.serving)
-    bypassed = [thresholds.bypass(value) is not None for value in score]
     span = dataset.validation.end - dataset.validation.start
+    thresholds = choose_thresholds(
+        score, validation.scores[TEACHER], dataset.validation.label, span.total_seconds() / 86_400, config.serving
+    )
+    bypassed = [thresholds.bypass(value) is not None for value in score]
     profile = build_profile(
         context,
         dataset.spec.names,
@@ -90,10 +101,12 @@ def make_bundle(
         profile=profile.model_dump(mode="json"),
         reference=reference,
         model_card=_model_card(config, dataset, card, report, thresholds, created_at),
+        event_shift=event_shift,
     )
-    models = {role: out / "onnx" / f"{role}.onnx" for role in (STUDENT, TEACHER)}
+    served = out / "onnx"
+    models = [served / "student.onnx", served / ONNX, served / GATE, *trees_of(served)]
     bundle = write_bundle(out / "bundle", parts, models)
-    shutil.rmtree(out / "onnx")
+    shutil.rmtree(served)
     reference.unlink()
     return bundle
 

@@ -1,6 +1,6 @@
 """The main job: from labelled transactions to a checked bundle and a report. Reads top to bottom.
 
-    ingest → dataset → boosted trees → teacher → student without teacher → student → evaluate → report → bundle
+    ingest → dataset → teachers → student without teacher → student → evaluate → report → bundle
 
 A job that is stopped resumes where it was when it is started again with the same `--out`: each network has a
 checkpoint whose name says which data and settings it belongs to.
@@ -8,28 +8,26 @@ checkpoint whose name says which data and settings it belongs to.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from transformers.utils import logging as transformers_logging
 
 from pipelines.datasets import prepare
+from pipelines.evidence import write_evidence
 from pipelines.make_bundle import make_bundle
+from pipelines.networks import Workshop
 from pipelines.progress import Steps
+from pipelines.students import train_students
+from pipelines.teachers import Teachers, fit_teachers
 from riskdistill import __version__
 from riskdistill.bundle import Bundle
-from riskdistill.config import EvaluationConfig, ExperimentConfig, ModelConfig, TrainingConfig
+from riskdistill.config import EvaluationConfig, ExperimentConfig
 from riskdistill.dataset import Dataset, Period
-from riskdistill.distillation.objective import DistillationObjective
-from riskdistill.distillation.teacher_cache import ask_teacher, weights_fingerprint
 from riskdistill.evaluation.metrics import (
-    SCRATCH,
     STUDENT,
     TEACHER,
     TREES,
@@ -42,16 +40,13 @@ from riskdistill.evaluation.metrics import (
 )
 from riskdistill.evaluation.report import write_report
 from riskdistill.features import Encoded
-from riskdistill.models.bins import Bins
-from riskdistill.models.boosted_trees import BoostedTrees, fit_trees
-from riskdistill.models.calibration import Calibrator, prior_shift
-from riskdistill.models.event_transformer import untrained
+from riskdistill.models.boosted_trees import BoostedTrees
+from riskdistill.models.calibration import Calibrator
+from riskdistill.models.ensemble_scorer import EnsembleScorer
 from riskdistill.models.onnx_export import export_onnx
-from riskdistill.models.onnx_model import OnnxScorer
-from riskdistill.models.training import LabelObjective, Objective, Trainer, Training, score_logits
-
-STOPPING_ROWS = 40_000  # validation rows that early stopping looks at: all laundering, and normal rows up to this
-NETWORKS = (TEACHER, SCRATCH, STUDENT)
+from riskdistill.models.onnx_model import OnnxScorer, Scorer
+from riskdistill.models.teacher import weights_fingerprint
+from riskdistill.models.training import Training
 
 
 @dataclass(frozen=True)
@@ -62,6 +57,7 @@ class RunResult:
     dataset: Dataset
     report: MetricsReport
     page: Path
+    distillation: Path
     metrics: Path
     bundle: Bundle
 
@@ -91,176 +87,63 @@ def run(
     transformers_logging.disable_progress_bar()
     prepared = prepare(config, source, out, steps, command=command, rows=rows)
     dataset = prepared.dataset
-    trees = _trees(dataset, config, out, steps)
-    networks = _networks(dataset, trees, config, out, steps)
+    for folder in ("models", "checkpoints", "onnx"):
+        (out / folder).mkdir(exist_ok=True)
+    workshop = Workshop(dataset, out, steps)
+    teachers = fit_teachers(config, workshop)
+    students = train_students(teachers, config, workshop)
 
     step = steps.step("evaluate and export")
-    calibrators = _calibrators(dataset, trees, networks)
-    scorers = _export(dataset, networks, calibrators, out)
+    scorers, calibrators = _export(dataset, teachers, students, out)
     validation, test = (
-        _scored(name, period, trees, scorers, calibrators)
+        _scored(name, period, teachers.baseline, scorers, calibrators)
         for name, period in (("validation", dataset.validation), ("test", dataset.test))
     )
-    facts = _facts(dataset, config, trees, networks, scorers, out)
+    facts = _facts(dataset, config, teachers, students, scorers, out)
     report = evaluate(validation, test, facts, _dataset_facts(dataset, config), config.evaluation, seed=config.seed)
     provenance = {
         "dataset": dataset.fingerprint,
         "features": dataset.spec.fingerprint,
-        "teacher": weights_fingerprint(networks[TEACHER].model),
-        "student": weights_fingerprint(networks[STUDENT].model),
+        "teacher": weights_fingerprint(teachers.event.model),
+        "student": weights_fingerprint(students[STUDENT].model),
         "riskdistill": __version__,
     }
     page = write_report(out, report, test, config, provenance)
-    bundle = make_bundle(dataset, prepared.card, config, calibrators, validation, report, out)
+    distillation = write_evidence(dataset, test, teachers, students, scorers, config, out)
+    bundle = make_bundle(dataset, prepared.card, config, calibrators, teachers.shift, validation, report, out)
     step.done(f"bundle {bundle.version}")
-    return RunResult(config, dataset, report, page, out / "report" / "metrics.json", bundle)
-
-
-def _trees(dataset: Dataset, config: ExperimentConfig, out: Path, steps: Steps) -> BoostedTrees:
-    step = steps.step("boosted trees")
-    trees = fit_trees(
-        (dataset.train_context, dataset.train_label),
-        (dataset.validation.encoded.context, dataset.validation.label),
-        config.boosted_trees,
-        seed=config.seed,
-        progress=step.at,
-    )
-    (out / "models").mkdir(exist_ok=True)
-    trees.save(out / "models" / "boosted_trees.txt", dataset=dataset.fingerprint)
-    step.done(f"validation PR-AUC {trees.validation_pr_auc:.3f}")
-    return trees
-
-
-def _networks(
-    dataset: Dataset, trees: BoostedTrees, config: ExperimentConfig, out: Path, steps: Steps
-) -> dict[str, Training]:
-    """Train the teacher, the student without a teacher, and the student."""
-    smoothing = config.student_training.label_smoothing
-    teacher_labels = LabelObjective(
-        dataset.train,
-        label_smoothing=config.training.label_smoothing,
-        mixup=config.training.mixup,
-        adversarial=config.training.adversarial,
-    )
-    student_labels = LabelObjective(dataset.train, label_smoothing=smoothing)
-    trained = {
-        TEACHER: _train(TEACHER, config.teacher, config.training, teacher_labels, dataset, trees, out, steps),
-        SCRATCH: _train(
-            SCRATCH, config.student, config.student_training, student_labels, dataset, trees, out, steps
-        ),
-    }
-    step = steps.step("teacher's answers")
-    cache = ask_teacher(
-        trained[TEACHER].model,
-        dataset.train.encoded,
-        relation_heads=config.distillation.relation_heads,
-        student_events=config.student.events_per_party,
-        progress=step.at,
-    )
-    step.done()
-    shift = prior_shift(dataset.prevalence, dataset.mixed_prevalence)
-    odds = trees.score_logits(dataset.train.encoded.context) - shift  # as if learned from the mix
-    cache = cache.blended(odds, config.distillation.trees_share)
-    objective = DistillationObjective(
-        dataset.train,
-        cache,
-        config.distillation,
-        epochs=config.student_training.epochs,
-        label_smoothing=smoothing,
-    )
-    key = f"{cache.teacher}{config.distillation.model_dump_json()}{config.boosted_trees.model_dump_json()}"
-    trained[STUDENT] = _train(
-        STUDENT, config.student, config.student_training, objective, dataset, trees, out, steps, key
-    )
-    return trained
-
-
-def _train(
-    name: str,
-    size: ModelConfig,
-    training: TrainingConfig,
-    objective: Objective,
-    dataset: Dataset,
-    trees: BoostedTrees,
-    out: Path,
-    steps: Steps,
-    key: str = "",
-) -> Training:
-    """Train one network, or take it from its checkpoint; `key` is what its objective depends on besides."""
-    model = untrained(
-        size,
-        Bins.of_thresholds(dataset.train_context, trees.thresholds(), size.pieces),
-        dataset.spec,
-        dataset.train.encoded.events,
-        typologies=dataset.typologies,
-        dataset_fingerprint=dataset.fingerprint,
-        seed=training.seed,
-    )
-    identity = f"{dataset.fingerprint}{size.model_dump_json()}{training.model_dump_json()}{key}{__version__}"
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
-    (out / "checkpoints").mkdir(exist_ok=True)
-    step = steps.step(name.replace("_", " "))
-
-    def show(stage: str, done: int, total: int, best: float) -> None:
-        step.at(done, total, f"best validation PR-AUC {best:.3f}" if best >= 0 else "first epoch")
-
-    trained = Trainer(
-        name,
-        model,
-        dataset.train,
-        _stopping_rows(dataset.validation, training.seed),
-        training,
-        checkpoint=out / "checkpoints" / f"{name}-{digest}.pt",
-        progress=show,
-    ).run(objective)
-    step.done(f"validation PR-AUC {trained.best_score:.3f} in epoch {trained.best_epoch + 1}")
-    folder = out / "models" / name
-    trained.model.save_pretrained(folder)
-    log = [vars(epoch) for epoch in trained.epochs]
-    (folder / "training.json").write_text(json.dumps(log, indent=1))
-    return trained
-
-
-def _stopping_rows(validation: Period, seed: int) -> tuple[Encoded, NDArray[np.bool_]]:
-    """Validation rows for early stopping: every laundering row, and normal rows up to `STOPPING_ROWS`."""
-    normal = np.flatnonzero(~validation.label)
-    count = min(len(normal), STOPPING_ROWS)
-    kept = validation.label.copy()
-    kept[np.random.default_rng(seed).choice(normal, count, replace=False)] = True
-    return validation.encoded.take(kept), validation.label[kept]
-
-
-def _calibrators(dataset: Dataset, trees: BoostedTrees, networks: Mapping[str, Training]) -> dict[str, Calibrator]:
-    """Every model calibrated on the validation period, which none of them was fitted on."""
-    period = dataset.validation
-    shift = prior_shift(dataset.prevalence, dataset.mixed_prevalence)
-    fitted = {
-        name: Calibrator.fit(score_logits(trained.model, period.encoded)[0], period.label, shift=shift)
-        for name, trained in networks.items()
-    }
-    fitted[TREES] = Calibrator.fit(trees.score_logits(period.encoded.context), period.label)
-    return fitted
+    metrics = out / "report" / "metrics.json"
+    return RunResult(config, dataset, report, page, distillation, metrics, bundle)
 
 
 def _export(
-    dataset: Dataset, networks: Mapping[str, Training], calibrators: Mapping[str, Calibrator], out: Path
-) -> dict[str, OnnxScorer]:
-    """All networks as ONNX, each checked against PyTorch on real rows."""
-    sample = dataset.test.encoded.take(slice(0, 64))
-    (out / "onnx").mkdir(exist_ok=True)
-    scorers = {}
-    for name, trained in networks.items():
-        path = out / "onnx" / f"{name}.onnx"
-        export_onnx(trained.model, path, sample)
-        scorers[name] = OnnxScorer(path, calibrators[name])
-    return scorers
+    dataset: Dataset, teachers: Teachers, students: Mapping[str, Training], out: Path
+) -> tuple[dict[str, Scorer], dict[str, Calibrator]]:
+    """All models as they are served, each network checked against PyTorch on real rows, and calibrated.
+
+    All are calibrated on the same rows, the later half of validation, on which nothing was chosen.
+    """
+    folder, sample = out / "onnx", dataset.test.encoded.take(slice(0, 64))
+    for name, trained in {TEACHER: teachers.event, **students}.items():
+        export_onnx(trained.model, folder / f"{name}.onnx", sample)
+    teachers.save(folder, dataset.fingerprint)
+    _, fold = dataset.validation.halves()
+    served: dict[str, Scorer] = {name: OnnxScorer(folder / f"{name}.onnx", Calibrator()) for name in students}
+    served[TEACHER] = EnsembleScorer(folder, Calibrator(), event_shift=teachers.shift, dataset=dataset.fingerprint)
+    calibrators = {}
+    for name, scorer in served.items():
+        shift = 0.0 if name == TEACHER else teachers.shift
+        calibrators[name] = Calibrator.fit(scorer.score_all(fold.encoded).logit, fold.label, shift=shift)
+        scorer.calibrator = calibrators[name]
+    calibrators[TREES] = Calibrator.fit(teachers.baseline.score_logits(fold.encoded.context), fold.label)
+    return served, calibrators
 
 
 def _scored(
     name: str,
     period: Period,
     trees: BoostedTrees,
-    scorers: Mapping[str, OnnxScorer],
+    scorers: Mapping[str, Scorer],
     calibrators: Mapping[str, Calibrator],
 ) -> ScoredPeriod:
     scores = {model: scorer.score_all(period.encoded).score for model, scorer in scorers.items()}
@@ -271,25 +154,27 @@ def _scored(
 def _facts(
     dataset: Dataset,
     config: ExperimentConfig,
-    trees: BoostedTrees,
-    networks: Mapping[str, Training],
-    scorers: Mapping[str, OnnxScorer],
+    teachers: Teachers,
+    students: Mapping[str, Training],
+    scorers: Mapping[str, Scorer],
     out: Path,
 ) -> dict[str, ModelFacts]:
     """Size and speed: the same rows in the same batches, one after another, on one thread."""
     rows = dataset.test.encoded
     facts = {
         name: ModelFacts(
-            parameters=networks[name].model.parameter_count(),
+            parameters=students[name].model.parameter_count() if name in students else teachers.parameters,
             bytes=scorer.bytes,
             rows_per_second=measure_speed(rows, config.evaluation, scorer.score),
         )
         for name, scorer in scorers.items()
     }
     facts[TREES] = ModelFacts(
-        parameters=trees.parameters,
+        parameters=teachers.baseline.parameters,
         bytes=(out / "models" / "boosted_trees.txt").stat().st_size,
-        rows_per_second=measure_speed(rows, config.evaluation, lambda batch: trees.score_logits(batch.context)),
+        rows_per_second=measure_speed(
+            rows, config.evaluation, lambda batch: teachers.baseline.score_logits(batch.context)
+        ),
     )
     return facts
 

@@ -3,7 +3,8 @@
     bundle/
       manifest.json      format, feature fingerprint, typologies, how it was made, SHA-256 of every other file
       features.json      the feature specification, with the typical value of each feature for explanations
-      student.onnx  teacher.onnx  calibration.json  thresholds.json
+      student.onnx  calibration.json  thresholds.json
+      teacher.onnx  teacher_gate.json  teacher_trees_0.txt …    the ensemble that teaches and takes the bypass
       profile.json  reference.parquet     what live traffic is compared with
       model_card.md
 
@@ -17,7 +18,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -28,10 +29,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from riskdistill.data.rates import SECONDS_A_DAY, Rates
-from riskdistill.errors import BundleDamagedError, BundleIncompatibleError
+from riskdistill.errors import BundleDamagedError, BundleIncompatibleError, TrainingError, UnreadableFileError
 from riskdistill.features import FeatureEngine, FeatureSpec
 from riskdistill.models.calibration import Calibrator
-from riskdistill.models.onnx_model import OnnxScorer
+from riskdistill.models.ensemble_scorer import GATE, EnsembleScorer
+from riskdistill.models.onnx_model import OnnxScorer, Scorer
 
 FORMAT_VERSION: Final = 1
 MANIFEST: Final = "manifest.json"
@@ -125,6 +127,7 @@ class BundleParts:
 
     Attributes:
         rates: which rates to the dollar the models were trained at.
+        event_shift: brings the logits of the teacher's event transformer to natural prevalence.
         typical: float32 [features], the median of each feature, for explanations.
         spread: float32 [features], the interquartile range of each.
         profile: JSON-able reference profile that the monitor wrote.
@@ -145,6 +148,7 @@ class BundleParts:
     profile: Mapping[str, Any]
     reference: Path | None
     model_card: str
+    event_shift: float = 0.0
 
 
 @dataclass
@@ -164,7 +168,7 @@ class Bundle:
     thresholds: Thresholds
     profile: dict[str, Any]
     student: OnnxScorer
-    teacher: OnnxScorer | None
+    teacher: Scorer | None
     typical: NDArray[np.float32]
     spread: NDArray[np.float32]
     threads: int = 1
@@ -229,7 +233,7 @@ class Bundle:
     def load_teacher(self) -> None:
         """Load the teacher, if the bundle has one and it is not loaded yet."""
         if self.teacher is None and "teacher.onnx" in self.manifest.files:
-            self.teacher = _scorer(self.path, "teacher", self.manifest, self.threads)
+            self.teacher = _teacher(self.path, self.manifest, self.threads)
 
     @property
     def version(self) -> str:
@@ -261,19 +265,19 @@ class Bundle:
         return engine
 
 
-def write_bundle(path: Path, parts: BundleParts, models: Mapping[str, Path]) -> Bundle:
+def write_bundle(path: Path, parts: BundleParts, models: Sequence[Path]) -> Bundle:
     """Write a bundle beside its final place, verify it, and move it there; no half-written one is ever seen.
 
     Args:
         path: where it goes; an older bundle there is replaced.
         parts: everything but the models.
-        models: ONNX files, by "student" and (optionally) "teacher".
+        models: files of the models: student.onnx and, optionally, all of the teacher's.
     """
     draft = path.with_name(f".{path.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    for role, file in models.items():
-        shutil.copyfile(file, draft / f"{role}.onnx")
+    for file in models:
+        shutil.copyfile(file, draft / file.name)
     if parts.reference is not None:
         shutil.copyfile(parts.reference, draft / "reference.parquet")
     typical, spread = _numbers(parts.typical), _numbers(parts.spread)
@@ -283,7 +287,8 @@ def write_bundle(path: Path, parts: BundleParts, models: Mapping[str, Path]) -> 
         "typical": typical,
         "spread": spread,
     }
-    calibrators = {role: calibrator.model_dump() for role, calibrator in parts.calibrators.items()}
+    calibrators: dict[str, Any] = {role: one.model_dump() for role, one in parts.calibrators.items()}
+    calibrators["event_shift"] = parts.event_shift
     _write_json(draft / "features.json", features)
     _write_json(draft / "calibration.json", calibrators)
     _write_json(draft / "thresholds.json", parts.thresholds.model_dump())
@@ -323,18 +328,42 @@ def rebuild_bundle(bundle: Bundle, path: Path, *, calibrators: Mapping[str, Cali
         parameters=manifest.parameters,
         thresholds=bundle.thresholds,
         calibrators=calibrators,
+        event_shift=_read_json(bundle.path / "calibration.json")["event_shift"],
         typical=bundle.typical,
         spread=bundle.spread,
         profile=bundle.profile,
         reference=bundle.path / "reference.parquet",
         model_card=(bundle.path / "model_card.md").read_text(),
     )
-    return write_bundle(path, parts, {role: bundle.path / f"{role}.onnx" for role in calibrators})
+    return write_bundle(path, parts, [bundle.path / name for name in manifest.files if _is_model(name)])
+
+
+def _is_model(name: str) -> bool:
+    return name.endswith(".onnx") or name.startswith("teacher_")
 
 
 def _scorer(path: Path, role: str, manifest: Manifest, threads: int) -> OnnxScorer:
     calibrator = Calibrator.model_validate(_read_json(path / "calibration.json")[role])
     return OnnxScorer(path / f"{role}.onnx", calibrator, threads=threads, dataset=manifest.dataset_fingerprint)
+
+
+def _teacher(path: Path, manifest: Manifest, threads: int) -> Scorer:
+    """The ensemble, or a single network where there is no gate."""
+    if GATE not in manifest.files:
+        return _scorer(path, "teacher", manifest, threads)
+    told = _read_json(path / "calibration.json")
+    try:
+        return EnsembleScorer(
+            path,
+            Calibrator.model_validate(told["teacher"]),
+            event_shift=told["event_shift"],
+            threads=threads,
+            dataset=manifest.dataset_fingerprint,
+        )
+    except (TrainingError, UnreadableFileError) as error:
+        raise BundleIncompatibleError(
+            f"its teacher's parts do not belong together ({error})", where=str(path), mend="build the bundle again"
+        ) from error
 
 
 def _verified_manifest(path: Path) -> Manifest:

@@ -16,13 +16,14 @@ from riskdistill.config import ExperimentConfig, ModelConfig
 from riskdistill.data.rates import Rates
 from riskdistill.dataset import Dataset
 from riskdistill.distillation.objective import DistillationObjective
-from riskdistill.distillation.teacher_cache import TeacherCache, ask_teacher
+from riskdistill.distillation.teacher_cache import TeacherCache, ask, wanted_by
 from riskdistill.features import Encoded
 from riskdistill.models.bins import Bins
 from riskdistill.models.calibration import Calibrator, prior_shift
 from riskdistill.models.event_transformer import EventTransformer, untrained
 from riskdistill.models.onnx_export import export_onnx
 from riskdistill.models.onnx_model import OnnxScorer
+from riskdistill.models.teacher import EventTeacher
 from riskdistill.models.training import LabelObjective, Trainer, score_logits
 
 # Heads, width, depth and tokens differ between the two, as they do in earnest.
@@ -77,12 +78,8 @@ def train(dataset: Dataset, folder: Path) -> TinyRun:
     teacher = network(dataset, CONFIG.teacher)
     labels = LabelObjective(dataset.train, label_smoothing=0.05)
     Trainer("teacher", teacher, dataset.train, validation, CONFIG.training).run(labels)
-    cache = ask_teacher(
-        teacher,
-        dataset.train.encoded,
-        relation_heads=CONFIG.distillation.relation_heads,
-        student_events=CONFIG.student.events_per_party,
-    )
+    wanted = wanted_by(CONFIG.distillation, CONFIG.student.events_per_party)
+    cache = ask(EventTeacher(teacher, 0.0), dataset.train.encoded, wanted)  # logits stay on the mix's scale
     student = network(dataset, CONFIG.student)
     terms = DistillationObjective(dataset.train, cache, CONFIG.distillation, epochs=2, label_smoothing=0.05)
     Trainer("student", student, dataset.train, validation, CONFIG.student_training).run(terms)
@@ -95,7 +92,9 @@ def train(dataset: Dataset, folder: Path) -> TinyRun:
         role: Calibrator.fit(score_logits(model, validation[0])[0], validation[1], shift=shift)
         for role, model in models.items()
     }
-    bundle = write_bundle(folder / "bundle", bundle_parts(dataset, calibrators, onnx["student"], folder), onnx)
+    bundle = write_bundle(
+        folder / "bundle", bundle_parts(dataset, calibrators, onnx["student"], folder), list(onnx.values())
+    )
     return TinyRun(teacher, student, cache, onnx, bundle)
 
 

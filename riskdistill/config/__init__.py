@@ -20,6 +20,8 @@ from riskdistill.config.schema import (
     SplitConfig,
 )
 from riskdistill.config.student import ExitConfig, PruningConfig, RuntimeConfig, SearchConfig
+from riskdistill.config.text import TextTeacherConfig, TextTemplates, TextTrainingConfig
+from riskdistill.config.thresholds import ThresholdConfig
 from riskdistill.config.training import AlignmentConfig, PhasesConfig, PretrainingConfig, TrainingConfig
 
 __all__ = [
@@ -46,6 +48,10 @@ __all__ = [
     "StudentConfig",
     "TemperatureConfig",
     "TermConfig",
+    "TextTeacherConfig",
+    "TextTemplates",
+    "TextTrainingConfig",
+    "ThresholdConfig",
     "TrainingConfig",
     "TreeCandidate",
     "load_config",

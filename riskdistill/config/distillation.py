@@ -12,7 +12,7 @@ Heat = Annotated[float, Field(strict=True, ge=1)]
 
 # Terms of the literature that teach nothing where there are two classes, and why.
 DEGENERATE: Final = {
-    "non_target": "of two classes the non-target distribution has one member, so that its KL is exactly 0; use logits",
+    "non_target": "of two classes the non-target distribution has one member: its KL is exactly 0; use logits",
     "class_correlation": "over two classes any two models correlate with ±1; use batch_correlation",
     "logit_standardisation": "over two classes every standardised logit is ±0.707; use logits with a temperature",
 }
@@ -65,8 +65,8 @@ class TemperatureConfig(Section):
     down to `end`. `learned`: begins at `start` and stays between 1 and `end`; the student's adversary moves it.
     """
 
-    schedule: Literal["constant", "rising", "annealed", "learned"] = "rising"
-    start: Heat = 5.0
+    schedule: Literal["constant", "rising", "annealed", "learned"] = "constant"
+    start: Heat = 2.0
     end: Heat = 8.0
     after_epoch: Annotated[int, Field(strict=True, ge=0)] = 5
 
@@ -86,9 +86,8 @@ class TemperatureConfig(Section):
 class SelectionConfig(Section):
     """Strong supervision only where the teacher is confident."""
 
-    confident: Annotated[float, Field(strict=True, gt=0, le=1)] = (
-        1.0  # share of each predicted class, most sure first
-    )
+    # share of each predicted class, the surest first
+    confident: Annotated[float, Field(strict=True, gt=0, le=1)] = 1.0
     otherwise: Share = 0.0  # weight of the teacher's terms on the other rows
 
 
@@ -127,7 +126,6 @@ class DistillationConfig(Section):
     terms: tuple[TermConfig, ...] = (
         TermConfig(name="logits", weight=0.7),
         TermConfig(name="attention_relations", weight=0.3),
-        TermConfig(name="labels", weight=0.5),
         TermConfig(name="typology", weight=0.1),
     )
     temperature: TemperatureConfig = TemperatureConfig()
@@ -137,8 +135,6 @@ class DistillationConfig(Section):
     mining: MiningConfig = MiningConfig()
     adversarial: Share = 0.0
     relation_heads: Count = 4  # divides both models' widths
-    # of the boosted trees in the logits that are taught: they see what the event teacher misses, and the reverse
-    trees_share: Share = 0.5
 
     @model_validator(mode="before")
     @classmethod
@@ -147,9 +143,8 @@ class DistillationConfig(Section):
             return data
         terms = PRESETS[data["preset"]]
         stated = data.get("terms", terms)
-        if (
-            tuple(TermConfig.model_validate(term) for term in stated) != terms
-        ):  # as a written-out preset states them
+        written = tuple(TermConfig.model_validate(term) for term in stated)
+        if written != terms:  # a preset that was written out states the same
             raise ValueError(f"preset {data['preset']} and other terms are both stated")
         return {**data, "terms": terms}
 

@@ -8,7 +8,6 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from riskdistill.config.base import Count, Positive, Section
 
-
 NonNegativeCount = Annotated[int, Field(strict=True, ge=0)]
 Switch = Annotated[bool, Field(strict=True)]
 
@@ -16,15 +15,15 @@ Switch = Annotated[bool, Field(strict=True)]
 class ModelConfig(Section):
     """Size of an event transformer; the defaults are the teacher's."""
 
-    width: Count = 128
-    layers: Count = 3
+    width: Count = 64
+    layers: Count = 2
     heads: Count = 4  # divides the width
     feedforward: Count = 2  # hidden width of the feed-forward block, as a multiple of `width`
     dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.1
     feature_dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.3  # of whole context features
     events_per_party: Count = 16  # latest events that it reads, at most what the features keep
     pieces: Count = 2_400  # of the context features' piecewise-linear encoding, all together, about
-    context_width: Count = 256  # hidden width of the block that reads the context vector
+    context_width: Count = 512  # hidden width of the block that reads the context vector
     token_pieces: NonNegativeCount = 16  # percentile pieces of each logarithmic channel of an event
     periodic: NonNegativeCount = 8  # learned frequencies of each logarithmic channel of an event
     counterparty_relations: Switch = True  # whether attention knows which events share a counterparty
@@ -44,8 +43,9 @@ class StudentConfig(ModelConfig):
     width: Count = 32
     layers: Count = 2
     heads: Count = 4
-    # less than the teacher's: the student answers for a teacher that saw every feature
-    feature_dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.1
+    # none: a teacher's answers need no guard against being learned by heart, and every feature has its part in them
+    dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
+    feature_dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
     events_per_party: Count = 8
     pieces: Count = 1_200
     context_width: Count = 32

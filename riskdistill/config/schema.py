@@ -17,6 +17,7 @@ from riskdistill.augmentation.registry import parse
 from riskdistill.config.base import Count, NonNegative, Number, OpenShare, Section, Seed, Share, sums_to_one
 from riskdistill.config.distillation import DistillationConfig
 from riskdistill.config.models import BoostedTreesConfig, ModelConfig, StudentConfig
+from riskdistill.config.thresholds import ThresholdConfig
 from riskdistill.config.training import TrainingConfig
 from riskdistill.errors import ConfigError
 from riskdistill.features.spec import FORGET_AFTER_DAYS, MAX_HOPS, WINDOWS, ForgetAfter, Hops, Windows
@@ -69,7 +70,7 @@ class MixConfig(Section):
     normal: OpenShare = 0.85
     laundering: OpenShare = 0.10
     synthetic: Share = 0.05  # perturbed copies and grafted schemes
-    max_rows: Count = 60_000
+    max_rows: Count = 400_000  # of which every epoch takes `training.rows_per_epoch` anew
     hard_negatives: Share = 0.0  # of the normal rows: beside known laundering (`dataset.mix.beside_laundering`)
 
     @field_validator("synthetic")
@@ -120,9 +121,9 @@ class EvaluationConfig(Section):
 
 
 class ServingConfig(Section):
-    """How scores become actions, as shares of traffic on the validation period."""
+    """How scores become actions, chosen on the validation period; budgets are shares of its traffic."""
 
-    review_budget: OpenShare = 0.005  # reviewed or held
+    review: ThresholdConfig = ThresholdConfig()  # reviewed or held
     hold_budget: OpenShare = 0.001  # held
     uncertain_width: Share = 0.01  # traffic on both sides of the review threshold that takes the bypass
     high_risk_budget: OpenShare = 0.001  # traffic above it takes the bypass
@@ -130,8 +131,14 @@ class ServingConfig(Section):
     @field_validator("hold_budget")
     @classmethod
     def _within_review(cls, hold: float, info: ValidationInfo) -> float:
-        if hold > info.data.get("review_budget", hold):
-            raise ValueError(f"{hold} is above the review budget {info.data['review_budget']}")
+        review = info.data.get("review")
+        if (
+            review is not None
+            and review.rule == "budget"
+            and review.alerts_per_day is None
+            and hold > review.budget
+        ):
+            raise ValueError(f"{hold} is above the review budget {review.budget}")
         return hold
 
 
@@ -153,7 +160,7 @@ class ExperimentConfig(Section):
     student: StudentConfig = StudentConfig()
     boosted_trees: BoostedTreesConfig = BoostedTreesConfig()
     training: TrainingConfig = TrainingConfig()
-    student_training: TrainingConfig = TrainingConfig(epochs=14, learning_rate=2e-3, patience=5)
+    student_training: TrainingConfig = TrainingConfig(epochs=6, learning_rate=3e-3, patience=3)
     distillation: DistillationConfig = DistillationConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     serving: ServingConfig = ServingConfig()

@@ -14,7 +14,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 class TrainingConfig(Section):
     """How one network is trained."""
 
-    epochs: Count = 6
+    epochs: Count = 4
     rows_per_epoch: Count | None = 60_000  # at most, other rows of the mix in each epoch; None: the whole mix
     batch_size: Count = 256
     accumulation: Count = 1  # batches whose gradients make one step

@@ -37,17 +37,49 @@ class Period:
         label: bool [n], what is true for the test period (of a source without truth: what was recorded in the end);
             as known at the time of building for the others.
         typology: object [n], names.
-        start, end: times of the first and the last row.
+        scheme: object [n], names of the laundering operations, None where there is none; known as the label is.
+        time: int64 [n], microseconds since 1970.
     """
 
     encoded: Encoded
     label: Bools
     typology: NDArray[np.object_]
-    start: datetime
-    end: datetime
+    scheme: NDArray[np.object_]
+    time: Ints
 
     def __len__(self) -> int:
         return len(self.label)
+
+    @property
+    def start(self) -> datetime:
+        """Time of the first row."""
+        return moment(int(self.time[0]))
+
+    @property
+    def end(self) -> datetime:
+        """Time of the last row."""
+        return moment(int(self.time[-1]))
+
+    def take(self, rows: slice) -> Period:
+        """Some of the rows."""
+        return Period(
+            self.encoded.take(rows), self.label[rows], self.typology[rows], self.scheme[rows], self.time[rows]
+        )
+
+    def halves(self) -> tuple[Period, Period]:
+        """The earlier and the later half of the rows.
+
+        Of validation the earlier one tunes models (when to stop, how much each teacher counts), the later one, on
+        which nothing was chosen, calibrates them. Both keep the times of the whole period.
+
+        Raises:
+            DataError: one of them holds no laundering.
+        """
+        middle = len(self) // 2
+        parts = slice(0, middle), slice(middle, None)
+        for name, part in zip(("earlier", "later"), parts, strict=True):
+            _require_laundering(f"{name} half of the validation", self.label[part])
+        return self.take(parts[0]), self.take(parts[1])
 
 
 @dataclass(frozen=True)
@@ -60,6 +92,7 @@ class Dataset:
         train: the mix, for networks.
         train_context: float32 [n, features], all rows of the training period, for trees and reference figures.
         train_label: bool [n], for the same rows.
+        mixed_from: int64 [rows of `train`], the place of each among `train_context`; -1 for synthetic rows.
         parts: object [rows of the source], the part of each, or why it is in none (see `split`).
         prevalence: of laundering in the training period, as known when the model is built.
         mixed_prevalence: of laundering among the rows of the mix.
@@ -73,6 +106,7 @@ class Dataset:
     train: TrainingRows
     train_context: NDArray[np.float32]
     train_label: Bools
+    mixed_from: Ints
     train_span: tuple[datetime, datetime]
     validation: Period
     test: Period
@@ -111,7 +145,8 @@ def build_dataset(
     past = _past(tables, known, split, out)
     label, typology = _told(past.labels)
     rng = np.random.default_rng([config.seed, 0])
-    mixed_in = np.flatnonzero(~out[split.train])[_chosen(past, config.mix, rng)]
+    chosen = np.flatnonzero(_chosen(past, config.mix, rng))
+    mixed_in = np.flatnonzero(~out[split.train])[chosen]
     wanted = _judged(split, out)
     wanted[mixed_in] = True
 
@@ -119,14 +154,15 @@ def build_dataset(
     encoded = _encoded(engine, transactions, wanted, cache, progress)  # the real rows
     kept = len(mixed_in)
     seen = Encoded(encoded.context[mixed_in], encoded.events[:kept])
-    real = Labelled(seen, *_told(known.take(mixed_in)))
+    learned = known.take(mixed_in)
+    real = Labelled(seen, *_told(learned), _schemes(learned))
 
     count = round(int((~real.label).sum()) / config.mix.normal * config.mix.synthetic)
     retold = retell(transactions.slice(0, split.train.stop), past, config, count, moment(split.trained_until), rng)
     other = feature_engine(config.features)
     replayed = _encoded(other, retold.transactions, retold.learned, cache, progress)  # the synthetic rows
     made = Encoded(replayed.context[retold.learned], replayed.events)
-    synthetic = Labelled(made, *_told(retold.labels))
+    synthetic = Labelled(made, *_told(retold.labels), _schemes(retold.labels))
 
     typologies = _classes(typology, synthetic.typology)
     train = mixed(real, synthetic, typologies, config.mix, rng)
@@ -137,6 +173,7 @@ def build_dataset(
         train=train,
         train_context=encoded.context[_without(split.train, out)],
         train_label=label,
+        mixed_from=np.concatenate([chosen, np.full(len(train.label) - len(chosen), -1)]),
         train_span=_span(past.transactions),
         validation=validation,
         test=test,
@@ -231,11 +268,13 @@ def _periods(tables: Tables, known: pa.Table, split: Split, out: Bools, encoded:
         ("test", split.test, tables.judged_by),
     ):
         rows = _without(part, out)
-        label, typology = _told(_take(labels, rows))
+        told = _take(labels, rows)
+        label, typology = _told(told)
         _require_laundering(name, label)
         seen = Encoded(encoded.context[rows], encoded.events[done : done + len(label)])
         done += len(label)
-        periods.append(Period(seen, label, typology, *_span(_take(tables.transactions, rows))))
+        times = microseconds(_take(tables.transactions, rows))
+        periods.append(Period(seen, label, typology, _schemes(told), times))
     return periods[0], periods[1]
 
 
@@ -258,6 +297,11 @@ def _take(table: pa.Table, rows: Rows) -> pa.Table:
 def _told(labels: pa.Table) -> tuple[Bools, NDArray[np.object_]]:
     """Label bool [n] and typology object [n]."""
     return labels["is_laundering"].to_numpy(), labels["typology"].to_numpy(zero_copy_only=False)
+
+
+def _schemes(labels: pa.Table) -> NDArray[np.object_]:
+    """Names [n] of the schemes, None where there is none."""
+    return np.asarray(labels["scheme_id"].to_numpy(zero_copy_only=False), np.object_)
 
 
 def _span(transactions: pa.Table) -> tuple[datetime, datetime]:

@@ -10,11 +10,8 @@ Deleting the folder is always safe.
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -28,12 +25,10 @@ from riskdistill import features
 from riskdistill.data.schema import TRANSACTIONS
 from riskdistill.dataset.identity import table_digest
 from riskdistill.dataset.labels import Bools
+from riskdistill.entries import DRAFT, ENTRY_FILE, LIMIT, seal, shrink, verify
 from riskdistill.features import Encoded, FeatureEngine
 
-LIMIT: Final = 20 << 30  # bytes
-ENTRY_FILE: Final = "entry.json"
-ABANDONED: Final = 6 * 3_600  # seconds after which nobody is writing a draft any more
-_DRAFT: Final = ".draft-"
+FILES: Final = ("context.npy", "events.npy")
 
 
 class RowCache:
@@ -87,47 +82,24 @@ class RowCache:
         if not (entry / ENTRY_FILE).is_file():
             return None
         try:
-            checksums = json.loads((entry / ENTRY_FILE).read_text())
-            if checksums != {name: _checksum(entry / name) for name in ("context.npy", "events.npy")}:
-                raise ValueError("checksums differ")
-            found = _mapped(entry)
-            os.utime(entry / ENTRY_FILE)
+            if set(verify(entry)) != set(FILES):
+                raise ValueError("other files than those of encoded rows")
+            return _mapped(entry)
         except (OSError, ValueError) as error:
             self.notes.append(f"a damaged entry is made again: {entry}: {error}")
             shutil.rmtree(entry, ignore_errors=True)
             return None
-        return found
 
     def _keep(self, entry: Path, encoded: Encoded) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=self.folder))
+        draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=self.folder))
         try:
-            arrays = {"context.npy": encoded.context, "events.npy": encoded.events}
-            for name, array in arrays.items():
+            for name, array in zip(FILES, (encoded.context, encoded.events), strict=True):
                 np.save(draft / name, array)
-            told = json.dumps({name: _checksum(draft / name) for name in arrays})
-            (draft / ENTRY_FILE).write_text(told)
-            shutil.rmtree(entry, ignore_errors=True)  # what a reader found damaged, or half of
-            draft.rename(entry)
+            seal(draft, entry, list(FILES))
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-        self._shrink(entry)
-
-    def _shrink(self, newest: Path) -> None:
-        """Remove what killed processes left, and the entries used longest ago until the limit is kept."""
-        for draft in self.folder.glob(f"{_DRAFT}*"):
-            if time.time() - draft.stat().st_mtime > ABANDONED:
-                shutil.rmtree(draft, ignore_errors=True)
-        entries = [path.parent for path in self.folder.glob(f"*/{ENTRY_FILE}")]
-        entries.sort(key=lambda path: (path / ENTRY_FILE).stat().st_mtime_ns)
-        sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for path in entries}
-        held = sum(sizes.values())
-        for path in entries:
-            if held <= self.limit:
-                return
-            if path != newest:
-                shutil.rmtree(path)
-                held -= sizes[path]
+        shrink(self.folder, entry, self.limit)
 
 
 def _key(engine: FeatureEngine, transactions: pa.Table, tokens: Bools) -> str:
@@ -150,14 +122,5 @@ def _engine_sources() -> str:
 
 
 def _mapped(entry: Path) -> Encoded:
-    arrays = [np.load(entry / name, mmap_mode="c", allow_pickle=False) for name in ("context.npy", "events.npy")]
+    arrays = [np.load(entry / name, mmap_mode="c", allow_pickle=False) for name in FILES]
     return Encoded(arrays[0], arrays[1])
-
-
-def _checksum(path: Path) -> str:
-    """XXH3 of a file's bytes, read a stretch at a time."""
-    digest = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while stretch := file.read(1 << 24):
-            digest.update(stretch)
-    return digest.hexdigest()

@@ -22,11 +22,12 @@ from riskdistill.models.training import TrainingRows
 
 @dataclass(frozen=True)
 class Labelled:
-    """Encoded rows [n] with what is known of them: label bool [n], typology object [n]."""
+    """Encoded rows [n] with what is known of them: label bool [n], typology and scheme object [n]."""
 
     encoded: Encoded
     label: Bools
     typology: NDArray[np.object_]
+    scheme: NDArray[np.object_]
 
 
 def beside_laundering(transactions: pa.Table, label: Bools) -> Bools:
@@ -80,7 +81,18 @@ def mixed(
         label=label.astype(np.float32),
         typology=np.array([index[name] for name in typology], np.int64),
         draw=np.concatenate([normal, laundering, made]),
+        scheme=_numbered(np.concatenate([real.scheme, synthetic.scheme])),
     )
+
+
+def _numbered(schemes: NDArray[np.object_]) -> Ints | None:
+    """A number for each scheme, -1 for none; None where no scheme is known at all."""
+    named = np.array([scheme is not None for scheme in schemes], np.bool_)
+    if not named.any():
+        return None
+    numbers = np.full(len(schemes), -1, np.int64)
+    numbers[named] = np.unique(schemes[named].astype(str), return_inverse=True)[1]
+    return numbers
 
 
 def _draw(rows: Ints, count: int, rng: np.random.Generator) -> Ints:

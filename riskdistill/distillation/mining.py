@@ -10,7 +10,7 @@ def entropy(logit: NDArray[np.float32]) -> NDArray[np.float32]:
     """The entropy [n], in nats, of two-class answers with these logits."""
     size = np.abs(logit.astype(np.float64))
     odds = np.exp(-size)
-    return (np.log1p(odds) + size * odds / (1 + odds)).astype(np.float32)
+    return np.asarray(np.log1p(odds) + size * odds / (1 + odds), np.float32)
 
 
 def error(logit: NDArray[np.float32], label: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -22,7 +22,7 @@ def error(logit: NDArray[np.float32], label: NDArray[np.float32]) -> NDArray[np.
 def redraw(
     draw: NDArray[np.int64], hardness: NDArray[np.float32], share: float, random: np.random.Generator
 ) -> NDArray[np.int64]:
-    """An epoch's rows `draw` [m], of which a random `share` is replaced by rows of the draw in proportion to hardness.
+    """An epoch's rows `draw` [m], a random `share` of them replaced by rows of the draw in proportion to hardness.
 
     Rows keep their number, and nothing comes in that was not in the draw. Where no row is hard, nothing moves.
 

@@ -15,7 +15,7 @@ from riskdistill.distillation import mining, schedules, stages
 from riskdistill.distillation.selection import teacher_weight
 from riskdistill.distillation.terms import TERMS, Heat, Setting, Taught, Term
 from riskdistill.models.event_transformer import EventTransformer, EventTransformerOutput
-from riskdistill.models.training import ADVERSARIAL_REACH, ADVERSARIAL_STEPS, TrainingRows
+from riskdistill.models.training import ADVERSARIAL_REACH, ADVERSARIAL_STEPS, TrainingRows, tensors
 
 _ANSWERS = ("typology_logits", "relations", "attention", "hidden", "embedding")
 
@@ -37,6 +37,10 @@ class DistillationObjective(nn.Module):
         TrainingError: the answers are of other rows, or an adapter's width is not known.
         DegenerateTermError: a term cannot carry a signal on these rows.
     """
+
+    disagreement: Tensor
+    hardness: Tensor
+    drawn: Tensor
 
     def __init__(
         self,
@@ -69,22 +73,26 @@ class DistillationObjective(nn.Module):
         self.row_weights = schedules.RowWeights(len(self.teacher_logit)) if config.weights == "dynamic" else None
         self.balance = schedules.GradientNormBalance(tuple(chosen)) if config.weights == "gradient_norms" else None
         self._selected = teacher_weight(self.teacher_logit, config.selection)
-        self._disagreement = mining.entropy(self.teacher_logit)  # of rows not seen yet: as hard as for the teacher
+        # of rows not seen yet: as hard as for the teacher
+        self.register_buffer("disagreement", torch.from_numpy(mining.entropy(self.teacher_logit)))
+        # what the epoch `drawn` was drawn by: a run that resumes within it has to draw the same rows
+        self.register_buffer("hardness", self.disagreement.clone())
+        self.register_buffer("drawn", torch.tensor(-1))
         self._bounds = Bounds.of(rows.encoded.context, ADVERSARIAL_REACH) if config.adversarial > 0 else None
 
     def loss(self, model: EventTransformer, rows: NDArray[np.int64], epoch: int) -> dict[str, Tensor]:
         """See `riskdistill.models.training.Objective`."""
-        taken = self.rows.encoded.take(rows)
-        context, events = torch.from_numpy(taken.context), torch.from_numpy(taken.events).float()
-        taught = self.taught(rows)
+        context, events = tensors(self.rows.encoded.take(rows), model.device)
+        taught = self.taught(rows, model.device)
         on = stages.active([*self.terms, stages.ADVERSARIAL], self.config.stages, epoch, self.epochs)
         heat = self.temperature(epoch)
         names = [name for name in on if name != stages.ADVERSARIAL]
         output = self._forward(model, context, events, names)
         weight = self._row_weight(output, taught, rows)
-        self._note(output, rows)
+        self._note(output, taught, rows)
+        chosen = self._chosen()
         plain = self._values(names, output, taught, heat, weight)
-        weights = {name: schedules.weight(self.terms[name].config, epoch, self.epochs) for name in names}
+        weights = {name: schedules.weight(chosen[name].config, epoch, self.epochs) for name in names}
         if self.balance is not None:
             factors = self.balance(plain, weights, model.encoder)
             weights = {name: weights[name] * factors[name] for name in names}
@@ -97,10 +105,12 @@ class DistillationObjective(nn.Module):
             values = self._values(names, found, taught, heat, weight.detach())
             return torch.stack([weights[name] * values[name] for name in names]).sum()
 
+        bounds = Bounds(**{name: part.to(model.device) for name, part in vars(self._bounds).items()})
         batch = Batch(context, events, taught.label, torch.from_numpy(self.rows.typology[rows]))
+        training = model.training
         model.train(False)  # the adversary sees the whole network
-        attacked = adversarial(batch, harmed, self._bounds, ADVERSARIAL_STEPS)
-        model.train()
+        attacked = adversarial(batch, harmed, bounds, ADVERSARIAL_STEPS)
+        model.train(training)
         share = self.config.adversarial
         return {name: (1 - share) * term for name, term in terms.items()} | {
             "adversarial": share * harmed(attacked)
@@ -115,20 +125,21 @@ class DistillationObjective(nn.Module):
 
     def draw(self, epoch: int, random: np.random.Generator) -> NDArray[np.int64]:
         """The rows of an epoch (from 0), the hard ones drawn again as `mining` says."""
-        hardness = self._disagreement
-        if self.config.mining.by == "entropy" or epoch == 0:
-            hardness = mining.entropy(self.teacher_logit)
-        return mining.redraw(self.rows.draw, hardness, self.config.mining.share, random)
+        if self.config.mining.by == "disagreement" and int(self.drawn) != epoch:
+            self.hardness.copy_(self.disagreement)
+            self.drawn.fill_(epoch)
+        return mining.redraw(self.rows.draw, self.hardness.cpu().numpy(), self.config.mining.share, random)
 
     def difficulty(self) -> NDArray[np.float32]:
         """How hard each training row is, 0 to 1, for a curriculum: the teacher's own error."""
         return mining.error(self.teacher_logit, self.rows.label)
 
-    def taught(self, rows: NDArray[np.int64]) -> Taught:
+    def taught(self, rows: NDArray[np.int64], device: torch.device) -> Taught:
         """The teacher's answers and the labels of training rows, only those that a term reads."""
         read = {name for term in self._chosen().values() for name in term.answers}
-        more = {name: _tensor(getattr(self.answers, name), rows) for name in _ANSWERS if name in read}
-        return Taught(torch.from_numpy(self.teacher_logit[rows]), torch.from_numpy(self.rows.label[rows]), **more)
+        parts = {name: getattr(self.answers, name) for name in _ANSWERS if name in read}
+        parts |= {"logit": self.teacher_logit, "label": self.rows.label}
+        return Taught(**{name: _tensor(part, rows).to(device) for name, part in parts.items()})
 
     def _chosen(self) -> dict[str, Term]:
         return {name: term for name, term in self.terms.items() if isinstance(term, Term)}
@@ -154,17 +165,16 @@ class DistillationObjective(nn.Module):
         }
 
     def _row_weight(self, output: EventTransformerOutput, taught: Taught, rows: NDArray[np.int64]) -> Tensor:
-        selected = torch.from_numpy(self._selected[rows])
+        selected = torch.from_numpy(self._selected[rows]).to(taught.logit.device)
         if self.row_weights is None or not len(rows):
             return selected
         weight: Tensor = self.row_weights(output.logit, taught.logit, torch.from_numpy(rows))
         return selected * weight
 
-    def _note(self, output: EventTransformerOutput, rows: NDArray[np.int64]) -> None:
-        """Remember how far the student was from the teacher when it last saw these rows; costs no pass of its own."""
-        student = torch.sigmoid(output.logit.detach()).numpy()
-        teacher = torch.sigmoid(torch.from_numpy(self.teacher_logit[rows])).numpy()
-        self._disagreement[rows] = np.abs(student - teacher)
+    def _note(self, output: EventTransformerOutput, taught: Taught, rows: NDArray[np.int64]) -> None:
+        """Remember how far the student was from the teacher when it last saw these rows, at no pass of its own."""
+        apart = torch.sigmoid(output.logit.detach().float()) - torch.sigmoid(taught.logit)
+        self.disagreement[torch.from_numpy(rows)] = apart.abs()
 
 
 def _tensor(answer: Any, rows: NDArray[np.int64]) -> Tensor:

@@ -18,7 +18,8 @@ _KEPT = 0.9  # of a running mean at each step
 def temperature(config: TemperatureConfig, epoch: int, epochs: int) -> float:
     """The temperature in an epoch (from 0): `start` for `after_epoch` epochs, then evenly to `end`.
 
-    >>> [temperature(TemperatureConfig(), epoch, 8) for epoch in (0, 4, 5, 7)]
+    >>> rising = TemperatureConfig(schedule="rising", start=5.0, end=8.0)
+    >>> [temperature(rising, epoch, 8) for epoch in (0, 4, 5, 7)]
     [5.0, 5.0, 6.0, 8.0]
     """
     if config.schedule == "constant":
@@ -133,7 +134,7 @@ class GradientNormBalance(nn.Module):
     def forward(
         self, terms: Mapping[str, Tensor], weights: Mapping[str, float], trunk: nn.Module
     ) -> dict[str, float]:
-        """The factor of each of `terms` (before their `weights`); norms are measured every `BALANCE_STEPS` calls."""
+        """The factor of each of `terms` (before their `weights`), measured every `BALANCE_STEPS` calls."""
         if int(self.step) % BALANCE_STEPS == 0:
             self._measure(terms, weights, trunk)
         self.step += 1

@@ -12,8 +12,11 @@ _ATTENTION = ("attention_relations", "attention_maps")
 ADVERSARIAL: Final = "adversarial"
 # Each stage adds to those before it, except in the second progression, whose stages follow one another.
 STAGES: Final = {
-    "output_intermediate_adversarial": (_OUTPUT, _OUTPUT + _FEATURE + _ATTENTION)
-    + (_OUTPUT + _FEATURE + _ATTENTION + (ADVERSARIAL,),),
+    "output_intermediate_adversarial": (
+        _OUTPUT,
+        _OUTPUT + _FEATURE + _ATTENTION,
+        (*_OUTPUT, *_FEATURE, *_ATTENTION, ADVERSARIAL),
+    ),
     "feature_attention_logits": (_FEATURE, _ATTENTION, (*_OUTPUT, ADVERSARIAL)),
 }
 

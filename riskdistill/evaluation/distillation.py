@@ -104,7 +104,7 @@ def attention_pair(
 
     Args:
         title: which payment of which scheme.
-        tokens: what each token is, in words, [T]; absent tokens are left out by the caller.
+        tokens: what each token is, in words (`event_words`), [T]; absent tokens are left out by the caller.
         teacher: [T, T], at least 0.
         student: [T, T], at least 0.
 

@@ -9,13 +9,13 @@ from markupsafe import Markup
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from riskdistill.evaluation.distillation import AblationLine, AttentionPair, Reliability, RetentionPoint
-from riskdistill.evaluation.figures import COLOURS, DASHES, INK, MARKERS, TITLES, chart, percent
+from riskdistill.evaluation.figures import COLOURS, DASHES, INK, MARKERS, TITLES, chart, decades, percent
 from riskdistill.evaluation.schemes import SchemeDetection
 
 _CELL: Final = 13  # pixels of one attention weight
 _GAP: Final = 24
 _LETTER: Final = 5.6  # pixels; the mean width of a letter at 10 pixels
-_FOOT: Final = 1e-6  # where a frequency of 0 is drawn
+_FOOT: Final = 1e-6  # the lowest frequency that a chart begins at
 
 
 @chart("retention")
@@ -49,25 +49,29 @@ def ablation_differences(axes: Any, lines: Sequence[AblationLine]) -> None:
 
 @chart("calibration")
 def calibration_change(axes: Any, curves: Sequence[Reliability]) -> None:
-    """Observed against predicted frequency of both models; hollow before calibration, filled after it."""
+    """Observed against predicted frequency of both models; hollow before calibration, filled after it.
+
+    A group in which none was observed is drawn at the foot of the chart.
+    """
+    foot = max(min(min(curve.predicted) for curve in curves) / 2, _FOOT)
     for curve in curves:
         colour = COLOURS[curve.model]
-        axes.vlines(
-            curve.predicted, [max(low, _FOOT) for low in curve.low], curve.high, color=colour, linewidth=0.7
-        )
+        axes.vlines(curve.predicted, [max(low, foot) for low in curve.low], curve.high, color=colour, linewidth=0.7)
         axes.plot(
             curve.predicted,
-            [max(value, _FOOT) for value in curve.observed],
+            [max(value, foot) for value in curve.observed],
             color=colour,
             marker=MARKERS[curve.model],
             markerfacecolor=colour if curve.stage == "after" else "none",
             linestyle="none",
+            clip_on=False,
             label=f"{TITLES[curve.model]}, {curve.stage}",
         )
-    foot = max(min(min(curve.predicted) for curve in curves) / 2, _FOOT)
     axes.plot([foot, 1], [foot, 1], color=INK, linewidth=0.8, linestyle=":")
     axes.set(xscale="log", yscale="log", xlim=(foot, 1.2), ylim=(foot, 1.2))
     axes.set(xlabel="score (predicted frequency)", ylabel="observed frequency")
+    decades(axes.xaxis, foot)
+    decades(axes.yaxis, foot)
     axes.legend(loc="upper left", fontsize=8)
 
 
@@ -93,7 +97,7 @@ def time_to_detection(axes: Any, found: Mapping[str, SchemeDetection]) -> None:
 
 def attention_maps(pair: AttentionPair) -> Markup:
     """Both maps side by side on one scale: the stronger the colour, the more row's token looks at column's."""
-    labels = [f"{number}  {token[:34]}" for number, token in enumerate(pair.tokens)]
+    labels = [f"{number}  {token[:56]}" for number, token in enumerate(pair.tokens)]
     margin, side = 8 + _LETTER * max(map(len, labels)), _CELL * len(labels)
     strongest = max(max(map(max, pair.teacher)), max(map(max, pair.student)))
     parts = [

@@ -144,7 +144,7 @@ def recall_by_budget(axes: Any, test: ScoredPeriod, budgets: Sequence[float]) ->
         ylabel="recall",
     )
     percent(axes.yaxis)
-    _decades(axes.xaxis, shares[0])
+    decades(axes.xaxis, shares[0])
     axes.legend(loc="best")
 
 
@@ -173,8 +173,8 @@ def reliability(axes: Any, test: ScoredPeriod, bins: int = 10) -> None:
     axes.plot([foot, 1], [foot, 1], color=INK, linewidth=0.8, linestyle=":")
     axes.set(xscale="log", yscale="log", xlim=(foot, 1.1), ylim=(foot, 1.1))
     axes.set(xlabel="score (predicted frequency)", ylabel="observed frequency")
-    _decades(axes.xaxis, foot)
-    _decades(axes.yaxis, foot)
+    decades(axes.xaxis, foot)
+    decades(axes.yaxis, foot)
     axes.legend(loc="upper left")
 
 
@@ -260,7 +260,7 @@ def percent(axis: Any) -> None:
     axis.set_major_formatter(_PERCENT)
 
 
-def _decades(axis: Any, lowest: float) -> None:
+def decades(axis: Any, lowest: float) -> None:
     """Ticks at powers of ten, as percentages."""
     powers = range(int(np.ceil(np.log10(lowest) - 1e-9)), 1)
     axis.set_major_locator(FixedLocator([10.0**power for power in powers]))

@@ -41,8 +41,8 @@ def encode_events(rec: Record, other: Record, other_key: int, tx: Record, out: F
 def encode_peers(sender: Record, receiver: Record, keys: NDArray[np.uint64], out: Floats) -> None:
     """Write, as the last channel of `out` [2 * events_per_party, channels], which events share a counterparty.
 
-    Each event gets 1 + the place of the first one that has its counterparty, the sender's events first: equal numbers
-    are equal counterparties, and no number tells which account it is.
+    Each event gets 1 + the place of the first one that has its counterparty, the sender's events first: equal
+    numbers are equal counterparties, and no number tells which account it is.
 
     Args:
         keys: scratch, [2 * events_per_party].

@@ -17,7 +17,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from scipy.optimize import minimize
 from sklearn.metrics import log_loss
 
@@ -43,7 +43,7 @@ class Gate(BaseModel):
         loss, constant_loss: log loss out of fold, with and without weights by transaction.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     members: tuple[str, ...]
     calibrators: tuple[Calibrator, ...]
@@ -52,6 +52,14 @@ class Gate(BaseModel):
     by_transaction: tuple[tuple[float, ...], ...] = ()
     loss: float
     constant_loss: float
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Gate:
+        """NumPy would stretch a single weight over all members without a word."""
+        due = len(self.members)
+        if {len(self.calibrators), len(self.weights), len(self.by_transaction) or due} != {due}:
+            raise ValueError("each member needs a calibrator and weights")
+        return self
 
     @classmethod
     def fit(cls, members: Sequence[str], logits: Logits, encoded: Encoded, label: NDArray[np.bool_]) -> Gate:
@@ -128,7 +136,7 @@ def load_gate(path: Path) -> Gate:
     """
     try:
         return Gate.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError) as error:
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
         raise UnreadableFileError(str(error), where=str(path), mend="fit the ensemble again") from error
 
 

@@ -123,7 +123,7 @@ class EventTransformerOutput(NamedTuple):
         mask: bool [n, tokens], true where there is a token: the context, the sender's events, the receiver's.
         layers: one view for each encoder layer, the first layer first; empty unless asked for.
         exit_logits: [n, layers, 1 + typologies], what the heads before each layer say; only with exits.
-        balance: how unevenly the batch uses the experts, the mean over the layers; only in training and with experts.
+        balance: how unevenly the batch uses the experts, mean over the layers; only in training a mixture.
     """
 
     logit: Tensor
@@ -210,7 +210,9 @@ class EncoderLayer(nn.Module):
             mixed = attention @ v
         else:
             mixed = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        hidden = hidden[:, : q.shape[2]] + self.dropout(self.output(mixed.transpose(1, 2).flatten(2)))
+        # a copy, as the kernels that an export may choose from lay out their answers differently
+        mixed = mixed.transpose(1, 2).clone(memory_format=torch.contiguous_format).flatten(2)
+        hidden = hidden[:, : q.shape[2]] + self.dropout(self.output(mixed))
         gates = None
         if isinstance(self.feedforward, MixtureOfExperts):
             gates = self.feedforward.gates(hidden)
@@ -317,13 +319,14 @@ class EventTransformer(PreTrainedModel):
         absent = torch.where(mask, 0.0, -1e4)[:, None, None, :]
         if self.relation_bias is None:
             return [absent] * len(self.encoder)
-        relations = token_relations(self._read(events))
-        tokens = relations.shape[-2:]
-        return [(bias @ relations.flatten(2)).unflatten(-1, tokens) + absent for bias in self.relation_bias]
+        # relations last: ONNX Runtime multiplies no rows by a matrix, but not a matrix by no rows
+        relations = token_relations(self._read(events)).permute(0, 2, 3, 1)
+        return [(relations @ bias.T).permute(0, 3, 1, 2) + absent for bias in self.relation_bias]
 
     def _read(self, events: Tensor) -> Tensor:
         """Of the events [n, 2 * available, channels] those that the model reads, [n, 2, K, channels]."""
-        return events.unflatten(1, (2, -1))[:, :, : self.config.events_per_party]
+        read: Tensor = events.unflatten(1, (2, -1))[:, :, : self.config.events_per_party]
+        return read
 
     def fit_encodings(self, bins: Bins, events: NDArray[np.float32]) -> None:
         """Set what is taken from training rows rather than learned.

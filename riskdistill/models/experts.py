@@ -37,15 +37,18 @@ class MixtureOfExperts(nn.Module):
 
     def mix(self, hidden: Tensor, gates: Tensor) -> Tensor:
         """The experts' outputs, weighed by `gates`."""
-        told = torch.stack([expert(hidden) for expert in self.experts], dim=-1)
-        return (told * gates[:, None, None, :].to(told.dtype)).sum(-1)
+        # added one by one, as ONNX Runtime gives the sum over the last axis of no rows a wrong shape
+        mixed = torch.zeros_like(hidden)
+        for expert, share in zip(self.experts, gates.unbind(-1), strict=True):
+            mixed = mixed + share[:, None, None].to(hidden.dtype) * expert(hidden)
+        return mixed
 
     def forward(self, hidden: Tensor) -> Tensor:
         return self.mix(hidden, self.gates(hidden))
 
 
 def balance(gates: Tensor) -> Tensor:
-    """How unevenly a batch uses the experts: the squared coefficient of variation of their summed gates [n, experts].
+    """How unevenly a batch uses the experts: squared coefficient of variation of the summed gates [n, experts].
 
     0 where all are used alike; added to the loss, it keeps experts from being forgotten (Shazeer et al., 2017).
     """

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -70,6 +71,30 @@ class Scored:
     logit: NDArray[np.float64]
     typology: NDArray[np.float32]
 
+    @staticmethod
+    def concat(parts: Sequence[Scored]) -> Scored:
+        """All rows of `parts`, one after another."""
+        return Scored(
+            np.concatenate([part.score for part in parts]),
+            np.concatenate([part.logit for part in parts]),
+            np.concatenate([part.typology for part in parts]),
+        )
+
+
+class Scorer(Protocol):
+    """What serves a model, whatever runs it."""
+
+    calibrator: Calibrator
+    bytes: int
+
+    def score(self, encoded: Encoded) -> Scored:
+        """Score any number of rows, none included."""
+        ...
+
+    def score_all(self, encoded: Encoded) -> Scored:
+        """Score many rows in batches, in bounded memory."""
+        ...
+
 
 class OnnxScorer:
     """One ONNX Runtime session with its calibrator. Safe to call from several threads.
@@ -124,12 +149,7 @@ class OnnxScorer:
     def score_all(self, encoded: Encoded) -> Scored:
         """Score many rows in batches, in bounded memory."""
         starts = range(0, max(1, len(encoded)), ROWS_AT_A_TIME)
-        parts = [self.score(encoded.take(slice(start, start + ROWS_AT_A_TIME))) for start in starts]
-        return Scored(
-            np.concatenate([part.score for part in parts]),
-            np.concatenate([part.logit for part in parts]),
-            np.concatenate([part.typology for part in parts]),
-        )
+        return Scored.concat([self.score(encoded.take(slice(start, start + ROWS_AT_A_TIME))) for start in starts])
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

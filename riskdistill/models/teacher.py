@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -74,7 +74,7 @@ class Answers:
 
     def parts(self) -> dict[str, NDArray[np.floating]]:
         """The arrays that are there, by name."""
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        found = {name: getattr(self, name) for name in DIMENSIONS}
         return {name: part for name, part in found.items() if part is not None}
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Answers:

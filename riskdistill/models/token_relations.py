@@ -3,8 +3,8 @@
 A token tells what an event was. Fan-in, layering and round trips lie between events: the network sees them because
 each kind of relation between two tokens has a learned bias in the attention (Shaw et al., "Self-attention with
 relative position representations", 2018; Ying et al., "Do transformers really perform badly for graph
-representation?", 2021; Lin et al., "FraudGT", 2024). Counterparties are compared and never identified, so that nothing
-is learned of any one account.
+representation?", 2021; Lin et al., "FraudGT", 2024). Counterparties are compared and never identified, so that
+nothing is learned of any one account.
 """
 
 from __future__ import annotations

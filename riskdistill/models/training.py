@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -70,6 +70,15 @@ class Objective(Protocol):
 
     def loss(self, model: EventTransformer, rows: NDArray[np.int64], epoch: int) -> dict[str, Tensor]:
         """Weighted terms of the loss over the given training rows, by name; the loop minimises their sum."""
+        ...
+
+
+@runtime_checkable
+class Draws(Protocol):
+    """An objective that draws the rows of an epoch from the mix by itself, hard ones more often."""
+
+    def draw(self, epoch: int, random: np.random.Generator) -> NDArray[np.int64]:
+        """Rows of the mix, as many as it has."""
         ...
 
 
@@ -234,7 +243,7 @@ class Trainer:
 
     def _epoch(self, objective: Objective, epoch: int) -> EpochLog:
         started = time.perf_counter() - self._done.seconds
-        order = self._order(epoch)
+        order = self._order(objective, epoch)
         self.model.train()
         for step in range(self._done.steps, self.steps_per_epoch):
             self._step(objective, order[step * self.rows_per_step : (step + 1) * self.rows_per_step], epoch, step)
@@ -253,13 +262,13 @@ class Trainer:
         means = {name: total / self.steps_per_epoch for name, total in self._done.sums.items()}
         return EpochLog(epoch, means, self._done.shares, score, time.perf_counter() - started)
 
-    def _order(self, epoch: int) -> NDArray[np.int64]:
-        draw = self.rows.draw
+    def _order(self, objective: Objective, epoch: int) -> NDArray[np.int64]:
+        random = np.random.default_rng([self.config.seed, epoch])
+        draw = objective.draw(epoch, random) if isinstance(objective, Draws) else self.rows.draw
         if self.config.curriculum == "easy_first" and self.rows.difficulty is not None:
             share = competence(epoch, self.config.epochs)
             draw = easiest(draw, self.rows.label, self.rows.difficulty, share)
-        order = np.random.default_rng([self.config.seed, epoch]).permutation(draw)
-        return order[: self.rows.in_an_epoch(self.config)]
+        return random.permutation(draw)[: self.rows.in_an_epoch(self.config)]
 
     def _step(self, objective: Objective, rows: NDArray[np.int64], epoch: int, step: int) -> None:
         """One step of the optimizer on `rows`, of which each process takes its slice of each batch."""

@@ -25,9 +25,8 @@ from pipelines.make_bundle import choose_thresholds
 from pipelines.progress import Steps
 from pipelines.run import RunResult, run
 from riskdistill.bundle import Bundle
-from riskdistill.config import ExperimentConfig, ServingConfig
+from riskdistill.config import ExperimentConfig, ServingConfig, ThresholdConfig
 from riskdistill.dataset.card import DatasetCard
-from riskdistill.distillation.teacher_cache import weights_fingerprint
 from riskdistill.errors import BundleIncompatibleError
 from riskdistill.evaluation.metrics import MetricsReport
 from riskdistill.features import Encoded
@@ -36,6 +35,7 @@ from riskdistill.models.calibration import Calibrator
 from riskdistill.models.event_transformer import EventTransformer
 from riskdistill.models.onnx_export import export_onnx
 from riskdistill.models.onnx_model import OnnxScorer
+from riskdistill.models.teacher import weights_fingerprint
 from riskdistill.models.training import EpochLog, Objective, Trainer, score_logits
 from riskdistill.simulator import Simulated
 
@@ -145,10 +145,11 @@ def test_the_bundle_scores_as_the_network_that_was_trained_and_judged(finished: 
     bundle = Bundle.load(finished.bundle.path)
     out, test = finished.bundle.path.parent, finished.dataset.test
     assert bundle.teacher is not None
+    trained = EventTransformer.from_pretrained(out / "models" / "student")
+    served = bundle.student.score_all(test.encoded)
+    np.testing.assert_allclose(served.logit, score_logits(trained, test.encoded)[0], rtol=0, atol=1e-4)
     for role, scorer in (("student", bundle.student), ("teacher", bundle.teacher)):
         served = scorer.score_all(test.encoded)
-        trained = EventTransformer.from_pretrained(out / "models" / role)
-        np.testing.assert_allclose(served.logit, score_logits(trained, test.encoded)[0], rtol=0, atol=1e-4)
         judged = finished.report.models[role]
         assert average_precision_score(test.label, served.score) == pytest.approx(judged.pr_auc, abs=1e-9)
         assert (bundle.manifest.parameters[role], scorer.bytes) == (judged.parameters, judged.bytes)
@@ -252,8 +253,9 @@ def test_thresholds_keep_the_alert_budgets_of_the_routed_service(
     scores: np.typing.NDArray[np.float64], review: float, width: float
 ) -> None:
     student, teacher = scores
-    serving = ServingConfig(review_budget=review, hold_budget=review / 4, uncertain_width=width)
-    thresholds = choose_thresholds(student, teacher, serving)  # it refuses a wrong order by itself
+    serving = ServingConfig(review=ThresholdConfig(budget=review), hold_budget=review / 4, uncertain_width=width)
+    label = np.zeros(len(student), bool)
+    thresholds = choose_thresholds(student, teacher, label, 1.0, serving)  # it refuses a wrong order by itself
     asked = [thresholds.bypass(score) is not None for score in student]
     decided = np.where(asked, teacher, student)
     assert (decided > thresholds.review).sum() <= math.ceil(review * len(decided))

@@ -134,7 +134,7 @@ def test_a_bundle_of_other_windows_is_written_and_read(
 ) -> None:
     windows = tuple(2 * seconds for seconds in parts.spec.windows)
     spec = FeatureSpec(**parts.spec.model_dump(include=set(FeatureSpec.model_fields)) | {"windows": windows})
-    bundle = write_bundle(tmp_path / "b", replace(parts, spec=spec), tiny_run.onnx)
+    bundle = write_bundle(tmp_path / "b", replace(parts, spec=spec), list(tiny_run.onnx.values()))
     assert Bundle.load(bundle.path).spec == spec
 
 
@@ -143,7 +143,9 @@ def test_a_bundle_trained_at_rates_of_the_day_is_not_served_at_others(
 ) -> None:
     rates, grown = Rates({"EUR": {20_000: 1.1}}), Rates({"EUR": {20_000: 1.1, 20_900: 1.2}})
     until = datetime(2026, 1, 1, tzinfo=UTC)
-    bundle = write_bundle(tmp_path / "b", replace(parts, rates=KnownRates.of(rates, until)), tiny_run.onnx)
+    bundle = write_bundle(
+        tmp_path / "b", replace(parts, rates=KnownRates.of(rates, until)), list(tiny_run.onnx.values())
+    )
     assert bundle.engine(grown).rates is grown
     for other in (None, Rates({"EUR": {20_000: 1.3}})):
         with pytest.raises(BundleIncompatibleError, match="other rates"):
@@ -160,22 +162,22 @@ def test_the_teacher_is_loaded_on_demand(tiny_bundle: Bundle) -> None:
 
 
 def test_a_bundle_may_have_no_teacher(parts: BundleParts, tiny_run: tiny.TinyRun, tmp_path: Path) -> None:
-    bundle = write_bundle(tmp_path / "alone", parts, {"student": tiny_run.onnx["student"]})
+    bundle = write_bundle(tmp_path / "alone", parts, [tiny_run.onnx["student"]])
     assert bundle.teacher is None
     assert not (bundle.path / "teacher.onnx").exists()
 
 
 def test_missing_typical_values_survive(parts: BundleParts, tiny_run: tiny.TinyRun, tmp_path: Path) -> None:
     parts.typical[3] = np.nan
-    bundle = write_bundle(tmp_path / "b", parts, tiny_run.onnx)
+    bundle = write_bundle(tmp_path / "b", parts, list(tiny_run.onnx.values()))
     np.testing.assert_array_equal(bundle.typical, parts.typical)
 
 
 def test_the_version_follows_the_content(parts: BundleParts, tiny_run: tiny.TinyRun, tmp_path: Path) -> None:
-    one, same = (write_bundle(tmp_path / name, parts, tiny_run.onnx) for name in ("one", "same"))
+    one, same = (write_bundle(tmp_path / name, parts, list(tiny_run.onnx.values())) for name in ("one", "same"))
     assert one.version == same.version
     parts.typical[0] += 1
-    assert write_bundle(tmp_path / "other", parts, tiny_run.onnx).version != one.version
+    assert write_bundle(tmp_path / "other", parts, list(tiny_run.onnx.values())).version != one.version
 
 
 # ---- damaged or incompatible
@@ -263,7 +265,7 @@ def test_a_path_without_a_bundle_is_refused(tmp_path: Path, name: str) -> None:
 def test_a_new_bundle_takes_the_old_one_s_place(copied: Path, parts: BundleParts, tiny_run: tiny.TinyRun) -> None:
     (copied / "left over").write_text("from the old one")
     parts.typical[0] += 1
-    bundle = write_bundle(copied, parts, tiny_run.onnx)
+    bundle = write_bundle(copied, parts, list(tiny_run.onnx.values()))
     assert sorted(os.listdir(copied)) == sorted([*FILES, MANIFEST])
     assert Bundle.load(copied).version == bundle.version
     assert [entry.name for entry in copied.parent.iterdir() if entry.name.startswith(".")] == []
@@ -276,14 +278,14 @@ def test_a_failed_write_leaves_the_old_bundle(
     before = Bundle.load(copied).version
     models = dict(tiny_run.onnx)
     if failure == "no such model":
-        models["student"] = tmp_path / "none.onnx"
+        models["student"] = tmp_path / "none" / "student.onnx"
     elif failure == "not a model":
-        models["student"] = tmp_path / "text.onnx"
+        models["student"] = tmp_path / "student.onnx"
         models["student"].write_text("text")
     else:
         parts = BundleParts(**(vars(parts) | {"profile": {"rows": float("nan")}}))
     with pytest.raises((OSError, ValueError, BundleDamagedError)):
-        write_bundle(copied, parts, models)
+        write_bundle(copied, parts, list(models.values()))
     assert Bundle.load(copied).version == before
 
 

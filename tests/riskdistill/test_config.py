@@ -127,8 +127,8 @@ def test_all_mistakes_are_reported_at_once_each_on_its_line(write: Callable[[str
         "FILE:8: training.epochs: should be a valid integer, is True",
         "FILE:9: training.epoch: unknown key, did you mean 'epochs'?",
         "FILE:11: source.until: should have timezone info, is '2022-09-10'",
-        "FILE:14: distillation.terms.0.name: should be 'logits', 'attention_relations', 'labels' or "
-        "'typology', is 'logit'",
+        "FILE:14: distillation.terms.0.name: should be 'logits', 'attention_relations', 'labels', 'typology', "
+        "'attention_maps', 'hidden_states', 'feature', 'batch_correlation' or 'ranking', is 'logit'",
         "FILE:15: boosted_trees.candidates.0.num_leaves: should be greater than or equal to 2, is 1",
     ]
 
@@ -148,7 +148,7 @@ def test_all_mistakes_are_reported_at_once_each_on_its_line(write: Callable[[str
         ("name: x\nmix: {max_rows: .inf}\n", "FILE:2: mix.max_rows: should be a valid integer"),
         ("name: x\nmix: {laundering: .nan}\n", "FILE:2: mix.laundering: should be"),
         ("name: x\nteacher: {events_per_party: 40}\n", "FILE:2: teacher: events_per_party 40 is above"),
-        ("name: x\ndistillation: {relation_heads: 5}\n", "does not divide the teacher's width 128"),
+        ("name: x\ndistillation: {relation_heads: 5}\n", "does not divide the teacher's width 64"),
         ("name: x\nperturbations: [{name: amount_jiter}]\n", "unknown perturbation 'amount_jiter'"),
         ("name: x\nperturbations: [{name: delay, with: {hour: 1}}]\n", "FILE:2: perturbations.0.with: Delay.hour"),
         ("name: x\ndistillation: {terms: []}\n", "at least one term needs a weight"),
@@ -156,7 +156,7 @@ def test_all_mistakes_are_reported_at_once_each_on_its_line(write: Callable[[str
             "name: x\ndistillation: {terms: [{name: labels, weight: 1}, {name: labels, weight: 1}]}\n",
             "named more than once: labels",
         ),
-        ("name: x\ndistillation: {temperature: {start: 9}}\n", "8.0 is below the start 9.0"),
+        ("name: x\ndistillation: {temperature: {schedule: rising, start: 9}}\n", "8.0 is below the start 9.0"),
         ("name: x\nboosted_trees: {candidates: []}\n", "at least one candidate"),
         ("name: x\nevaluation: {budgets: [0.01, 0.001]}\n", "each above the one before"),
         ("name: x\nserving: {hold_budget: 0.01}\n", "above the review budget"),
@@ -200,7 +200,7 @@ def test_overrides_reach_sections_list_items_and_defaults(write: Callable[[str],
         10,
         7,
     )
-    assert [term.weight for term in config.distillation.terms] == [0.9, 0.3, 0.5, 0.1]
+    assert [term.weight for term in config.distillation.terms] == [0.9, 0.3, 0.1]
     assert config.perturbations[1].parameters["max_hours"] == 0.1
     assert (config.training.epochs, config.training.patience) == (2, 1)
 

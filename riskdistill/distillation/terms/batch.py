@@ -13,6 +13,8 @@ from riskdistill.distillation.terms.term import Heat, Taught, Term
 from riskdistill.models.event_transformer import EventTransformerOutput
 from riskdistill.models.training import TrainingRows
 
+_LEAST_VARIANCE = 1e-4  # of logits over a batch
+
 
 class _AmongRows(Term):
     """A term that compares logits between rows."""
@@ -36,22 +38,28 @@ class BatchCorrelationTerm(_AmongRows):
         share = torch.ones_like(own) if weight is None else weight
         share = share / share.sum().clamp_min(1e-8)
         own, theirs = (logit - (share * logit).sum() for logit in (own, theirs))
-        spread = ((share * own.square()).sum() * (share * theirs.square()).sum()).clamp_min(1e-16).sqrt()
+        # a student that tells rows hardly apart would get a gradient without bound
+        spread = [(share * logit.square()).sum().clamp_min(_LEAST_VARIANCE).sqrt() for logit in (own, theirs)]
         enough = (share > 0).sum() > 1
-        return (1 - (share * own * theirs).sum() / spread) * enough
+        return (1 - (share * own * theirs).sum() / (spread[0] * spread[1])) * enough
 
 
 class RankingTerm(_AmongRows):
     """Every pair of rows in the teacher's order, weighted by how far apart the teacher has them.
 
     The loss of a pair is the KL between the teacher's and the student's probability that one row is above the
-    other (Burges et al., "Learning to rank using gradient descent" (RankNet), 2005, with soft targets).
+    other (Burges et al., "Learning to rank using gradient descent" (RankNet), 2005, with soft targets). A pair has
+    the product of its rows' weights.
     """
 
-    def rows(self, student: EventTransformerOutput, taught: Taught, heat: Heat) -> Tensor:
+    def forward(
+        self, student: EventTransformerOutput, taught: Taught, heat: Heat, weight: Tensor | None = None
+    ) -> Tensor:
         own, theirs = (logit[:, None] - logit[None, :] for logit in (student.logit, taught.logit))
         above = torch.sigmoid(theirs)
         cross = F.binary_cross_entropy_with_logits(own, above, reduction="none")
         pairs = cross - F.binary_cross_entropy_with_logits(theirs, above, reduction="none")
         distance = (2 * above - 1).abs()
-        return (distance * pairs).sum(1) / max(1, len(own) - 1)
+        if weight is not None:
+            pairs = pairs * weight[:, None] * weight[None, :]
+        return (distance * pairs).sum() / max(1, len(own) * (len(own) - 1))

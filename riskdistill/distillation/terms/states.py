@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -9,6 +12,7 @@ from riskdistill.config import TermConfig
 from riskdistill.distillation.terms.term import Heat, Setting, Taught, Term, given, over_tokens
 from riskdistill.errors import TrainingError
 from riskdistill.models.event_transformer import EventTransformerOutput
+from riskdistill.models.training import TrainingRows
 
 
 class _Adapted(Term):
@@ -26,6 +30,12 @@ class _Adapted(Term):
                 mend="give the objective student_width, and the answers of a teacher that has states",
             )
         self.adapter = nn.Linear(setting.student_width, setting.teacher_width)
+
+    def refuse_degenerate(self, rows: TrainingRows, answers: Any) -> None:
+        super().refuse_degenerate(rows, answers)
+        some = np.asarray(getattr(answers, self.answers[0])[:512], np.float32)
+        if some.std(axis=0).max() < 1e-6:
+            raise self.degenerate("the teacher's states are the same for every row", "train the teacher")
 
 
 class HiddenStateTerm(_Adapted):
@@ -51,6 +61,5 @@ class FeatureTerm(_Adapted):
 
     def rows(self, student: EventTransformerOutput, taught: Taught, heat: Heat) -> Tensor:
         own, theirs = self.adapter(student.embedding), given(taught.embedding)
-        if self.config.form == "mse":
-            return (own - theirs).square().mean(-1)
-        return 1 - F.cosine_similarity(own, theirs, dim=-1)
+        apart: Tensor = own - theirs
+        return apart.square().mean(-1) if self.config.form == "mse" else 1 - F.cosine_similarity(own, theirs, -1)

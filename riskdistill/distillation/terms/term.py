@@ -74,7 +74,7 @@ class Term(nn.Module):
     def forward(
         self, student: EventTransformerOutput, taught: Taught, heat: Heat, weight: Tensor | None = None
     ) -> Tensor:
-        """The mean over rows, each times its `weight` [n]; a row's part does not depend on the weights of others."""
+        """The mean over rows, each times its `weight` [n]; a row's part does not depend on others' weights."""
         rows = self.rows(student, taught, heat)
         return (rows if weight is None else rows * weight).sum() / max(1, len(rows))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from riskdistill.data.schema import LABELS, NORMAL
-from riskdistill.dataset import Dataset, build_dataset, periods_to_judge
+from riskdistill.dataset import Dataset, Period, build_dataset, periods_to_judge
 from riskdistill.dataset.clock import microseconds
 from riskdistill.errors import DataError
-from riskdistill.features import FeatureEngine
+from riskdistill.features import Encoded, FeatureEngine
 from riskdistill.simulator import Simulated
 
 Tables = tuple[pa.Table, pa.Table]
@@ -30,6 +32,38 @@ def test_periods_follow_one_another_and_hold_every_row(tiny_dataset: Dataset, ti
     assert tiny_dataset.train_span[0] <= tiny_dataset.train_span[1] < tiny_dataset.validation.start
     assert tiny_dataset.validation.start <= tiny_dataset.validation.end < tiny_dataset.test.start
     assert len(tiny_dataset.train_context) == len(tiny_dataset.train_label)
+
+
+halved = st.lists(st.booleans(), max_size=12).map(lambda drawn: np.array(drawn, np.bool_))
+
+
+def period(label: np.ndarray) -> Period:
+    places, moment = np.arange(len(label), dtype=np.float32), datetime(2026, 1, 1, tzinfo=UTC)
+    typology = np.where(label, "cycle", NORMAL).astype(object)
+    return Period(Encoded(places[:, None], places[:, None, None]), label, typology, moment, moment)
+
+
+@given(label=halved)
+def test_halves_are_the_earlier_and_the_later_rows_and_both_know_laundering(label: np.ndarray) -> None:
+    whole, middle = period(label), len(label) // 2
+    if not (label[:middle].any() and label[middle:].any()):
+        with pytest.raises(DataError, match="half of the validation"):
+            whole.halves()
+        return
+    earlier, later = whole.halves()
+    assert (len(earlier), len(later)) == (middle, len(label) - middle)
+    assert earlier.encoded.context.max() < later.encoded.context.min()
+    together = Encoded.concat([earlier.encoded, later.encoded])
+    np.testing.assert_array_equal(together.context, whole.encoded.context)
+    np.testing.assert_array_equal(together.events, whole.encoded.events)
+    np.testing.assert_array_equal([*earlier.label, *later.label], label)
+    assert [*earlier.typology, *later.typology] == whole.typology.tolist()
+
+
+@pytest.mark.parametrize(("label", "half"), [([True, True, False, False], "later"), ([False, True], "earlier")])
+def test_the_half_without_laundering_is_named(label: list[bool], half: str) -> None:
+    with pytest.raises(DataError, match=f"{half} half of the validation"):
+        period(np.array(label)).halves()
 
 
 # ---- evaluation at natural prevalence
@@ -62,6 +96,23 @@ def test_training_rows_have_the_tokens_of_their_own_row(
             np.testing.assert_array_equal(events, plain.events[number])
             found += 1
     assert found > 0.9 * len(encoded)  # the rest are synthetic
+
+
+@pytest.mark.parametrize("left_out", [[], ["unlisted"]])
+def test_rows_of_the_mix_name_their_place_in_the_training_period(
+    tiny_world: Simulated, left_out: list[str]
+) -> None:
+    tables = tiny_world.transactions, tiny_world.labels
+    config = tiny.configured(split={"leave_out": left_out})
+    built = build_dataset(*tables, config, truth=tiny_world.truth)
+    place, train = built.mixed_from, built.train
+    real = place >= 0
+    assert (place[~real] == -1).all()
+    assert real.tolist() == sorted(real, reverse=True)  # synthetic rows come last
+    assert (~real).sum() == built.synthetic.num_rows > 0
+    assert (np.diff(place[real]) > 0).all()  # in order of time, each once
+    np.testing.assert_array_equal(train.encoded.context[real], built.train_context[place[real]])
+    np.testing.assert_array_equal(train.label[real] == 1, built.train_label[place[real]])
 
 
 # ---- labels as known

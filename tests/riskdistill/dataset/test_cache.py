@@ -162,7 +162,7 @@ def test_what_a_killed_process_left_is_removed_and_what_is_being_written_is_not(
 def test_rows_that_another_process_evicts_at_once_are_still_given(
     table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(RowCache, "_shrink", lambda _, entry: shutil.rmtree(entry))
+    monkeypatch.setattr(cache, "shrink", lambda folder, entry, limit: shutil.rmtree(entry))
     rows = RowCache(tmp_path)
     encoded = encode(rows, table)
     assert same(encoded, FeatureEngine(SPEC).encode(table, tokens=np.arange(len(table)) % 3 == 0))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from riskdistill.config import MixConfig
 from riskdistill.data.schema import NORMAL
-from riskdistill.dataset import Dataset, build_dataset
+from riskdistill.dataset import Dataset, as_known_at, build_dataset
 from riskdistill.dataset.mix import beside_laundering, choose
 
 Tables = tuple[pa.Table, pa.Table]
@@ -49,6 +49,25 @@ def test_typologies_are_named_with_normal_first(tiny_dataset: Dataset) -> None:
     assert len(set(tiny_dataset.typologies)) == len(tiny_dataset.typologies)
     assert ((tiny_dataset.train.typology > 0) == (tiny_dataset.train.label == 1)).all()
     assert tiny_dataset.train.typology.max() < len(tiny_dataset.typologies)
+
+
+def test_rows_of_one_scheme_have_one_number_and_others_another(tiny_dataset: Dataset, tiny_tables: Tables) -> None:
+    known = as_known_at(tiny_tables[1], tiny_dataset.built_at)
+    real = tiny_dataset.mixed_from[tiny_dataset.mixed_from >= 0]
+    names = [*known["scheme_id"].take(real).to_pylist(), *tiny_dataset.synthetic["scheme_id"].to_pylist()]
+    assert tiny_dataset.train.scheme is not None
+    pairs = set(zip(tiny_dataset.train.scheme.tolist(), names, strict=True))
+    assert len(pairs) == len({number for number, _ in pairs}) == len({name for _, name in pairs}) > 2
+    assert all((number == -1) == (name is None) for number, name in pairs)
+    assert (tiny_dataset.train.label[tiny_dataset.train.scheme >= 0] == 1).all()
+
+
+def test_a_source_without_schemes_has_none_in_the_mix(tiny_tables: Tables) -> None:
+    transactions, labels = tiny_tables
+    at = labels.schema.get_field_index("scheme_id")
+    unknown = labels.set_column(at, labels.schema.field(at), pa.nulls(len(labels), labels.schema.field(at).type))
+    mix = {"normal": 0.85, "laundering": 0.15, "synthetic": 0.0, "max_rows": 500}  # grafts would be schemes
+    assert build_dataset(transactions, unknown, tiny.configured(mix=mix)).train.scheme is None
 
 
 @given(

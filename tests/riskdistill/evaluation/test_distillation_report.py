@@ -94,6 +94,10 @@ def test_every_part_has_its_section_and_negative_results_stay(evidence: Distilla
     assert "0 of 30" in page  # the student finds no scheme
 
 
+def test_charts_hold_no_formula_that_a_browser_would_not_draw(evidence: DistillationEvidence) -> None:
+    assert "mathdefault" not in render(evidence)
+
+
 def test_other_peoples_words_are_escaped(evidence: DistillationEvidence) -> None:
     page = render(evidence)
     assert "<script" not in page

@@ -41,9 +41,9 @@ def test_the_easiest_rows_keep_the_mix_and_the_length_of_an_epoch(share: float, 
 def test_a_curriculum_begins_with_the_easy_rows_and_ends_with_all() -> None:
     trainer, rows = small_trainer(curriculum="easy_first", epochs=4), small_rows()
     assert rows.difficulty is not None
-    mean = [float(rows.difficulty[trainer._order(epoch)].mean()) for epoch in range(4)]
+    mean = [float(rows.difficulty[trainer._order(small_labels(), epoch)].mean()) for epoch in range(4)]
     assert mean[0] < mean[1] < mean[2] == pytest.approx(mean[3])
-    assert sorted(trainer._order(3)) == sorted(rows.draw)
+    assert sorted(trainer._order(small_labels(), 3)) == sorted(rows.draw)
     trainer.run(small_labels())
 
 

@@ -10,7 +10,7 @@ import pytest
 import tiny
 import torch
 from numpy.typing import NDArray
-from small_training import small_trainer
+from small_training import small_labels, small_trainer
 from torch import Tensor
 
 from riskdistill.config import TrainingConfig
@@ -217,7 +217,7 @@ def _stop_after(steps: int, done: int) -> None:
 def test_an_epoch_takes_other_rows_of_a_mix_that_is_larger() -> None:
     trainer = small_trainer(rows_per_epoch=20)
     assert len(trainer.rows.draw) > 40
-    first, second = (trainer._order(epoch) for epoch in (0, 1))
+    first, second = (trainer._order(small_labels(), epoch) for epoch in (0, 1))
     assert len(first) == len(second) == 20
     assert set(first) != set(second)
     assert set(first) <= set(trainer.rows.draw)

@@ -1,0 +1,70 @@
+"""Teachers, students and their peers on three data sets whose generators nobody here wrote.
+
+    python benchmarks/distillation.py --data ../shared/data --keep runs/distillation --json distillation.json
+    python benchmarks/distillation.py --quick                     # minutes: one data set, few rows and epochs
+    python benchmarks/distillation.py --only quality speed
+
+Split 60/20/20 by time; features from what came strictly before; teachers tuned on the earlier half of validation,
+all models calibrated on the later half, judged on the last fifth. The peers are tuned and judged in the same run.
+`--keep` holds what was trained, so that a stopped run goes on. It needs `pip install -e .[benchmarks]`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Final
+
+import feature_peer
+from distillation_ablation import ablation, retention
+from distillation_quality import quality
+from distillation_speed import speed, step
+from distillation_world import Options, World
+from feature_data import ROOT, Library, Measurement
+from feature_peer import Peer
+from section import run_sections
+
+from pipelines.progress import Steps
+
+PACKAGES: Final = ("torch", "onnxruntime", "lightgbm", "snapml")
+
+
+def sections(options: Options) -> dict[str, Callable[[], list[Measurement]]]:
+    """What can be measured, by name, in the order in which it is."""
+    world = cache(lambda name: World(name, options))
+    known: dict[str, Callable[[], list[Measurement]]] = {}
+    for name in options.names:
+        known[f"quality_{name}"] = lambda name=name: quality(world(name))  # type: ignore[misc]
+    first = options.names[0]
+    for section in (speed, step, ablation, retention):
+        known[section.__name__] = partial(_of, section, world, first)
+    return known
+
+
+def _of(
+    section: Callable[[World], list[Measurement]], world: Callable[[str], World], name: str
+) -> list[Measurement]:
+    return section(world(name))
+
+
+def main() -> None:
+    """Parse the options, measure, print, write."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    options.add_argument("--keep", type=Path, help="folder of what is trained; default: a temporary one")
+    options.add_argument("--json", type=Path, help="write all figures to this file, section by section")
+    options.add_argument("--quick", action="store_true", help="amlworld only, fewer rows and epochs")
+    options.add_argument("--only", nargs="+", metavar="SECTION", help="sections to run; default: all")
+    chosen = options.parse_args()
+    with tempfile.TemporaryDirectory() as temporary, Steps() as steps:
+        folder = chosen.keep or Path(temporary)
+        library = Library(chosen.data, folder / "canonical")
+        known = sections(Options(library, Peer(), folder, chosen.quick, steps))
+        run_sections(known, chosen, PACKAGES, snapml=feature_peer.SETTINGS)
+
+
+if __name__ == "__main__":
+    main()

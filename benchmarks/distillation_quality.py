@@ -1,0 +1,117 @@
+"""Teachers against their peers, students against their teachers: PR-AUC on the last fifth by time.
+
+Intervals are of 95 %: whole schemes and single normal rows are drawn, and seeds, alike for all models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from distillation_world import Scores, World
+from feature_data import SETS, Measurement
+
+from riskdistill.evaluation.comparison import Comparison
+from riskdistill.evaluation.ranking import alert_probability, alerts_within, calibration_error
+from riskdistill.models.calibration import Calibrator
+from riskdistill.models.training import Training, score_logits
+
+BUDGET: Final = 0.005
+ABSOLUTE: Final = {"amlworld": 0.92, "amlsim": 0.97}  # bars of the teacher's PR-AUC
+AGAINST_PEER: Final = {"amlgentex": 1.8}
+ENSEMBLE, PEER, OURS = "ensemble", "LightGBM on snapml features", "LightGBM on our features"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What one model scores on the calibration fold and the test period, as log-odds or logits."""
+
+    calibration: Scores
+    test: Scores
+
+
+def quality(world: World) -> list[Measurement]:
+    """All models of one data set on the same draws of its test period."""
+    taught = [world.taught(seed) for seed in world.options.seeds]
+    alone = [world.untaught(seed) for seed in world.options.seeds]
+    runs: dict[str, list[Scores]] = {name: [scores] for name, scores in world.members.items()}
+    runs["student"] = [world.of_network(one) for one in taught]
+    runs["student without teacher"] = [world.of_network(one) for one in alone]
+    runs[OURS] = list(world.ours.scores)
+    runs[PEER] = list(world.theirs.scores)
+    # trees have another number of seeds than students: their mean score stands for them in comparisons
+    runs[f"{OURS}, mean of seeds"] = [world.ours.scores.mean(0)]
+    found = world.resampled(runs)
+    label = f"{SETS[world.name]}:"
+    rows = []
+    for name in runs:
+        bar = ABSOLUTE.get(world.name) if name == ENSEMBLE else None
+        estimate = found.estimate(name)
+        detail = f"95 % {_middle(estimate.interval)}; seeds {', '.join(f'{v:.3f}' for v in found.measured[name])}"
+        rows.append(Measurement(f"{label} {name}", estimate.value, "PR-AUC", bar, detail=detail))
+    pairs = (
+        (ENSEMBLE, PEER, "ratio", AGAINST_PEER.get(world.name)),
+        (ENSEMBLE, OURS, "difference", 0.0 if world.name == "amlgentex" else None),
+        ("student", ENSEMBLE, "ratio", 0.99),
+        ("student", "student without teacher", "difference", 0.0),
+        ("student", OURS, "ratio", 1.0),
+    )
+    for first, second, kind, bar in pairs:
+        other = f"{OURS}, mean of seeds" if first == "student" and second == OURS else second
+        rows.append(_compared(label, found.compare(first, other), second, kind, bar))
+    rows.extend(_student(world, label, taught))
+    return rows
+
+
+def _compared(label: str, found: Comparison, second: str, kind: str, bar: float | None) -> Measurement:
+    """A ratio is held to its bar by its value, a difference by the lower end of its interval."""
+    if kind == "ratio":
+        detail = f"95 % {_middle(found.ratio_interval)}"
+        return Measurement(f"{label} {found.first} / {second}", found.ratio, "x", bar, detail=detail)
+    low = found.difference_interval[0]
+    detail = f"difference {found.difference:+.4f}, 95 % {_middle(found.difference_interval)}; {found.verdict}"
+    return Measurement(f"{label} {found.first} - {second}, lower end", low, "PR-AUC", bar, detail=detail)
+
+
+def _student(world: World, label: str, taught: list[Training]) -> list[Measurement]:
+    """Size, recall at the budget and calibration of students against the ensemble."""
+    _, fold = world.dataset.validation.halves()
+    test, teachers = world.dataset.test, world.teachers
+    rows = fold.encoded
+    trees = teachers.trees.score_logits(rows.context)
+    event = score_logits(teachers.event.model, rows)[0] + teachers.shift
+    scores = [Fold(teachers.gate.combine(np.array([trees, event]), rows), world.members[ENSEMBLE])]
+    scores += [Fold(score_logits(one.model, rows)[0], world.of_network(one)) for one in taught]
+    errors, recalls = [], []
+    for one in scores:
+        calibrated = Calibrator.fit(one.calibration, fold.label)(one.test)
+        errors.append(calibration_error(test.label, calibrated))
+        alerted = alert_probability(one.test, alerts_within(BUDGET, len(one.test)))
+        recalls.append(float(alerted[test.label].sum() / test.label.sum()))
+    students = taught[0].model.parameter_count()
+    worse = float(np.mean(errors[1:]) - errors[0])
+    lost = float(recalls[0] - np.mean(recalls[1:]))
+    return [
+        Measurement(f"{label} fewer parameters", teachers.parameters / students, "x", 20, detail=f"{students:,}"),
+        Measurement(
+            f"{label} recall lost at {BUDGET:.1%} alerted",
+            100 * lost,
+            "points",
+            1.0,
+            "lower",
+            f"ensemble {recalls[0]:.3f}, students {np.mean(recalls[1:]):.3f}",
+        ),
+        Measurement(
+            f"{label} calibration error, student - ensemble",
+            worse,
+            "",
+            0.005,
+            "lower",
+            f"ensemble {errors[0]:.4f}, students {np.mean(errors[1:]):.4f}",
+        ),
+    ]
+
+
+def _middle(interval: tuple[float, float]) -> str:
+    return f"{interval[0]:.3f} to {interval[1]:.3f}"

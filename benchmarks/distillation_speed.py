@@ -1,0 +1,103 @@
+"""What models cost when they serve: one thread, one row and batches of 32; and what a step costs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from distillation_world import World
+from feature_data import SETS, Measurement
+from machine import one_core
+
+from riskdistill.config import DistillationConfig
+from riskdistill.distillation.objective import DistillationObjective
+from riskdistill.features import Encoded
+from riskdistill.models.calibration import Calibrator
+from riskdistill.models.onnx_export import export_onnx
+from riskdistill.models.onnx_model import OnnxScorer
+
+BATCH: Final = 32
+_SINGLE: Final = 1_000
+_BATCHES: Final = 60
+_STEPS: Final = 30
+_STEP_ROWS: Final = 256
+
+
+def speed(world: World) -> list[Measurement]:
+    """Single rows and batches of student, teacher and the baseline's trees."""
+    rows, folder = world.dataset.test.encoded, world.folder
+    student, teacher = folder / "student.onnx", folder / "teacher.onnx"
+    export_onnx(world.taught(world.options.seeds[0]).model, student, rows.take(slice(0, 64)))
+    export_onnx(world.teachers.event.model, teacher, rows.take(slice(0, 64)))
+    served = {"student": OnnxScorer(student, Calibrator()), "event teacher": OnnxScorer(teacher, Calibrator())}
+    score: dict[str, Callable[[Encoded], object]] = {name: one.score for name, one in served.items()}
+    baseline = world.teachers.baseline
+    score["LightGBM on our features"] = lambda some: baseline.score_logits(some.context)
+    trees = world.teachers.trees
+    event = score["event teacher"]
+    score["ensemble"] = lambda some: (trees.score_logits(some.context), event(some))
+    with one_core():
+        single = {name: _microseconds(one, rows, 1, _SINGLE) for name, one in score.items()}
+        batched = {name: _microseconds(one, rows, BATCH, _BATCHES) for name, one in score.items()}
+    label, found = f"{SETS[world.name]}:", []
+    for name in score:
+        found.append(Measurement(f"{label} {name}, one row", single[name], "µs", better="lower"))
+        found.append(Measurement(f"{label} {name}, {BATCH} rows", BATCH / batched[name] * 1e6, "rows/s"))
+    ratio = single["student"] / single["LightGBM on our features"]
+    found.append(Measurement(f"{label} one row, student / LightGBM", ratio, "x", 3.0, "lower"))
+    for teacher_name in ("event teacher", "ensemble"):
+        times = batched[teacher_name] / batched["student"]
+        bar = 40.0 if teacher_name == "ensemble" else None
+        found.append(Measurement(f"{label} {BATCH} rows, student against {teacher_name}", times, "x", bar))
+    return found
+
+
+def step(world: World) -> list[Measurement]:
+    """Time of one step of the student: the configured terms against logits alone, both from the cache."""
+    logits = DistillationConfig.model_validate({"terms": [{"name": "logits", "weight": 0.7}]})
+    times = {}
+    for name, config in (("logits alone", logits), ("with attention relations", world.config.distillation)):
+        times[name] = _step(world, config)
+    label = f"{SETS[world.name]}: a step of {_STEP_ROWS} rows,"
+    found = [Measurement(f"{label} {name}", 1e3 * took, "ms", better="lower") for name, took in times.items()]
+    ratio = times["with attention relations"] / times["logits alone"]
+    return [*found, Measurement(f"{label} with relations / logits alone", ratio, "x", 1.25, "lower")]
+
+
+def _step(world: World, config: DistillationConfig) -> float:
+    """Seconds of forward and backward: the median of many."""
+    model = world.taught(world.options.seeds[0]).model
+    objective = DistillationObjective(
+        world.dataset.train,
+        world.answers,
+        config,
+        epochs=1,
+        label_smoothing=0.0,
+        prior_shift=world.teachers.shift,
+        student_width=world.config.student.width,
+    )
+    drawn = np.random.default_rng(0).permutation(world.dataset.train.draw)
+    model.train()
+    took = []
+    for number in range(_STEPS):
+        rows = np.resize(drawn[number * _STEP_ROWS :], _STEP_ROWS)
+        started = time.perf_counter()
+        sum(objective.loss(model, rows, 0).values()).backward()  # type: ignore[union-attr]
+        took.append(time.perf_counter() - started)
+    model.train(False)
+    return float(np.median(took[3:]))
+
+
+def _microseconds(score: Callable[[Encoded], object], rows: Encoded, size: int, calls: int) -> float:
+    """Of one call on `size` rows: the median of `calls`, after some to warm up."""
+    batches = [rows.take(slice(start * size, (start + 1) * size)) for start in range(min(calls, len(rows) // size))]
+    for batch in batches[:10]:
+        score(batch)
+    took = []
+    for batch in batches:
+        started = time.perf_counter()
+        score(batch)
+        took.append(time.perf_counter() - started)
+    return float(np.median(took)) * 1e6

@@ -1,0 +1,119 @@
+"""The teachers of a run: boosted trees, the event transformer, and both as one ensemble.
+
+boosted trees (baseline, chosen by validation) → the same without each block of time → event transformer
+→ gate of the ensemble, fitted on the earlier half of validation → what it says of the training rows
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.networks import Workshop
+from riskdistill.config import ExperimentConfig
+from riskdistill.evaluation.metrics import TEACHER
+from riskdistill.models.bins import Bins
+from riskdistill.models.boosted_trees import BoostedTrees, fit_trees
+from riskdistill.models.calibration import prior_shift
+from riskdistill.models.cross_fitting import CrossFittedTrees, cross_fit
+from riskdistill.models.ensemble import Gate, save_gate
+from riskdistill.models.ensemble_scorer import GATE, TREES
+from riskdistill.models.training import LabelObjective, Training, score_logits
+
+MEMBERS = ("boosted_trees", "event_transformer")
+
+
+@dataclass(frozen=True)
+class Teachers:
+    """What was fitted.
+
+    Attributes:
+        baseline: the single boosted-tree model that everything is compared with.
+        trees: fitted without each block of time.
+        event: the event transformer.
+        gate: of `MEMBERS`.
+        shift: brings the event transformer's logits to natural prevalence.
+        taught: float32 [rows of the mix], the ensemble's log-odds at natural prevalence, the trees' out of fold.
+    """
+
+    baseline: BoostedTrees
+    trees: CrossFittedTrees
+    event: Training
+    gate: Gate
+    shift: float
+    taught: NDArray[np.float32]
+
+    @property
+    def parameters(self) -> int:
+        """Trained numbers of all members."""
+        return self.trees.parameters + self.event.model.parameter_count()
+
+    def save(self, folder: Path, dataset: str) -> list[Path]:
+        """Write trees and gate as a bundle holds them; returns the files."""
+        paths = [folder / TREES.format(number) for number in range(len(self.trees.members))]
+        for member, path in zip(self.trees.members, paths, strict=True):
+            member.save(path, dataset=dataset)
+        save_gate(self.gate, folder / GATE)
+        return [*paths, folder / GATE]
+
+
+def fit_teachers(config: ExperimentConfig, workshop: Workshop) -> Teachers:
+    """Fit all of them; what an earlier, stopped run has finished is used."""
+    dataset = workshop.dataset
+    baseline, trees = _trees(config, workshop)
+    shift = prior_shift(dataset.prevalence, dataset.mixed_prevalence)
+    objective = LabelObjective(
+        dataset.train,
+        label_smoothing=config.training.label_smoothing,
+        mixup=config.training.mixup,
+        adversarial=config.training.adversarial,
+        scheme_power=config.training.scheme_power,
+    )
+    thresholds = trees.thresholds()
+    bins = Bins.of_thresholds(dataset.train_context, thresholds, config.teacher.pieces)
+    event = workshop.train(TEACHER, config.teacher, config.training, objective, bins)
+
+    step = workshop.steps.step("ensemble of teachers")
+    tuning, _ = dataset.validation.halves()
+    known = [
+        trees.score_logits(tuning.encoded.context),
+        score_logits(event.model, tuning.encoded)[0] + shift,
+    ]
+    gate = Gate.fit(MEMBERS, np.array(known), tuning.encoded, tuning.label)
+    rows = dataset.train.encoded
+    answers = [
+        trees.out_of_fold(rows.context, dataset.mixed_from),
+        score_logits(event.model, rows)[0] + shift,
+    ]
+    taught = gate.combine(np.array(answers), rows).astype(np.float32)
+    step.done(f"out-of-fold log loss {gate.loss:.5f} weighted by transaction, {gate.constant_loss:.5f} constant")
+    return Teachers(baseline, trees, event, gate, shift, taught)
+
+
+def _trees(config: ExperimentConfig, workshop: Workshop) -> tuple[BoostedTrees, CrossFittedTrees]:
+    dataset, out, steps = workshop.dataset, workshop.out, workshop.steps
+    train = dataset.train_context, dataset.train_label
+    step = steps.step("boosted trees")
+    baseline = fit_trees(
+        train,
+        (dataset.validation.encoded.context, dataset.validation.label),
+        config.boosted_trees,
+        seed=config.seed,
+        progress=step.at,
+    )
+    baseline.save(out / "models" / "boosted_trees.txt", dataset=dataset.fingerprint)
+    step.done(f"validation PR-AUC {baseline.validation_pr_auc:.3f}")
+    step = steps.step("boosted trees, cross-fitted")
+    trees = cross_fit(
+        train,
+        baseline,
+        seed=config.seed,
+        dataset=dataset.fingerprint,
+        folder=out / "checkpoints",
+        progress=step.at,
+    )
+    step.done(f"{len(trees.members)} without a block of time each")
+    return baseline, trees

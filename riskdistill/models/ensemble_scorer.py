@@ -1,0 +1,74 @@
+"""The served form of an ensemble: the event transformer as ONNX, the boosted trees as LightGBM's text, the gate.
+
+    teacher.onnx  teacher_trees_0.txt …  teacher_gate.json
+
+It scores as `OnnxScorer` does, and so stands wherever a teacher scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from riskdistill.errors import BundleDamagedError
+from riskdistill.features import Encoded
+from riskdistill.models.boosted_trees import load_booster
+from riskdistill.models.calibration import Calibrator
+from riskdistill.models.ensemble import Gate, load_gate
+from riskdistill.models.onnx_model import ROWS_AT_A_TIME, OnnxScorer, Scored
+
+ONNX: Final = "teacher.onnx"
+GATE: Final = "teacher_gate.json"
+TREES: Final = "teacher_trees_{}.txt"
+
+
+class EnsembleScorer:
+    """A bundle's teacher. Safe to call from several threads.
+
+    Args:
+        folder: holds the files above.
+        calibrator: of the ensemble's log-odds.
+        event_shift: what brings the event transformer's logits to natural prevalence.
+        threads, dataset: as for `OnnxScorer`; the trees must be of the same dataset.
+
+    Raises:
+        BundleDamagedError, BundleIncompatibleError, UnreadableFileError, TrainingError: see the parts.
+    """
+
+    def __init__(
+        self, folder: Path, calibrator: Calibrator, *, event_shift: float, threads: int = 1, dataset: str
+    ) -> None:
+        self._event = OnnxScorer(folder / ONNX, Calibrator(), threads=threads, dataset=dataset)
+        self._gate: Gate = load_gate(folder / GATE)
+        paths = trees_of(folder)
+        if not paths:
+            raise BundleDamagedError(
+                "the teacher's trees are missing", where=str(folder), mend="build the bundle again"
+            )
+        self._trees = [load_booster(path, dataset=dataset) for path in paths]
+        self._shift, self.calibrator = event_shift, calibrator
+        self.bytes = sum(path.stat().st_size for path in (folder / ONNX, folder / GATE, *paths))
+
+    def score(self, encoded: Encoded) -> Scored:
+        """Score any number of rows, none included; see `OnnxScorer.score`."""
+        event = self._event.score(encoded)
+        if not len(encoded):
+            return event
+        trees = np.mean(
+            [booster.predict(encoded.context, raw_score=True, num_threads=1) for booster in self._trees], axis=0
+        )
+        logit = self._gate.combine(np.array([trees, event.logit + self._shift]), encoded)
+        return Scored(self.calibrator(logit), logit, event.typology)
+
+    def score_all(self, encoded: Encoded) -> Scored:
+        """Score many rows in batches, in bounded memory."""
+        starts = range(0, max(1, len(encoded)), ROWS_AT_A_TIME)
+        return Scored.concat([self.score(encoded.take(slice(start, start + ROWS_AT_A_TIME))) for start in starts])
+
+
+def trees_of(folder: Path) -> Sequence[Path]:
+    """The files of the boosted trees, in order."""
+    return sorted(folder.glob(TREES.format("*")))
