@@ -80,7 +80,7 @@ class OnnxScorer:
         logit = np.asarray(logit, np.float64)
         if not np.isfinite(logit).all():  # would compare as below every threshold
             raise BundleDamagedError("the model's score is not a number", mend="serve the previous bundle")
-        return Scored(self.calibrator(logit), logit, _softmax(typology))
+        return Scored(self.calibrator(logit), logit, softmax(typology))
 
     def score_all(self, encoded: Encoded) -> Scored:
         """Score many rows in batches, in bounded memory."""
@@ -93,7 +93,8 @@ class OnnxScorer:
         )
 
 
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities of logits, along the last axis."""
     if not len(logits):
         return logits
     powers = np.exp(logits - logits.max(-1, keepdims=True))

@@ -13,7 +13,7 @@ beyond rounding:
 from __future__ import annotations
 
 import copy
-from typing import Final
+from typing import Final, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +28,8 @@ def serving_form(model: EventTransformer) -> EventTransformer:
     """A copy of `model` for export, in evaluation mode. It answers `forward` without layers or attentions."""
     served = copy.deepcopy(model)
     served.train(False)
-    served.numbers = ServedNumbers(served.numbers)
-    served.encoder[-1] = ReadOutLayer(served.encoder[-1])
+    served.numbers = cast(NumberEncoding, ServedNumbers(served.numbers))
+    served.encoder[-1] = ReadOutLayer(cast(EncoderLayer, served.encoder[-1]))
     for parent in list(served.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, QuantisedLinear):

@@ -1,0 +1,1 @@
+"""Making the student do less: rows that leave the network early."""
