@@ -19,7 +19,7 @@ from riskdistill.config.schema import (
     SourceConfig,
     SplitConfig,
 )
-from riskdistill.config.student import ExitConfig, PruningConfig, RuntimeConfig, SearchConfig
+from riskdistill.config.student import PruningConfig, RuntimeConfig, SearchConfig
 from riskdistill.config.text import TextTeacherConfig, TextTemplates, TextTrainingConfig
 from riskdistill.config.thresholds import ThresholdConfig
 from riskdistill.config.training import AlignmentConfig, PhasesConfig, PretrainingConfig, TrainingConfig
@@ -29,7 +29,6 @@ __all__ = [
     "BoostedTreesConfig",
     "DistillationConfig",
     "EvaluationConfig",
-    "ExitConfig",
     "ExperimentConfig",
     "FeaturesConfig",
     "MiningConfig",

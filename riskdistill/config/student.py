@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from riskdistill.config.base import Count, NonNegative, Positive, Section, Seed
+from riskdistill.config.base import Count, Positive, Section, Seed
 
 KeptShare = Annotated[float, Field(strict=True, gt=0, le=1)]
 
@@ -17,13 +17,6 @@ class PruningConfig(Section):
     heads: KeptShare = 1.0  # attention heads of each layer
     feedforward: KeptShare = 1.0  # hidden units of each feed-forward block
     context: KeptShare = 1.0  # hidden units of the block that reads the context vector
-
-
-class ExitConfig(Section):
-    """When a row may leave the student before its last layer."""
-
-    weight: Positive = 0.3  # of the exits in the training loss, beside the terms of the objective
-    tolerance: NonNegative = 0.002  # PR-AUC that leaving early may cost on the validation period
 
 
 class SearchConfig(Section):

@@ -46,7 +46,6 @@ class EventTransformerConfig(PretrainedConfig):
         periodic: frequencies of each logarithmic channel of an event.
         attention_width: of the queries, keys and values, all heads together; 0: the same as `width`.
         feedforward_width: hidden width of the feed-forward blocks; 0: `feedforward` times `width`.
-        exits: whether there is a head before each layer too, by which a row may leave early.
         counterparty_relations: whether attention knows which events share a counterparty.
         experts: feed-forward blocks of each layer, of which a transaction uses two.
         typologies: names of the typology classes, the first being "normal".
@@ -75,7 +74,6 @@ class EventTransformerConfig(PretrainedConfig):
         experts: int = 1,
         attention_width: int = 0,
         feedforward_width: int = 0,
-        exits: bool = False,
         typologies: tuple[str, ...] = ("normal", "unlisted"),
         feature_fingerprint: str = "",
         dataset_fingerprint: str = "",
@@ -89,7 +87,6 @@ class EventTransformerConfig(PretrainedConfig):
         self.counterparty_relations, self.experts = counterparty_relations, experts
         self.attention_width = attention_width or width
         self.feedforward_width = feedforward_width or feedforward * width
-        self.exits = exits
         self.typologies = list(typologies)
         self.feature_fingerprint, self.dataset_fingerprint = feature_fingerprint, dataset_fingerprint
         super().__init__(**kwargs)
@@ -122,7 +119,6 @@ class EventTransformerOutput(NamedTuple):
         embedding: [n, width], what the heads read.
         mask: bool [n, tokens], true where there is a token: the context, the sender's events, the receiver's.
         layers: one view for each encoder layer, the first layer first; empty unless asked for.
-        exit_logits: [n, layers, 1 + typologies], what the heads before each layer say; only with exits.
         balance: how unevenly the batch uses the experts, mean over the layers; only in training a mixture.
     """
 
@@ -132,7 +128,6 @@ class EventTransformerOutput(NamedTuple):
     mask: Tensor
     layers: tuple[LayerView, ...] = ()
     balance: Tensor | None = None
-    exit_logits: Tensor | None = None
 
 
 class NumberEncoding(nn.Module):
@@ -253,10 +248,6 @@ class EventTransformer(PreTrainedModel):
         )
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 1 + len(config.typologies))
-        self.exit_heads = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 1 + len(config.typologies)))
-            for _ in range(config.layers if config.exits else 0)
-        )
         self.post_init()  # type: ignore[no-untyped-call]
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -279,15 +270,13 @@ class EventTransformer(PreTrainedModel):
         hidden, mask = self.embed(context, events)
         biases = self.attention_biases(events, mask)
         asked = output_layers or output_attentions
-        views, firsts = [], []
+        views = []
         for depth, (layer, bias) in enumerate(zip(self.encoder, biases, strict=True), start=1):
-            firsts.append(hidden[:, 0])
             view = layer(hidden, bias, depth == len(self.encoder) and not asked, output_attentions)
             hidden = view.hidden
             views.append(view)
         embedding = self.norm(hidden[:, 0])
         logits = self.head(embedding)
-        exits = [head(first) for head, first in zip(self.exit_heads, firsts, strict=False)]
         gates = [view.gates for view in views if view.gates is not None] if self.training else []
         return EventTransformerOutput(
             logit=logits[:, 0],
@@ -296,7 +285,6 @@ class EventTransformer(PreTrainedModel):
             mask=mask,
             layers=tuple(views) if asked else (),
             balance=torch.stack([balance(used) for used in gates]).mean() if gates else None,
-            exit_logits=torch.stack(exits, 1) if exits else None,
         )
 
     def embed(self, context: Tensor, events: Tensor) -> tuple[Tensor, Tensor]:

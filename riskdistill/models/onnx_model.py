@@ -128,7 +128,6 @@ class OnnxScorer:
                 where=str(path),
                 mend="build the bundle from the models of one run",
             )
-        self._typologies = int(self._session.get_outputs()[1].shape[1])
         self.calibrator = calibrator
         self.bytes = path.stat().st_size
 
@@ -138,8 +137,6 @@ class OnnxScorer:
         Raises:
             BundleDamagedError: the model gives something other than a number.
         """
-        if not len(encoded):  # ONNX Runtime's attention refuses an empty batch
-            return Scored(np.empty(0), np.empty(0), np.empty((0, self._typologies), np.float32))
         logit, typology = self._session.run(None, {"context": encoded.context, "events": encoded.events})
         logit = np.asarray(logit, np.float64)
         if not np.isfinite(logit).all():  # would compare as below every threshold
@@ -153,6 +150,7 @@ class OnnxScorer:
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities of logits, along the last axis."""
     if not len(logits):
         return logits
     powers = np.exp(logits - logits.max(-1, keepdims=True))

@@ -7,29 +7,33 @@ beyond rounding:
   an unknown number (NaN) becomes one that lies below every edge;
 - the last layer is read at the context position alone, so that its keys and values are never made: with one
   query q, q · (K h) = (Kᵀ q) · h, and the mean of V h is V times the mean of h;
-- the other layers name their attention as one operator.
+- layers that were trained to round (`models.quantisation`) multiply integers.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import Final
+from typing import Final, cast
 
 import torch
 from torch import Tensor, nn
 
 from riskdistill.models.event_transformer import EncoderLayer, EventTransformer, LayerView, NumberEncoding
+from riskdistill.models.quantisation import QuantisedLinear
 
 _BELOW_ALL: Final = -3e38
 
 
 def serving_form(model: EventTransformer) -> EventTransformer:
     """A copy of `model` for export, in evaluation mode. It answers `forward` without layers or attentions."""
-    served = copy.deepcopy(model).train(False)
-    served.numbers = ServedNumbers(served.numbers)  # type: ignore[assignment]
-    last = len(served.encoder) - 1
-    for depth, layer in enumerate(served.encoder):
-        served.encoder[depth] = ReadOutLayer(layer) if depth == last else ServedLayer(layer)
+    served = copy.deepcopy(model)
+    served.train(False)
+    served.numbers = cast(NumberEncoding, ServedNumbers(served.numbers))
+    served.encoder[-1] = ReadOutLayer(cast(EncoderLayer, served.encoder[-1]))
+    for parent in list(served.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, QuantisedLinear):
+                setattr(parent, name, child.served())
     return served
 
 
@@ -50,27 +54,6 @@ class ServedNumbers(nn.Module):
         steps = ((pieces - self.get_buffer("lower")) * self.get_buffer("inverse_width")).clamp(0.0, 1.0)
         flags = unknown.index_select(0, self.get_buffer("missing")).to(values.dtype)
         return torch.cat([steps, flags]).T
-
-
-class ServedLayer(nn.Module):
-    """An `EncoderLayer` whose attention is one operator of ONNX."""
-
-    def __init__(self, layer: EncoderLayer) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(
-        self, hidden: Tensor, bias: Tensor, first_only: bool = False, attentions: bool = False
-    ) -> LayerView:
-        """See `EncoderLayer`; all tokens, and no attention maps."""
-        layer = self.layer
-        query, key, value = layer.projection(layer.attention_norm(hidden)).chunk(3, dim=-1)
-        tokens = hidden.shape[1]
-        mixed = torch.onnx.ops.attention(
-            query, key, value, bias.expand(-1, -1, tokens, -1), q_num_heads=layer.heads, kv_num_heads=layer.heads
-        )[0]
-        hidden = hidden + layer.output(mixed)
-        return LayerView(query, key, value, hidden + layer.feedforward(hidden))
 
 
 class ReadOutLayer(nn.Module):

@@ -1,16 +1,15 @@
-"""Dynamic depth: heads before each layer, trained along, and rules for leaving that are chosen on validation rows.
+"""Early exits: most traffic is plainly normal after the first layers, and goes no further.
 
-student = untrained(...) with `exits`
-Trainer(...).run(ExitObjective(objective, config.weight))
-policy = choose_exits(student, validation, config)
-export_exits(student, policy, folder, sample)      ->  models.early_exit.EarlyExitScorer(folder)
+Each layer before the last gets a head that foretells the whole network's logits from the context token
+(Teerapittayanon et al., "BranchyNet", 2016; taught by the last exit as in Phuong and Lampert, "Distillation-based
+training for multi-exit architectures", 2019) and a calibrator of its own, so that scores of all exits mean
+the same. A row leaves where its calibrated score is below the exit's bound, or where its parties have so
+few events that more layers found nothing in them. Both are settled by validation rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Final, cast
 
 import numpy as np
@@ -19,184 +18,149 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 
-from riskdistill.config.student import ExitConfig
 from riskdistill.errors import TrainingError
 from riskdistill.features import Encoded
 from riskdistill.models.calibration import Calibrator
-from riskdistill.models.early_exit import NEVER, POLICY_FILE, ExitPolicy, segment_file
-from riskdistill.models.event_transformer import EventTransformer, EventTransformerOutput
-from riskdistill.models.onnx_export import write_onnx
-from riskdistill.models.serving_form import serving_form
-from riskdistill.models.training import INFERENCE_ROWS, Objective, tensors
+from riskdistill.models.event_transformer import EncoderLayer, EventTransformer
+from riskdistill.models.training import INFERENCE_ROWS, tensors
+from riskdistill.student.exit_scorer import ExitRule, event_counts
 
-_LIMITS: Final = 50  # candidates for each exit's limit, at quantiles of its log-odds
-_SHORT: Final = (0, 1, 2, 4, 8)  # candidates for how few events are a short history
+BOUND_QUANTILES: Final = (0.99, 0.97, 0.95, 0.9, 0.8, 0.7, 0.5, 0.3)  # of an exit's scores: bounds that are tried
+SHORT_HISTORIES: Final = (8, 4, 2, 1, 0)  # events of both parties together: rules that are tried
+_NEVER: Final = -1.0  # a bound below every score
+_RIDGE: Final = 1e-3
 
 
-class ExitObjective(nn.Module):
-    """An objective, and exits that learn to answer as the end of the network does.
+@dataclass(frozen=True)
+class ExitGain:
+    """What the exits save and cost on the validation rows.
 
-    The end is their teacher (Zhang et al., "Be your own teacher", 2019), so that the exits need no labels and any
-    objective will do; the end does not move towards them.
-
-    Args:
-        objective: what the end of the network learns.
-        weight: of the exits.
+    Attributes:
+        pr_auc, full_pr_auc: with exits, and of the whole network.
+        saved: share of the layer evaluations that are not done.
     """
 
-    def __init__(self, objective: Objective, weight: float) -> None:
-        super().__init__()
-        self.objective, self.weight = objective, weight
-
-    def loss(self, model: EventTransformer, rows: NDArray[np.int64], epoch: int) -> dict[str, Tensor]:
-        """See `Objective`; the exits' term is called "exits"."""
-        with _outputs(model) as outputs:
-            terms = self.objective.loss(model, rows, epoch)
-        return terms | {"exits": self.weight * torch.stack([_from_the_end(output) for output in outputs]).mean()}
+    pr_auc: float
+    full_pr_auc: float
+    saved: float
 
 
-@contextmanager
-def _outputs(model: EventTransformer) -> Iterator[list[EventTransformerOutput]]:
-    """What the network says while an objective runs it, rather than a second run."""
-    outputs: list[EventTransformerOutput] = []
-    handle = model.register_forward_hook(lambda module, given, output: outputs.append(output))
-    try:
-        yield outputs
-    finally:
-        handle.remove()
-
-
-def _from_the_end(output: EventTransformerOutput) -> Tensor:
-    """KL(end ‖ exit) of laundering and of typologies, the mean over rows and exits."""
-    if output.exit_logits is None:
-        raise TrainingError("the network has no exits", mend="make it with exits: true")
-    logits = output.exit_logits
-    target = output.logit.detach().unsqueeze(1).expand_as(logits[..., 0])
-    laundering = nn.functional.binary_cross_entropy_with_logits(logits[..., 0], target.sigmoid())
-    typology = output.typology_logits.detach().log_softmax(-1).unsqueeze(1).expand_as(logits[..., 1:])
-    return (
-        laundering
-        + nn.functional.kl_div(logits[..., 1:].log_softmax(-1), typology, reduction="none", log_target=True)
-        .sum(-1)
-        .mean()
-    )
-
-
-@torch.inference_mode()
-def exit_logits(model: EventTransformer, encoded: Encoded) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Logits of all exits and of the end [n, layers + 1], and how many events a row has [n]."""
-    model.train(False)
-    logits, events = [], []
-    for start in range(0, len(encoded), INFERENCE_ROWS):
-        output = model(*tensors(encoded.take(slice(start, start + INFERENCE_ROWS)), model.device))
-        logits.append(torch.cat([output.exit_logits[..., 0], output.logit.unsqueeze(1)], 1).double().cpu().numpy())
-        events.append(output.mask[:, 1:].sum(1).cpu().numpy())
-    return np.concatenate(logits), np.concatenate(events)
-
-
-def walk(
-    policy: ExitPolicy, log_odds: NDArray[np.float64], events: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Where rows leave by `policy`: their log-odds there, and the layers they took, both [n].
-
-    Args:
-        log_odds: [n, layers + 1], calibrated, of every exit and of the end.
-    """
-    depths = np.full(len(log_odds), len(policy.limits))
-    for depth in reversed(range(len(policy.limits))):
-        depths[policy.leaves(depth, log_odds[:, depth], events)] = depth
-    return log_odds[np.arange(len(log_odds)), depths], depths
-
-
-def choose_exits(
-    model: EventTransformer, validation: tuple[Encoded, NDArray[np.bool_]], config: ExitConfig, shift: float = 0.0
-) -> ExitPolicy:
-    """Rules by which most rows leave early at a cost of at most `config.tolerance` PR-AUC on validation rows.
-
-    Each exit in turn takes the highest limit that the tolerance allows, the first ones a part of it, so that
-    something is left for the next; then the longest history that still counts as short.
-
-    Args:
-        shift: the prior correction of the network's logits, see `calibration.prior_shift`.
-
-    Raises:
-        TrainingError: labels of one kind only.
-    """
-    encoded, label = validation
-    logits, events = exit_logits(model, encoded)
-    exits = logits.shape[1] - 1
-    calibrators = tuple(Calibrator.fit(column, label, shift=shift) for column in logits.T)
-    log_odds = np.stack(
-        [calibrator.log_odds(column) for calibrator, column in zip(calibrators, logits.T, strict=True)], 1
-    )
-    policy = ExitPolicy(calibrators=calibrators, limits=(NEVER,) * exits)
-    full = average_precision_score(label, log_odds[:, -1])
-
-    def allowed(candidate: ExitPolicy, share: float) -> bool:
-        left = walk(candidate, log_odds, events)[0]
-        return bool(average_precision_score(label, left) >= full - share * config.tolerance)
-
-    for depth in range(exits):
-        for limit in np.quantile(log_odds[:, depth], np.linspace(1, 0, _LIMITS)):
-            limits = (*policy.limits[:depth], float(limit), *policy.limits[depth + 1 :])
-            candidate = policy.model_copy(update={"limits": limits})
-            if allowed(candidate, (depth + 1) / (exits + 1)):
-                policy = candidate
-                break
-    for few in _SHORT:
-        for quantile in (1.0, 0.99, 0.9):
-            limit = float(np.quantile(log_odds[:, 0], quantile))
-            candidate = policy.model_copy(update={"short_history": few, "short_limit": limit})
-            if allowed(candidate, 1.0):
-                policy = candidate
-                break
-    return policy
-
-
-class _First(nn.Module):
-    """(context, events) -> the first exit, the tokens, which are there."""
+class ExitingStudent(nn.Module):
+    """A trained student with a head after each layer; `fit_exits` makes it."""
 
     def __init__(self, model: EventTransformer) -> None:
         super().__init__()
         self.model = model
+        outputs = 1 + len(model.config.typologies)
+        self.exits = nn.ModuleList(nn.Linear(model.config.width, outputs) for _ in range(len(model.encoder) - 1))
 
-    def forward(self, context: Tensor, events: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def begin(self, context: Tensor, events: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens [n, tokens, width] before the first layer, and the attention's bias [n, 1, 1, tokens]."""
         hidden, mask = self.model.embed(context, events)
-        return self.model.exit_heads[0](hidden[:, 0]), hidden, mask
+        return hidden, torch.where(mask, 0.0, -1e4)[:, None, None, :].to(hidden.dtype)
 
+    def deepen(self, depth: int, hidden: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden states after layer `depth` (from 0) and its head's logits [n, 1 + typologies]."""
+        last = depth == len(self.exits)
+        hidden = cast(EncoderLayer, self.model.encoder[depth])(hidden, bias, last).hidden
+        logits: Tensor = (self.model.head if last else self.exits[depth])(self.state(hidden))
+        return hidden, logits
 
-class _Next(nn.Module):
-    """(tokens, which are there, events) -> what the head after layer `depth` says, and the tokens for the next."""
-
-    def __init__(self, model: EventTransformer, depth: int) -> None:
-        super().__init__()
-        self.model, self.depth = model, depth
-
-    def forward(self, hidden: Tensor, mask: Tensor, events: Tensor) -> tuple[Tensor, ...]:
-        model, last = self.model, self.depth == len(self.model.encoder)
-        bias = model.attention_biases(events, mask)[self.depth - 1]
-        hidden = model.encoder[self.depth - 1](hidden, bias, last).hidden
-        if last:
-            return (model.head(model.norm(hidden[:, 0])),)
-        return model.exit_heads[self.depth](hidden[:, 0]), hidden
+    def state(self, hidden: Tensor) -> Tensor:
+        """What a head reads, [n, width]."""
+        normed: Tensor = self.model.norm(hidden[:, 0])
+        return normed
 
 
 @torch.no_grad()
-def export_exits(model: EventTransformer, policy: ExitPolicy, folder: Path, sample: Encoded) -> None:
-    """Write the network's segments and the rules for leaving into `folder`, which must exist; the rules last.
+def fit_exits(model: EventTransformer, rows: Encoded) -> ExitingStudent:
+    """Give a trained student exits that foretell its own answers on `rows`, by ridge regression; none moves it.
+
+    Raises:
+        TrainingError: it has one layer, after which there is nothing to save.
+    """
+    if len(model.encoder) < 2:
+        raise TrainingError("a student of one layer has no earlier exit", mend="give it two layers or more")
+    student = ExitingStudent(model.train(False))
+    states: list[list[Tensor]] = [[] for _ in student.exits]
+    answers = []
+    for start in range(0, len(rows), INFERENCE_ROWS):
+        hidden, bias = student.begin(*tensors(rows.take(slice(start, start + INFERENCE_ROWS)), model.device))
+        for depth in range(len(model.encoder)):
+            hidden, logits = student.deepen(depth, hidden, bias)
+            if depth < len(states):
+                states[depth].append(student.state(hidden).double())
+        answers.append(logits.double())
+    answer = torch.cat(answers)
+    for depth, parts in enumerate(states):
+        state = torch.cat(parts)
+        mean, level = state.mean(0), answer.mean(0)
+        centred = state - mean
+        gram = centred.T @ centred + _RIDGE * len(state) * torch.eye(state.shape[1], dtype=state.dtype)
+        weight = torch.linalg.solve(gram, centred.T @ (answer - level)).T
+        exit_head = cast(nn.Linear, student.exits[depth])
+        exit_head.weight.copy_(weight)
+        exit_head.bias.copy_(level - weight @ mean)
+    return student
+
+
+@torch.inference_mode()
+def logits_by_depth(student: ExitingStudent, encoded: Encoded) -> NDArray[np.float64]:
+    """Laundering logits of every exit, [depths, n]."""
+    student.train(False)
+    parts = []
+    for start in range(0, len(encoded), INFERENCE_ROWS):
+        rows = encoded.take(slice(start, start + INFERENCE_ROWS))
+        hidden, bias = student.begin(*tensors(rows, student.model.device))
+        column = []
+        for depth in range(len(student.exits) + 1):
+            hidden, logits = student.deepen(depth, hidden, bias)
+            column.append(logits[:, 0].double().cpu().numpy())
+        parts.append(np.stack(column))
+    return np.concatenate(parts, axis=1) if parts else np.empty((len(student.exits) + 1, 0))
+
+
+def choose_rule(
+    student: ExitingStudent, rows: Encoded, label: NDArray[np.bool_], *, shift: float, tolerance: float = 0.002
+) -> tuple[ExitRule, ExitGain]:
+    """The rule that saves most layers among those whose PR-AUC is within `tolerance` of the whole network's.
 
     Args:
-        sample: some rows to trace the network with.
+        rows, label: of the validation period, at natural prevalence.
+        shift: the prior's correction, as for `Calibrator.fit`.
     """
-    served = cast(EventTransformer, serving_form(model))
-    context, events = tensors(sample.take(np.arange(7) % max(1, len(sample))), served.device)
-    hidden, mask = served.embed(context, events)
-    first = {"context": context, "events": events}
-    write_onnx(_First(served), folder / segment_file(0), first, ("logits", "hidden", "mask"))
-    later = {"hidden": hidden, "mask": mask, "events": events}
-    for depth in range(1, len(served.encoder) + 1):
-        outputs = ("logits", "next") if depth < len(served.encoder) else ("logits",)
-        write_onnx(_Next(served, depth), folder / segment_file(depth), later, outputs)
-    draft = folder / f".{POLICY_FILE}"
-    draft.write_text(policy.model_dump_json(indent=2))
-    draft.replace(folder / POLICY_FILE)
+    logits = logits_by_depth(student, rows)
+    events = event_counts(rows, student.model.config.events_per_party)
+    calibrators = tuple(Calibrator.fit(column, label, shift=shift) for column in logits)
+    scores = np.stack([fitted(column) for fitted, column in zip(calibrators, logits, strict=True)])
+    full = float(average_precision_score(label, scores[-1]))
+    rule = ExitRule(calibrators=calibrators, bounds=(_NEVER,) * len(student.exits))
+
+    def gain(candidate: ExitRule) -> ExitGain:
+        score, depth = _apply(candidate, scores, events)
+        saved = 1 - float((depth + 1).mean()) / len(scores)
+        return ExitGain(float(average_precision_score(label, score)), full, saved)
+
+    for depth in range(len(rule.bounds)):
+        for quantile in BOUND_QUANTILES:
+            bound = float(np.quantile(scores[depth], quantile))
+            bounds = (*rule.bounds[:depth], bound, *rule.bounds[depth + 1 :])
+            candidate = rule.model_copy(update={"bounds": bounds})
+            if gain(candidate).pr_auc >= full - tolerance:
+                rule = candidate
+                break
+    for short in SHORT_HISTORIES:
+        candidate = rule.model_copy(update={"short": short})
+        if gain(candidate).pr_auc >= full - tolerance:
+            rule = candidate
+            break
+    return rule, gain(rule)
+
+
+def _apply(
+    rule: ExitRule, scores: NDArray[np.float64], events: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Score and depth [n] at which each row leaves, of scores [depths, n]."""
+    leaving = np.stack([rule.leaves(depth, scores[depth], events) for depth in range(len(scores))])
+    depth = leaving.argmax(0)
+    return scores[depth, np.arange(scores.shape[1])], depth

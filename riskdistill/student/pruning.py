@@ -93,7 +93,8 @@ def prune(model: EventTransformer, importance: Importance, keep: PruningConfig) 
             [bias[kept] for bias, kept in zip(state["relation_bias"], heads, strict=True)]
         )
     smaller.load_state_dict(state)
-    return smaller.train(model.training)
+    smaller.train(model.training)
+    return smaller
 
 
 def _kept(importance: Tensor, share: float) -> Tensor:
