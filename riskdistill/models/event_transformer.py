@@ -36,6 +36,7 @@ class EventTransformerConfig(PretrainedConfig):
         features: length of the context vector.
         events_per_party: tokens of each party that the model reads, the newest first.
         feature_dropout: share of the context features that a training row does not see, drawn anew for each row.
+        feedforward: hidden units of a feed-forward block, as a multiple of `width`; pruning leaves a fraction.
         pieces: of the context features' piecewise-linear encoding, all features together.
         flags: context features that may be unknown.
         context_width: hidden width of the context's MLP.
@@ -53,7 +54,7 @@ class EventTransformerConfig(PretrainedConfig):
         width: int = 64,
         layers: int = 2,
         heads: int = 4,
-        feedforward: int = 4,
+        feedforward: float = 4,
         dropout: float = 0.1,
         feature_dropout: float = 0.3,
         pieces: int = 1,
@@ -158,9 +159,9 @@ class EncoderLayer(nn.Module):
         self.output = nn.Linear(config.width, config.width)
         self.feedforward = nn.Sequential(
             nn.LayerNorm(config.width),
-            nn.Linear(config.width, config.feedforward * config.width),
+            nn.Linear(config.width, round(config.feedforward * config.width)),
             nn.GELU(),
-            nn.Linear(config.feedforward * config.width, config.width),
+            nn.Linear(round(config.feedforward * config.width), config.width),
         )
         self.dropout = nn.Dropout(config.dropout)
 
