@@ -19,6 +19,7 @@ from riskdistill.config.schema import (
     SourceConfig,
     SplitConfig,
 )
+from riskdistill.config.student import PruningConfig, RuntimeConfig, SearchConfig
 from riskdistill.config.text import TextTeacherConfig, TextTemplates, TextTrainingConfig
 from riskdistill.config.thresholds import ThresholdConfig
 from riskdistill.config.training import AlignmentConfig, PhasesConfig, PretrainingConfig, TrainingConfig
@@ -36,6 +37,9 @@ __all__ = [
     "PerturbationConfig",
     "PhasesConfig",
     "PretrainingConfig",
+    "PruningConfig",
+    "RuntimeConfig",
+    "SearchConfig",
     "SelectionConfig",
     "ServingConfig",
     "SourceConfig",

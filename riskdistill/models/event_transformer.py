@@ -44,6 +44,8 @@ class EventTransformerConfig(PretrainedConfig):
         context_width: hidden width of the context's MLP.
         token_pieces: percentile pieces of each logarithmic channel of an event.
         periodic: frequencies of each logarithmic channel of an event.
+        attention_width: of the queries, keys and values, all heads together; 0: the same as `width`.
+        feedforward_width: hidden width of the feed-forward blocks; 0: `feedforward` times `width`.
         counterparty_relations: whether attention knows which events share a counterparty.
         experts: feed-forward blocks of each layer, of which a transaction uses two.
         typologies: names of the typology classes, the first being "normal".
@@ -70,6 +72,8 @@ class EventTransformerConfig(PretrainedConfig):
         periodic: int = 0,
         counterparty_relations: bool = False,
         experts: int = 1,
+        attention_width: int = 0,
+        feedforward_width: int = 0,
         typologies: tuple[str, ...] = ("normal", "unlisted"),
         feature_fingerprint: str = "",
         dataset_fingerprint: str = "",
@@ -81,6 +85,8 @@ class EventTransformerConfig(PretrainedConfig):
         self.pieces, self.flags, self.context_width = pieces, flags, context_width
         self.token_pieces, self.periodic = token_pieces, periodic
         self.counterparty_relations, self.experts = counterparty_relations, experts
+        self.attention_width = attention_width or width
+        self.feedforward_width = feedforward_width or feedforward * width
         self.typologies = list(typologies)
         self.feature_fingerprint, self.dataset_fingerprint = feature_fingerprint, dataset_fingerprint
         super().__init__(**kwargs)
@@ -171,9 +177,9 @@ class EncoderLayer(nn.Module):
         super().__init__()
         self.heads = config.heads
         self.attention_norm = nn.LayerNorm(config.width)
-        self.projection = nn.Linear(config.width, 3 * config.width)
-        self.output = nn.Linear(config.width, config.width)
-        inner = config.feedforward * config.width
+        self.projection = nn.Linear(config.width, 3 * config.attention_width)
+        self.output = nn.Linear(config.attention_width, config.width)
+        inner = config.feedforward_width
         self.feedforward = (
             feed_forward(config.width, inner)
             if config.experts == 1

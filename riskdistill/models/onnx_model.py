@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -17,6 +17,44 @@ from riskdistill.models.calibration import Calibrator
 
 DATASET_KEY: Final = "riskdistill.dataset"  # metadata of the ONNX file: fingerprint of what it was trained on
 ROWS_AT_A_TIME: Final = 2_048  # of `score_all`
+
+
+Provider = Literal["cpu", "cuda", "tensorrt"]
+# In the order of preference: what one provider cannot compute, the next one does.
+_PROVIDERS: Final[dict[Provider, tuple[str, ...]]] = {
+    "cpu": ("CPUExecutionProvider",),
+    "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
+    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
+}
+
+
+def open_session(path: Path, threads: int = 1, provider: Provider = "cpu") -> ort.InferenceSession:
+    """An ONNX Runtime session of a model.
+
+    Raises:
+        BundleDamagedError: the file is not a model that ONNX Runtime can load.
+        BundleIncompatibleError: the installed ONNX Runtime does not have the provider.
+    """
+    wanted = _PROVIDERS[provider]
+    if wanted[0] not in ort.get_available_providers():
+        raise BundleIncompatibleError(
+            f"this ONNX Runtime has no {wanted[0]}",
+            where=f"provider {provider}",
+            mend="install onnxruntime-gpu beside a matching CUDA, or set provider: cpu",
+        )
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        return ort.InferenceSession(str(path), options, providers=list(wanted))
+    except Exception as error:  # ONNX Runtime raises its own unrelated classes
+        raise BundleDamagedError(
+            f"ONNX Runtime cannot load the model ({error})",
+            where=str(path),
+            mend="build the bundle again",
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -65,26 +103,24 @@ class OnnxScorer:
         path: an .onnx file that `export_onnx` wrote.
         threads: for one call; spinning is off, so that an idle service uses no processor.
         dataset: fingerprint of the dataset that it must have been trained on; None: any.
+        provider: what computes, see `open_session`.
 
     Raises:
         BundleDamagedError: the file is not a model that ONNX Runtime can load.
-        BundleIncompatibleError: it names another dataset. (Models of before files named one pass.)
+        BundleIncompatibleError: it names another dataset (models of before files named one pass), or the provider
+            is not there.
     """
 
-    def __init__(self, path: Path, calibrator: Calibrator, *, threads: int = 1, dataset: str | None = None) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        try:
-            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime raises its own unrelated classes
-            raise BundleDamagedError(
-                f"ONNX Runtime cannot load the model ({error})",
-                where=str(path),
-                mend="build the bundle again",
-            ) from error
+    def __init__(
+        self,
+        path: Path,
+        calibrator: Calibrator,
+        *,
+        threads: int = 1,
+        dataset: str | None = None,
+        provider: Provider = "cpu",
+    ) -> None:
+        self._session = open_session(path, threads, provider)
         found = self._session.get_modelmeta().custom_metadata_map.get(DATASET_KEY)
         if found and dataset is not None and found != dataset:
             raise BundleIncompatibleError(
@@ -105,7 +141,7 @@ class OnnxScorer:
         logit = np.asarray(logit, np.float64)
         if not np.isfinite(logit).all():  # would compare as below every threshold
             raise BundleDamagedError("the model's score is not a number", mend="serve the previous bundle")
-        return Scored(self.calibrator(logit), logit, _softmax(typology))
+        return Scored(self.calibrator(logit), logit, softmax(typology))
 
     def score_all(self, encoded: Encoded) -> Scored:
         """Score many rows in batches, in bounded memory."""
@@ -113,7 +149,8 @@ class OnnxScorer:
         return Scored.concat([self.score(encoded.take(slice(start, start + ROWS_AT_A_TIME))) for start in starts])
 
 
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities of logits, along the last axis."""
     if not len(logits):
         return logits
     powers = np.exp(logits - logits.max(-1, keepdims=True))

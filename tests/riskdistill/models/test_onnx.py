@@ -9,7 +9,7 @@ import pytest
 import tiny
 
 from riskdistill.dataset import Dataset
-from riskdistill.errors import BundleDamagedError, TrainingError
+from riskdistill.errors import BundleDamagedError, BundleIncompatibleError, TrainingError
 from riskdistill.features import Encoded
 from riskdistill.models import onnx_export, onnx_model
 from riskdistill.models.calibration import Calibrator
@@ -83,3 +83,12 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes) -> N
     (tmp_path / "x.onnx").write_bytes(content)
     with pytest.raises(BundleDamagedError, match=r"x\.onnx"):
         OnnxScorer(tmp_path / "x.onnx", Calibrator())
+
+
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_a_provider_that_is_not_there_is_refused(
+    tiny_run: tiny.TinyRun, provider: onnx_model.Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_model.ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(BundleIncompatibleError, match="provider: cpu"):
+        OnnxScorer(tiny_run.onnx["student"], Calibrator(), provider=provider)

@@ -1,0 +1,48 @@
+"""How the student is made smaller, how its size is searched, and what it runs on."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from riskdistill.config.base import Count, Positive, Section, Seed
+
+KeptShare = Annotated[float, Field(strict=True, gt=0, le=1)]
+
+
+class PruningConfig(Section):
+    """Shares of the student's parts that structured pruning keeps; 1 keeps all."""
+
+    heads: KeptShare = 1.0  # attention heads of each layer
+    feedforward: KeptShare = 1.0  # hidden units of each feed-forward block
+    context: KeptShare = 1.0  # hidden units of the block that reads the context vector
+
+
+class SearchConfig(Section):
+    """The search for the student's size within a latency budget."""
+
+    trials: Count = 30
+    latency_us: Positive = 150.0  # of one row alone, median, on this machine, one thread
+    width: tuple[Count, ...] = (16, 24, 32, 48, 64)
+    layers: tuple[Count, ...] = (1, 2, 3)
+    heads: tuple[Count, ...] = (2, 4)
+    events_per_party: tuple[Count, ...] = (2, 4, 8, 16)
+    pieces: tuple[Count, ...] = (400, 800, 1_200, 2_400)
+    context_width: tuple[Count, ...] = (16, 32, 64, 128)
+    seed: Seed = 7
+
+    @field_validator("width", "layers", "heads", "events_per_party", "pieces", "context_width")
+    @classmethod
+    def _some_choice(cls, choices: tuple[int, ...]) -> tuple[int, ...]:
+        if not choices:
+            raise ValueError("at least one choice is needed")
+        return choices
+
+
+class RuntimeConfig(Section):
+    """What ONNX Runtime computes with."""
+
+    provider: Literal["cpu", "cuda", "tensorrt"] = "cpu"
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"  # int8 is for processors, fp16 for GPUs
+    threads: Count = 1  # of one call, on the processor
