@@ -22,6 +22,7 @@ import feature_peer
 from distillation_ablation import ablation, retention
 from distillation_quality import quality
 from distillation_speed import speed, step
+from distillation_student import exits, int8, pruning
 from distillation_world import Options, World
 from feature_data import ROOT, Library, Measurement
 from feature_peer import Peer
@@ -39,7 +40,7 @@ def sections(options: Options) -> dict[str, Callable[[], list[Measurement]]]:
     for name in options.names:
         known[f"quality_{name}"] = lambda name=name: quality(world(name))  # type: ignore[misc]
     first = options.names[0]
-    for section in (speed, step, ablation, retention):
+    for section in (speed, step, int8, exits, pruning, ablation, retention):
         known[section.__name__] = partial(_of, section, world, first)
     return known
 
