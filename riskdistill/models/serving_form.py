@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from riskdistill.models.event_transformer import EncoderLayer, EventTransformer, LayerView, NumberEncoding
+from riskdistill.models.experts import MixtureOfExperts
 from riskdistill.models.quantisation import QuantisedLinear
 
 _BELOW_ALL: Final = -3e38
@@ -29,7 +30,9 @@ def serving_form(model: EventTransformer) -> EventTransformer:
     served = copy.deepcopy(model)
     served.train(False)
     served.numbers = cast(NumberEncoding, ServedNumbers(served.numbers))
-    served.encoder[-1] = ReadOutLayer(cast(EncoderLayer, served.encoder[-1]))
+    last = cast(EncoderLayer, served.encoder[-1])
+    if not isinstance(last.feedforward, MixtureOfExperts):
+        served.encoder[-1] = ReadOutLayer(last)
     for parent in list(served.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, QuantisedLinear):

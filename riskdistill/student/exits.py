@@ -55,14 +55,14 @@ class ExitingStudent(nn.Module):
         self.exits = nn.ModuleList(nn.Linear(model.config.width, outputs) for _ in range(len(model.encoder) - 1))
 
     def begin(self, context: Tensor, events: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens [n, tokens, width] before the first layer, and the attention's bias [n, 1, 1, tokens]."""
+        """Tokens [n, tokens, width] before the first layer, and all layers' biases of attention, [n, layers, …]."""
         hidden, mask = self.model.embed(context, events)
-        return hidden, torch.where(mask, 0.0, -1e4)[:, None, None, :].to(hidden.dtype)
+        return hidden, torch.stack(self.model.attention_biases(events, mask), 1)
 
     def deepen(self, depth: int, hidden: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Hidden states after layer `depth` (from 0) and its head's logits [n, 1 + typologies]."""
         last = depth == len(self.exits)
-        hidden = cast(EncoderLayer, self.model.encoder[depth])(hidden, bias, last).hidden
+        hidden = cast(EncoderLayer, self.model.encoder[depth])(hidden, bias[:, depth], last).hidden
         logits: Tensor = (self.model.head if last else self.exits[depth])(self.state(hidden))
         return hidden, logits
 
