@@ -114,7 +114,7 @@ class World:
         """Log-odds of the teachers on the test period: each member, and the ensemble."""
         rows, teachers = self.dataset.test.encoded, self.teachers
         trees, event = teachers.trees.score_logits(rows.context), self.of_network(teachers.event) + teachers.shift
-        ensemble = teachers.gate.combine(np.array([trees, event]), rows)
+        ensemble = teachers.ensemble.gate.combine(np.array([trees, event]), rows)
         return {"trees, cross-fitted": trees, "event transformer": event, "ensemble": ensemble}
 
     @cached_property

@@ -19,11 +19,12 @@ from riskdistill.models.bins import Bins
 from riskdistill.models.boosted_trees import BoostedTrees, fit_trees
 from riskdistill.models.calibration import prior_shift
 from riskdistill.models.cross_fitting import CrossFittedTrees, cross_fit
-from riskdistill.models.ensemble import Gate, save_gate
+from riskdistill.models.ensemble import EnsembleTeacher, Gate, save_gate
 from riskdistill.models.ensemble_scorer import GATE, TREES
-from riskdistill.models.training import LabelObjective, Training, score_logits
+from riskdistill.models.teacher import Answers, EventTeacher, TreesTeacher, Wanted
+from riskdistill.models.training import LabelObjective, Training
 
-MEMBERS = ("boosted_trees", "event_transformer")
+_LOGITS = Wanted(student_events=1, relation_heads=1)  # and nothing else
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Teachers:
         baseline: the single boosted-tree model that everything is compared with.
         trees: fitted without each block of time.
         event: the event transformer.
-        gate: of `MEMBERS`.
+        ensemble: of the trees and the event transformer.
         shift: brings the event transformer's logits to natural prevalence.
         taught: float32 [rows of the mix], the ensemble's log-odds at natural prevalence, the trees' out of fold.
     """
@@ -42,7 +43,7 @@ class Teachers:
     baseline: BoostedTrees
     trees: CrossFittedTrees
     event: Training
-    gate: Gate
+    ensemble: EnsembleTeacher
     shift: float
     taught: NDArray[np.float32]
 
@@ -56,7 +57,7 @@ class Teachers:
         paths = [folder / TREES.format(number) for number in range(len(self.trees.members))]
         for member, path in zip(self.trees.members, paths, strict=True):
             member.save(path, dataset=dataset)
-        save_gate(self.gate, folder / GATE)
+        save_gate(self.ensemble.gate, folder / GATE)
         return [*paths, folder / GATE]
 
 
@@ -77,20 +78,16 @@ def fit_teachers(config: ExperimentConfig, workshop: Workshop) -> Teachers:
     event = workshop.train(TEACHER, config.teacher, config.training, objective, bins)
 
     step = workshop.steps.step("ensemble of teachers")
+    members = TreesTeacher(trees, "boosted_trees"), EventTeacher(event.model, shift, "event_transformer")
     tuning, _ = dataset.validation.halves()
-    known = [
-        trees.score_logits(tuning.encoded.context),
-        score_logits(event.model, tuning.encoded)[0] + shift,
-    ]
-    gate = Gate.fit(MEMBERS, np.array(known), tuning.encoded, tuning.label)
+    known = np.array([member.answer(tuning.encoded, _LOGITS).logit for member in members])
+    gate = Gate.fit([member.name for member in members], known, tuning.encoded, tuning.label)
+    ensemble = EnsembleTeacher(members, gate)
     rows = dataset.train.encoded
-    answers = [
-        trees.out_of_fold(rows.context, dataset.mixed_from),
-        score_logits(event.model, rows)[0] + shift,
-    ]
-    taught = gate.combine(np.array(answers), rows).astype(np.float32)
+    unseen = trees.out_of_fold(rows.context, dataset.mixed_from).astype(np.float32)
+    answers = [Answers(logit=unseen), members[1].answer(rows, _LOGITS)]
     step.done(f"out-of-fold log loss {gate.loss:.5f} weighted by transaction, {gate.constant_loss:.5f} constant")
-    return Teachers(baseline, trees, event, gate, shift, taught)
+    return Teachers(baseline, trees, event, ensemble, shift, ensemble.together(answers, rows).logit)
 
 
 def _trees(config: ExperimentConfig, workshop: Workshop) -> tuple[BoostedTrees, CrossFittedTrees]:

@@ -15,6 +15,7 @@ from riskdistill.distillation.terms import relations
 from riskdistill.errors import TrainingError
 from riskdistill.features import Encoded
 from riskdistill.models.boosted_trees import BoostedTrees
+from riskdistill.models.cross_fitting import CrossFittedTrees
 from riskdistill.models.event_transformer import EventTransformer, EventTransformerOutput
 
 BATCH_ROWS = 512  # rows that a network answers at a time
@@ -198,11 +199,13 @@ def _inside(output: EventTransformerOutput, tokens: torch.Tensor, wanted: Wanted
 
 
 class TreesTeacher:
-    """Boosted trees as a teacher: they give log-odds at natural prevalence and nothing else."""
+    """Boosted trees, fitted once or often, as a teacher: log-odds at natural prevalence and nothing else."""
 
-    def __init__(self, trees: BoostedTrees, name: str = "boosted_trees") -> None:
+    def __init__(self, trees: BoostedTrees | CrossFittedTrees, name: str = "boosted_trees") -> None:
         self.trees, self.name = trees, name
-        self.fingerprint = hashlib.sha256(trees.booster.model_to_string().encode()).hexdigest()[:16]
+        members = trees.members if isinstance(trees, CrossFittedTrees) else (trees,)
+        told = "".join(member.booster.model_to_string() for member in members)
+        self.fingerprint = hashlib.sha256(told.encode()).hexdigest()[:16]
 
     def answer(self, encoded: Encoded, wanted: Wanted) -> Answers:
         """See `Teacher`."""
