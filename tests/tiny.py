@@ -102,7 +102,7 @@ def bundle_parts(dataset: Dataset, calibrators: dict[str, Calibrator], student: 
     """All of a bundle but the models; thresholds at quantiles of the student's own scores."""
     rows: Encoded = dataset.validation.encoded
     score = OnnxScorer(student, calibrators["student"]).score_all(rows).score
-    low, review, high, hold = np.quantile(score, (0.85, 0.9, 0.95, 0.98)).tolist()
+    low, review, high, hold = np.quantile(score, (0.5, 0.9, 0.95, 0.98)).tolist()
     thresholds = Thresholds(review=review, hold=hold, uncertain_low=low, uncertain_high=high, high_risk=hold)
     profile = build_profile(
         rows.context,

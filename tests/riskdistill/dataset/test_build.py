@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -38,9 +36,12 @@ halved = st.lists(st.booleans(), max_size=12).map(lambda drawn: np.array(drawn, 
 
 
 def period(label: np.ndarray) -> Period:
-    places, moment = np.arange(len(label), dtype=np.float32), datetime(2026, 1, 1, tzinfo=UTC)
-    typology = np.where(label, "cycle", NORMAL).astype(object)
-    return Period(Encoded(places[:, None], places[:, None, None]), label, typology, moment, moment)
+    places = np.arange(len(label), dtype=np.float32)
+    typology, scheme = (
+        np.where(label, name, other).astype(object) for name, other in (("cycle", NORMAL), ("s", None))
+    )
+    encoded = Encoded(places[:, None], places[:, None, None])
+    return Period(encoded, label, typology, scheme, 1_000_000 * np.arange(len(label)))
 
 
 @given(label=halved)
@@ -58,6 +59,8 @@ def test_halves_are_the_earlier_and_the_later_rows_and_both_know_laundering(labe
     np.testing.assert_array_equal(together.events, whole.encoded.events)
     np.testing.assert_array_equal([*earlier.label, *later.label], label)
     assert [*earlier.typology, *later.typology] == whole.typology.tolist()
+    assert [*earlier.scheme, *later.scheme] == whole.scheme.tolist()
+    assert whole.start == earlier.start <= earlier.end < later.start <= later.end == whole.end
 
 
 @pytest.mark.parametrize(("label", "half"), [([True, True, False, False], "later"), ([False, True], "earlier")])
