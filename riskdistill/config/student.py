@@ -1,8 +1,8 @@
-"""How the student is made smaller, how its size is searched, and what it runs on."""
+"""How the student is made smaller, and how its size is searched."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
@@ -38,11 +38,3 @@ class SearchConfig(Section):
         if not choices:
             raise ValueError("at least one choice is needed")
         return choices
-
-
-class RuntimeConfig(Section):
-    """What ONNX Runtime computes with."""
-
-    provider: Literal["cpu", "cuda", "tensorrt"] = "cpu"
-    precision: Literal["fp32", "fp16", "int8"] = "fp32"  # int8 is for processors, fp16 for GPUs
-    threads: Count = 1  # of one call, on the processor
