@@ -20,9 +20,13 @@ class PruningConfig(Section):
 
 
 class SearchConfig(Section):
-    """The search for the student's size within a latency budget."""
+    """The search for the student's size within a latency budget.
+
+    Of the choices those are offered that the experiment's features and relation heads allow.
+    """
 
     trials: Count = 30
+    rows: Count = 20_000  # of the one epoch in which each candidate is trained
     latency_us: Positive = 150.0  # of one row alone, median, on this machine, one thread
     width: tuple[Count, ...] = (16, 24, 32, 48, 64)
     layers: tuple[Count, ...] = (1, 2, 3)
