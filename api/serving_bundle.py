@@ -19,6 +19,7 @@ from riskdistill.data.rates import Rates
 from riskdistill.data.transaction import Transaction
 from riskdistill.errors import BundleDamagedError, BundleError, BundleIncompatibleError
 from riskdistill.explain import reasons
+from riskdistill.models.onnx_model import Provider, require_provider
 
 _logger = logging.getLogger(__name__)
 _ANY: Final = Transaction(
@@ -76,12 +77,19 @@ class ServingBundle:
         source: the directory of the one bundle to serve, or the releases to follow.
         metrics: told of swaps and refusals.
         rates: dollars per unit as of a day; a bundle that was trained at others is refused.
+        provider: what computes the networks.
+
+    Raises:
+        BundleIncompatibleError: the provider is not there, so that no bundle could be served.
     """
 
-    def __init__(self, source: Path | Releases, metrics: Metrics, rates: Rates | None = None) -> None:
+    def __init__(
+        self, source: Path | Releases, metrics: Metrics, rates: Rates | None = None, provider: Provider = "cpu"
+    ) -> None:
+        require_provider(provider)
         self.warm: Warm | None = None
         self.refused: Refused | None = None
-        self._source, self._metrics, self._rates = source, metrics, rates
+        self._source, self._metrics, self._rates, self._provider = source, metrics, rates, provider
 
     async def follow(self) -> None:
         """Takes over what should be served now, if it is not served already.
@@ -91,7 +99,8 @@ class ServingBundle:
         """
         if isinstance(self._source, Path):
             if self.warm is None:
-                self._swap(Warm(await asyncio.to_thread(_load, self._source, self._rates), None, None))
+                bundle = await asyncio.to_thread(_load, self._source, self._rates, self._provider)
+                self._swap(Warm(bundle, None, None))
             return
         champion = await asyncio.to_thread(self._source.champion)
         if champion is None or (self.refused is not None and champion.release_id == self.refused.release_id):
@@ -141,7 +150,7 @@ class ServingBundle:
         for kept in (self.warm.bundle, self.warm.previous) if self.warm is not None else ():
             if kept is not None and kept.version == release.bundle_version:
                 return kept
-        bundle = await asyncio.to_thread(_load, Path(release.bundle_path), self._rates)
+        bundle = await asyncio.to_thread(_load, Path(release.bundle_path), self._rates, self._provider)
         if bundle.version != release.bundle_version:
             raise BundleDamagedError(
                 f"version {bundle.version} is not the released {release.bundle_version}",
@@ -167,14 +176,14 @@ class ServingBundle:
         _logger.info("bundle %s decides now", warm.bundle.version)
 
 
-def _load(path: Path, rates: Rates | None) -> Bundle:
+def _load(path: Path, rates: Rates | None, provider: Provider) -> Bundle:
     """A verified bundle that has scored once, so that no request pays for first-time work.
 
     Raises:
         BundleError: whatever is wrong with it.
     """
     try:
-        bundle = Bundle.load(path)
+        bundle = Bundle.load(path, provider=provider)
         encoded = bundle.engine(rates).observe(_ANY)
         bundle.student.score(encoded)
         if bundle.teacher is not None:

@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from riskdistill.errors import ConfigError
+from riskdistill.models.onnx_model import Provider
 
 
 class ApiSettings(BaseSettings):
@@ -49,6 +50,7 @@ class ApiSettings(BaseSettings):
         description="file of US dollars per unit of each currency as of a day, as the bundle was trained with; "
         "default: fixed rates",
     )
+    provider: Provider = Field("cpu", description="what computes the networks: cpu, cuda or tensorrt")
     teacher_deadline_ms: float = Field(100.0, gt=0, description="the longest wait for the teacher")
     follow_seconds: float = Field(0.5, gt=0, description="time between two looks at the release log")
 

@@ -7,16 +7,16 @@ the command that needs them, so that `--help` answers at once.
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.experiment_commands import SCIENTIST, OutFolder, experiment_app, made
 from pipelines.monitor_commands import RatesOption, audit_app, monitor_app, release_app
 from pipelines.progress import Steps
 from riskdistill import __version__
@@ -27,7 +27,7 @@ from riskdistill.errors import ConfigError, RiskDistillError
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 START, ENGINEER = "Start here", "Score transactions (engineer)"
-SCIENTIST, REVIEWER = "Train on case data (data scientist)", "Review models in service (model-risk reviewer)"
+REVIEWER = "Review models in service (model-risk reviewer)"
 
 app = typer.Typer(
     name="riskdistill",
@@ -37,6 +37,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
+app.add_typer(experiment_app)
 app.add_typer(monitor_app, name="monitor", rich_help_panel=REVIEWER)
 app.add_typer(release_app, name="release", rich_help_panel=REVIEWER)
 app.add_typer(audit_app, name="audit", rich_help_panel=REVIEWER)
@@ -44,7 +45,6 @@ app.add_typer(audit_app, name="audit", rich_help_panel=REVIEWER)
 console = Console()
 STOPPED = 130  # exit code after Ctrl-C
 BundleOption = Annotated[Path, typer.Option("--bundle", help="Directory of a bundle.", show_default=False)]
-OutFolder = Annotated[Path, typer.Option("--out", help="Folder for what is made.", show_default=False)]
 HistoryOption = Annotated[
     Path | None, typer.Option("--history", help="Canonical transactions that came before, for account state.")
 ]
@@ -97,7 +97,7 @@ def simulate(
         step = steps.step("simulate", 1.0)
         paths = write(stream(config, workers=workers, progress=step.at), out, config)
         step.done(f"{config.days} days of {config.accounts:,} accounts")
-    _made(paths)
+    made(paths)
 
 
 @app.command(rich_help_panel=SCIENTIST)
@@ -126,7 +126,7 @@ def ingest(
     for reason, count in summary.quarantined_by_reason.items():
         table.add_row(f"  quarantined: {reason}", f"{count:,}")
     console.print(table)
-    _made({"transactions": out / "transactions.parquet", "quality": out / "quality.html"})
+    made({"transactions": out / "transactions.parquet", "quality": out / "quality.html"})
 
 
 @app.command(rich_help_panel=SCIENTIST)
@@ -139,7 +139,7 @@ def quarantine(
 
     rows = export_quarantine(folder, out)
     console.print(f"{rows:,} rows to correct")
-    _made({"rows": out})
+    made({"rows": out})
 
 
 @app.command(rich_help_panel=SCIENTIST)
@@ -172,7 +172,7 @@ def features(
         table.add_row(group, str(len(columns)), f"{spec.names[columns[0]]}: {spec.context[columns[0]].meaning}")
     console.print(table)
     if out is not None:
-        _made({"features": write_specification(out)})
+        made({"features": write_specification(out)})
 
 
 @app.command(rich_help_panel=SCIENTIST)
@@ -190,89 +190,7 @@ def encode(
 
     with Steps() as steps:
         rejected = encode_file(file, out, history, steps, rates=rates)
-    _made({"features": out, **({"quarantine": quarantine_beside(out)} if rejected else {})})
-
-
-ConfigArgument = Annotated[Path, typer.Argument(help="An experiment, e.g. configs/amlgentex.yaml.")]
-SourceOption = Annotated[
-    Path, typer.Option("--input", help="What the configured reader reads.", show_default=False)
-]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Change one value, e.g. training.epochs=3; may be repeated.")
-]
-RowsOption = Annotated[
-    Path | None, typer.Option("--rows", help="Folder of encoded rows to share; by default one in --out.")
-]
-
-
-@app.command(rich_help_panel=SCIENTIST)
-def dataset(
-    config: ConfigArgument,
-    input: SourceOption,
-    out: OutFolder,
-    overrides: SetOption = None,
-    rows: RowsOption = None,
-) -> None:
-    """Build the dataset of an experiment alone: its card, its split, and encoded rows that `run` will find."""
-    from pipelines.datasets import prepare
-    from riskdistill.config import load_config
-
-    settings = load_config(config, overrides or [])
-    command = _command("dataset", config, input, out, overrides)
-    with Steps() as steps:
-        made = prepare(settings, input, out, steps, command=command, rows=rows)
-    _made({name: made.folder / name for name in ("card.md", "card.json", "split.parquet")})
-
-
-@app.command(rich_help_panel=SCIENTIST)
-def run(
-    config: ConfigArgument,
-    input: SourceOption,
-    out: OutFolder,
-    overrides: SetOption = None,
-    rows: RowsOption = None,
-) -> None:
-    """Train teacher and student, judge them on later data, write report and bundle. Resumes if stopped."""
-    from pipelines.run import run as run_job
-    from riskdistill.config import load_config
-
-    settings = load_config(config, overrides or [])
-    command = _command("run", config, input, out, overrides)
-    with Steps() as steps:
-        result = run_job(settings, input, out, steps, command=command, rows=rows)
-    console.print(report_table(result.report))
-    card = out / "dataset" / "card.md"
-    _made(
-        {
-            "dataset": card,
-            "report": result.page,
-            "distillation": result.distillation,
-            "metrics": result.metrics,
-            "bundle": result.bundle.path,
-        }
-    )
-
-
-def _command(job: str, config: Path, source: Path, out: Path, overrides: list[str] | None) -> str:
-    """What was typed, so that it can be typed again."""
-    words = ["riskdistill", job, str(config), "--input", str(source), "--out", str(out)]
-    return shlex.join([*words, *(word for override in overrides or [] for word in ("--set", override))])
-
-
-@app.command(rich_help_panel=SCIENTIST)
-def evaluate(
-    bundle: BundleOption,
-    input: Annotated[Path, typer.Option("--input", help="Folder of canonical tables with labels (see ingest).")],
-    out: OutFolder,
-    rates: RatesOption = None,
-) -> None:
-    """Judge a bundle's student and teacher on labelled data that it has not seen."""
-    from pipelines.jobs import evaluate_bundle
-
-    with Steps() as steps:
-        report, path = evaluate_bundle(bundle, input, out, steps, rates=rates)
-    console.print(report_table(report))
-    _made({"metrics": path})
+    made({"features": out, **({"quarantine": quarantine_beside(out)} if rejected else {})})
 
 
 @app.command(rich_help_panel=ENGINEER)
@@ -295,7 +213,7 @@ def score(
     for action, count in scores["action"].value_counts().items():
         table.add_row(str(action), f"{count:,}")
     console.print(table)
-    _made({"scores": out, **({"quarantine": quarantine_beside(out)} if rejected else {})})
+    made({"scores": out, **({"quarantine": quarantine_beside(out)} if rejected else {})})
 
 
 @app.command(rich_help_panel=ENGINEER)
@@ -309,6 +227,7 @@ def serve(
     ] = None,
     history: Annotated[Path | None, typer.Option(help="Canonical transactions that came before.")] = None,
     rates: RatesOption = None,
+    provider: Annotated[str | None, typer.Option(help="What computes the networks: cpu, cuda or tensorrt.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; loopback by default.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 8000 by default.")] = None,
     api_keys_file: Annotated[
@@ -326,39 +245,12 @@ def serve(
             state_dir=state_dir,
             history=history,
             rates=rates,
+            provider=provider,
             host=host,
             port=port,
             api_keys_file=api_keys_file,
         )
     )
-
-
-def report_table(report: Any) -> Table:
-    """The models of a `MetricsReport` side by side."""
-    table = Table("model", title=f"{report.dataset.name}, test period")
-    for name in ("PR-AUC (95 %)", "recall", "ECE", "parameters", "rows/s"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name, m in report.models.items():
-        low, high = m.pr_auc_interval
-        recall = m.recall_at_budget.get("0.005")
-        table.add_row(
-            name.replace("_", " "),
-            f"{m.pr_auc:.3f} ({low:.2f}-{high:.2f})",
-            "" if recall is None else f"{recall:.3f}",
-            f"{m.ece:.4f}",
-            f"{m.parameters:,}",
-            f"{m.rows_per_second:,.0f}",
-        )
-    table.caption = (
-        f"student / teacher: PR-AUC {report.retention:.1%}, {report.compression:.1f} x smaller, "
-        f"{report.speedup:.1f} x faster\nrecall: at 0.5 % of traffic alerted; rows/s: on one thread"
-    )
-    return table
-
-
-def _made(paths: dict[str, Path]) -> None:
-    for name, path in paths.items():
-        console.print(f"{name:<14} {path}", soft_wrap=True, highlight=False)
 
 
 def _instant(text: str | None) -> datetime | None:

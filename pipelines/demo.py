@@ -32,9 +32,9 @@ from rich.table import Table
 from monitoring.audit import write_audit_record
 from monitoring.rollback import RollbackController, RollbackPolicy, Verdict, watch
 from pipelines.bundle_store import expectation, keep
-from pipelines.cli import report_table
 from pipelines.demo_service import DemoService, failures
 from pipelines.drift import look, measure, write
+from pipelines.experiment_commands import report_table
 from pipelines.progress import Steps
 from pipelines.run import RunResult, run
 from pipelines.score import score_table

@@ -16,7 +16,7 @@ from riskdistill.config import ModelConfig, TrainingConfig
 from riskdistill.dataset import Dataset, Period
 from riskdistill.features import Encoded
 from riskdistill.models.bins import Bins
-from riskdistill.models.event_transformer import untrained
+from riskdistill.models.event_transformer import EventTransformer, untrained
 from riskdistill.models.training import Objective, Trainer, Training
 
 STOPPING_ROWS = 40_000  # rows that early stopping looks at: all laundering, and normal rows up to this
@@ -40,15 +40,7 @@ class Workshop:
         key: str = "",
     ) -> Training:
         """Train one network, or take it from its checkpoint; `key` is what its objective depends on besides."""
-        model = untrained(
-            size,
-            bins,
-            self.dataset.spec,
-            self.dataset.train.encoded.events,
-            typologies=self.dataset.typologies,
-            dataset_fingerprint=self.dataset.fingerprint,
-            seed=training.seed,
-        )
+        model = self.untrained(size, bins, training.seed)
         step = self.steps.step(name.replace("_", " "))
 
         def show(stage: str, done: int, total: int, best: float) -> None:
@@ -69,6 +61,18 @@ class Workshop:
         log = [vars(epoch) for epoch in trained.epochs]
         (folder / "training.json").write_text(json.dumps(log, indent=1))
         return trained
+
+    def untrained(self, size: ModelConfig, bins: Bins, seed: int) -> EventTransformer:
+        """A new network for this dataset."""
+        return untrained(
+            size,
+            bins,
+            self.dataset.spec,
+            self.dataset.train.encoded.events,
+            typologies=self.dataset.typologies,
+            dataset_fingerprint=self.dataset.fingerprint,
+            seed=seed,
+        )
 
     def _checkpoint(self, name: str, size: ModelConfig, training: TrainingConfig, key: str) -> Path:
         told = f"{self.dataset.fingerprint}{size.model_dump_json()}{training.model_dump_json()}{key}{__version__}"

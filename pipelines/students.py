@@ -49,7 +49,7 @@ def untaught(
 ) -> Training:
     """A student that learns from labels and typologies alone; its numbers are cut as the other's are."""
     objective = LabelObjective(workshop.dataset.train, label_smoothing=training.label_smoothing)
-    return workshop.train(name, size, training, objective, _bins(size, teachers, workshop))
+    return workshop.train(name, size, training, objective, student_bins(size, teachers, workshop))
 
 
 def taught(
@@ -62,7 +62,22 @@ def taught(
     workshop: Workshop,
 ) -> Training:
     """A student that learns from the teachers' answers."""
-    objective = DistillationObjective(
+    objective = teaching(size, training, distillation, teachers, answers, workshop)
+    said = hashlib.sha256(teachers.taught.tobytes()).hexdigest()
+    key = f"{answers.teacher}{said}{distillation.model_dump_json()}"
+    return workshop.train(name, size, training, objective, student_bins(size, teachers, workshop), key)
+
+
+def teaching(
+    size: StudentConfig,
+    training: TrainingConfig,
+    distillation: DistillationConfig,
+    teachers: Teachers,
+    answers: TeacherCache,
+    workshop: Workshop,
+) -> DistillationObjective:
+    """What a student that learns from the teachers' answers is trained towards."""
+    return DistillationObjective(
         workshop.dataset.train,
         answers,
         distillation,
@@ -71,10 +86,8 @@ def taught(
         prior_shift=teachers.shift,
         student_width=size.width,
     )
-    said = hashlib.sha256(teachers.taught.tobytes()).hexdigest()
-    key = f"{answers.teacher}{said}{distillation.model_dump_json()}"
-    return workshop.train(name, size, training, objective, _bins(size, teachers, workshop), key)
 
 
-def _bins(size: StudentConfig, teachers: Teachers, workshop: Workshop) -> Bins:
+def student_bins(size: StudentConfig, teachers: Teachers, workshop: Workshop) -> Bins:
+    """Where a student of this size cuts the numbers that it reads: at the trees' thresholds."""
     return Bins.of_thresholds(workshop.dataset.train_context, teachers.trees.thresholds(), size.pieces)

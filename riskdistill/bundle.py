@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ from riskdistill.errors import BundleDamagedError, BundleIncompatibleError, Trai
 from riskdistill.features import FeatureEngine, FeatureSpec
 from riskdistill.models.calibration import Calibrator
 from riskdistill.models.ensemble_scorer import GATE, EnsembleScorer
-from riskdistill.models.onnx_model import OnnxScorer, Scorer
+from riskdistill.models.onnx_model import OnnxScorer, Provider, Scorer
 
 FORMAT_VERSION: Final = 1
 MANIFEST: Final = "manifest.json"
@@ -151,6 +151,13 @@ class BundleParts:
     event_shift: float = 0.0
 
 
+class Runtime(NamedTuple):
+    """What computes a bundle's networks."""
+
+    threads: int = 1  # of one scoring call
+    provider: Provider = "cpu"
+
+
 @dataclass
 class Bundle:
     """A verified bundle, ready to score.
@@ -171,24 +178,26 @@ class Bundle:
     teacher: Scorer | None
     typical: NDArray[np.float32]
     spread: NDArray[np.float32]
-    threads: int = 1
+    runtime: Runtime
 
     @classmethod
-    def load(cls, path: Path, *, teacher: bool = True, threads: int = 1) -> Bundle:
+    def load(cls, path: Path, *, teacher: bool = True, threads: int = 1, provider: Provider = "cpu") -> Bundle:
         """Verify every file and load the models.
 
         Args:
             path: the bundle's directory.
             teacher: whether to load the teacher now; `load_teacher` does it later.
             threads: of one scoring call.
+            provider: what computes the networks, see `models.onnx_model.open_session`.
 
         Raises:
             BundleDamagedError: a file is missing, unreadable or was changed.
-            BundleIncompatibleError: written for another format or features, or of models of several datasets.
+            BundleIncompatibleError: written for another format or features, or of models of several datasets; or
+                the provider is not there.
         """
         manifest = _verified_manifest(path)
         try:
-            return cls._load(path, manifest, teacher, threads)
+            return cls._load(path, manifest, teacher, Runtime(threads, provider))
         except (ValidationError, KeyError, TypeError) as error:
             told = " ".join(str(error).split())  # pydantic tells in several lines
             raise BundleDamagedError(
@@ -196,7 +205,7 @@ class Bundle:
             ) from error
 
     @classmethod
-    def _load(cls, path: Path, manifest: Manifest, teacher: bool, threads: int) -> Bundle:
+    def _load(cls, path: Path, manifest: Manifest, teacher: bool, runtime: Runtime) -> Bundle:
         features = _read_json(path / "features.json")
         try:
             spec = FeatureSpec.told(features["spec"])
@@ -220,11 +229,11 @@ class Bundle:
             rates=KnownRates.model_validate(features["rates"]),
             thresholds=Thresholds.model_validate(_read_json(path / "thresholds.json")),
             profile=_read_json(path / "profile.json"),
-            student=_scorer(path, "student", manifest, threads),
+            student=_scorer(path, "student", manifest, runtime),
             teacher=None,
             typical=_floats(features["typical"]),
             spread=_floats(features["spread"]),
-            threads=threads,
+            runtime=runtime,
         )
         if teacher:
             bundle.load_teacher()
@@ -233,7 +242,7 @@ class Bundle:
     def load_teacher(self) -> None:
         """Load the teacher, if the bundle has one and it is not loaded yet."""
         if self.teacher is None and "teacher.onnx" in self.manifest.files:
-            self.teacher = _teacher(self.path, self.manifest, self.threads)
+            self.teacher = _teacher(self.path, self.manifest, self.runtime)
 
     @property
     def version(self) -> str:
@@ -342,22 +351,29 @@ def _is_model(name: str) -> bool:
     return name.endswith(".onnx") or name.startswith("teacher_")
 
 
-def _scorer(path: Path, role: str, manifest: Manifest, threads: int) -> OnnxScorer:
+def _scorer(path: Path, role: str, manifest: Manifest, runtime: Runtime) -> OnnxScorer:
     calibrator = Calibrator.model_validate(_read_json(path / "calibration.json")[role])
-    return OnnxScorer(path / f"{role}.onnx", calibrator, threads=threads, dataset=manifest.dataset_fingerprint)
+    return OnnxScorer(
+        path / f"{role}.onnx",
+        calibrator,
+        threads=runtime.threads,
+        provider=runtime.provider,
+        dataset=manifest.dataset_fingerprint,
+    )
 
 
-def _teacher(path: Path, manifest: Manifest, threads: int) -> Scorer:
+def _teacher(path: Path, manifest: Manifest, runtime: Runtime) -> Scorer:
     """The ensemble, or a single network where there is no gate."""
     if GATE not in manifest.files:
-        return _scorer(path, "teacher", manifest, threads)
+        return _scorer(path, "teacher", manifest, runtime)
     told = _read_json(path / "calibration.json")
     try:
         return EnsembleScorer(
             path,
             Calibrator.model_validate(told["teacher"]),
             event_shift=told["event_shift"],
-            threads=threads,
+            threads=runtime.threads,
+            provider=runtime.provider,
             dataset=manifest.dataset_fingerprint,
         )
     except (TrainingError, UnreadableFileError) as error:

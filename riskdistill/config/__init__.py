@@ -19,7 +19,7 @@ from riskdistill.config.schema import (
     SourceConfig,
     SplitConfig,
 )
-from riskdistill.config.student import PruningConfig, RuntimeConfig, SearchConfig
+from riskdistill.config.student import PruningConfig, SearchConfig
 from riskdistill.config.text import TextTeacherConfig, TextTemplates, TextTrainingConfig
 from riskdistill.config.thresholds import ThresholdConfig
 from riskdistill.config.training import AlignmentConfig, PhasesConfig, PretrainingConfig, TrainingConfig
@@ -38,7 +38,6 @@ __all__ = [
     "PhasesConfig",
     "PretrainingConfig",
     "PruningConfig",
-    "RuntimeConfig",
     "SearchConfig",
     "SelectionConfig",
     "ServingConfig",

@@ -17,6 +17,7 @@ from riskdistill.augmentation.registry import parse
 from riskdistill.config.base import Count, NonNegative, Number, OpenShare, Section, Seed, Share, sums_to_one
 from riskdistill.config.distillation import DistillationConfig
 from riskdistill.config.models import BoostedTreesConfig, ModelConfig, StudentConfig
+from riskdistill.config.student import SearchConfig
 from riskdistill.config.thresholds import ThresholdConfig
 from riskdistill.config.training import TrainingConfig
 from riskdistill.errors import ConfigError
@@ -162,6 +163,7 @@ class ExperimentConfig(Section):
     training: TrainingConfig = TrainingConfig()
     student_training: TrainingConfig = TrainingConfig(epochs=6, learning_rate=3e-3, patience=3)
     distillation: DistillationConfig = DistillationConfig()
+    search: SearchConfig = SearchConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     serving: ServingConfig = ServingConfig()
 

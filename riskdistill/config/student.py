@@ -1,8 +1,8 @@
-"""How the student is made smaller, how its size is searched, and what it runs on."""
+"""How the student is made smaller, and how its size is searched."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
@@ -20,9 +20,13 @@ class PruningConfig(Section):
 
 
 class SearchConfig(Section):
-    """The search for the student's size within a latency budget."""
+    """The search for the student's size within a latency budget.
+
+    Of the choices those are offered that the experiment's features and relation heads allow.
+    """
 
     trials: Count = 30
+    rows: Count = 20_000  # of the one epoch in which each candidate is trained
     latency_us: Positive = 150.0  # of one row alone, median, on this machine, one thread
     width: tuple[Count, ...] = (16, 24, 32, 48, 64)
     layers: tuple[Count, ...] = (1, 2, 3)
@@ -38,11 +42,3 @@ class SearchConfig(Section):
         if not choices:
             raise ValueError("at least one choice is needed")
         return choices
-
-
-class RuntimeConfig(Section):
-    """What ONNX Runtime computes with."""
-
-    provider: Literal["cpu", "cuda", "tensorrt"] = "cpu"
-    precision: Literal["fp32", "fp16", "int8"] = "fp32"  # int8 is for processors, fp16 for GPUs
-    threads: Count = 1  # of one call, on the processor

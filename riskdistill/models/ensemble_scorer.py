@@ -18,7 +18,7 @@ from riskdistill.features import Encoded
 from riskdistill.models.boosted_trees import load_booster
 from riskdistill.models.calibration import Calibrator
 from riskdistill.models.ensemble import Gate, load_gate
-from riskdistill.models.onnx_model import ROWS_AT_A_TIME, OnnxScorer, Scored
+from riskdistill.models.onnx_model import ROWS_AT_A_TIME, OnnxScorer, Provider, Scored
 
 ONNX: Final = "teacher.onnx"
 GATE: Final = "teacher_gate.json"
@@ -32,16 +32,24 @@ class EnsembleScorer:
         folder: holds the files above.
         calibrator: of the ensemble's log-odds.
         event_shift: what brings the event transformer's logits to natural prevalence.
-        threads, dataset: as for `OnnxScorer`; the trees must be of the same dataset.
+        threads, dataset, provider: as for `OnnxScorer`; the trees must be of the same dataset, and use the CPU.
 
     Raises:
         BundleDamagedError, BundleIncompatibleError, UnreadableFileError, TrainingError: see the parts.
     """
 
     def __init__(
-        self, folder: Path, calibrator: Calibrator, *, event_shift: float, threads: int = 1, dataset: str
+        self,
+        folder: Path,
+        calibrator: Calibrator,
+        *,
+        event_shift: float,
+        threads: int = 1,
+        dataset: str,
+        provider: Provider = "cpu",
     ) -> None:
-        self._event = OnnxScorer(folder / ONNX, Calibrator(), threads=threads, dataset=dataset)
+        path = folder / ONNX
+        self._event = OnnxScorer(path, Calibrator(), threads=threads, dataset=dataset, provider=provider)
         self._gate: Gate = load_gate(folder / GATE)
         paths = trees_of(folder)
         if not paths:

@@ -28,33 +28,48 @@ _PROVIDERS: Final[dict[Provider, tuple[str, ...]]] = {
 }
 
 
+def require_provider(provider: Provider) -> None:
+    """Check that the installed ONNX Runtime has a provider, before any model is loaded.
+
+    Raises:
+        BundleIncompatibleError: it does not.
+    """
+    _require(provider, ort.get_available_providers())
+
+
+def _require(provider: Provider, found: Sequence[str]) -> None:
+    wanted = _PROVIDERS[provider][0]
+    if wanted not in found:
+        raise BundleIncompatibleError(
+            f"this ONNX Runtime has no {wanted}",
+            where=f"provider {provider}",
+            mend="install onnxruntime-gpu beside a matching CUDA, or set the provider to cpu",
+        )
+
+
 def open_session(path: Path, threads: int = 1, provider: Provider = "cpu") -> ort.InferenceSession:
     """An ONNX Runtime session of a model.
 
     Raises:
         BundleDamagedError: the file is not a model that ONNX Runtime can load.
-        BundleIncompatibleError: the installed ONNX Runtime does not have the provider.
+        BundleIncompatibleError: the installed ONNX Runtime does not have the provider, or cannot start it.
     """
-    wanted = _PROVIDERS[provider]
-    if wanted[0] not in ort.get_available_providers():
-        raise BundleIncompatibleError(
-            f"this ONNX Runtime has no {wanted[0]}",
-            where=f"provider {provider}",
-            mend="install onnxruntime-gpu beside a matching CUDA, or set provider: cpu",
-        )
+    require_provider(provider)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     try:
-        return ort.InferenceSession(str(path), options, providers=list(wanted))
+        session = ort.InferenceSession(str(path), options, providers=list(_PROVIDERS[provider]))
     except Exception as error:  # ONNX Runtime raises its own unrelated classes
         raise BundleDamagedError(
             f"ONNX Runtime cannot load the model ({error})",
             where=str(path),
             mend="build the bundle again",
         ) from error
+    _require(provider, session.get_providers())  # without its GPU ONNX Runtime goes on with the next one, silently
+    return session
 
 
 @dataclass(frozen=True)

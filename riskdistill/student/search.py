@@ -9,7 +9,8 @@ lies in a file, so that a search which was stopped goes on.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
@@ -100,32 +101,56 @@ def _propose(trial: optuna.Trial, base: StudentConfig, config: SearchConfig) -> 
     return StudentConfig.model_validate({**base.model_dump(), **chosen})
 
 
-def best_size(study: optuna.Study, base: StudentConfig) -> StudentConfig:
-    """The size with the best score within the budget.
+@dataclass(frozen=True)
+class Candidate:
+    """One size on the front.
+
+    Attributes:
+        choices: of what was searched, by the names of `StudentConfig`.
+        score: of the briefly trained network.
+        latency_us, batch_us_per_row: microseconds for one row alone, and for each of 32.
+    """
+
+    choices: dict[str, int]
+    parameters: int
+    score: float
+    latency_us: float
+    batch_us_per_row: float
+
+
+def front(study: optuna.Study) -> tuple[Candidate, ...]:
+    """The candidates that none beats in both score and latency, the best score first.
 
     Raises:
-        TrainingError: no candidate was within it.
+        TrainingError: no candidate was within the budget.
     """
     if not study.best_trials:
         raise TrainingError(
             "no student within the latency budget", mend="raise search.latency_us or offer smaller sizes"
         )
-    best = max(study.best_trials, key=lambda trial: trial.values[0])
-    return StudentConfig.model_validate({**base.model_dump(), **best.params})
+    found = [
+        Candidate(
+            trial.params,
+            trial.user_attrs["parameters"],
+            *trial.values,
+            batch_us_per_row=trial.user_attrs["batch_us_per_row"],
+        )
+        for trial in study.best_trials
+    ]
+    return tuple(sorted(found, key=lambda candidate: -candidate.score))
 
 
-def front(study: optuna.Study) -> Table:
-    """The candidates that none beats in both score and latency, the best score first."""
+def front_table(candidates: Sequence[Candidate]) -> Table:
+    """A front as people read it."""
     table = Table(title="Students within the latency budget")
     for heading in (*_CHOICES, "parameters", "score", "one row, µs", f"row of {_BATCH}, µs"):
         table.add_column(heading, justify="right")
-    for trial in sorted(study.best_trials, key=lambda trial: -trial.values[0]):
-        score, alone = trial.values
+    for candidate in candidates:
         table.add_row(
-            *(str(trial.params[name]) for name in _CHOICES),
-            f"{trial.user_attrs['parameters']:,}",
-            f"{score:.4f}",
-            f"{alone:.0f}",
-            f"{trial.user_attrs['batch_us_per_row']:.1f}",
+            *(str(candidate.choices[name]) for name in _CHOICES),
+            f"{candidate.parameters:,}",
+            f"{candidate.score:.4f}",
+            f"{candidate.latency_us:.0f}",
+            f"{candidate.batch_us_per_row:.1f}",
         )
     return table

@@ -124,7 +124,7 @@ class FakeBundle:
         self.student, self.teacher = FakeModel(shift), TEACHERS[teacher]()
 
     @classmethod
-    def load(cls, path: Path) -> FakeBundle:
+    def load(cls, path: Path, *, provider: str) -> FakeBundle:
         try:
             fields = json.loads((path / "fake.json").read_text())
         except (OSError, ValueError) as error:

@@ -39,9 +39,10 @@ def test_defaults_listen_on_loopback_and_keep_the_log_in_the_state_folder(tmp_pa
 def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RISKDISTILL_PORT", "9001")
     monkeypatch.setenv("RISKDISTILL_RATES", "rates.parquet")
+    monkeypatch.setenv("RISKDISTILL_PROVIDER", "cuda")
     monkeypatch.setenv("RISKDISTILL_API_KEYS", f"{KEY}, another-key-of-16+")
     settings = load_settings(bundle=tmp_path)
-    assert (settings.port, settings.rates) == (9001, Path("rates.parquet"))
+    assert (settings.port, settings.rates, settings.provider) == (9001, Path("rates.parquet"), "cuda")
     ring = KeyRing(settings)
     assert ring.accepts(KEY)
     assert ring.accepts("another-key-of-16+")
@@ -56,6 +57,7 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         ({"bundle": Path("b"), "releases": "sqlite:///r.db"}, "either a bundle or"),
         ({"bundle": Path("b"), "port": "http"}, "port"),
         ({"bundle": Path("b"), "teacher_deadline_ms": 0}, "teacher_deadline_ms"),
+        ({"bundle": Path("b"), "provider": "gpu"}, "provider: .*'cpu', 'cuda' or 'tensorrt'"),
         ({"bundle": Path("b"), "api_keyz": "x"}, "api_keyz"),
     ],
 )

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
-from fake_serving import body, ready, running, settings_for, write_bundle
+from fake_serving import FakeBundle, body, ready, running, settings_for, write_bundle
 from fastapi import FastAPI
 
 from api.app import create_app
@@ -50,6 +50,24 @@ async def version_of(client: httpx.AsyncClient, tx_id: str) -> str:
     answer = await client.post("/v1/score", json=body(tx_id))
     assert answer.status_code == 200, answer.text
     return str(answer.json()["bundle_version"])
+
+
+async def test_every_release_is_loaded_for_the_configured_provider(
+    tmp_path: Path, releases: ReleaseLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.serving_bundle.require_provider", lambda provider: None)
+    asked: list[str] = []
+    load = FakeBundle.load
+
+    def loaded(path: Path, *, provider: str) -> FakeBundle:
+        asked.append(provider)
+        return load(path, provider=provider)
+
+    monkeypatch.setattr(FakeBundle, "load", loaded)
+    promote(releases, write_bundle(tmp_path / "b", B), B)
+    url = f"sqlite:///{tmp_path}/releases.db"
+    async with running(create_app(settings_for(tmp_path / "state", releases=url, provider="cuda"))):
+        assert asked == ["cuda", "cuda"]  # the champion, and the one before it
 
 
 async def test_a_promotion_and_a_rollback_are_followed_without_a_failed_request(

@@ -13,7 +13,7 @@ import pytest
 from fake_serving import KEY, body, settings_for, write_bundle
 
 from api.server import serve
-from riskdistill.errors import BundleDamagedError, ConfigError
+from riskdistill.errors import BundleDamagedError, BundleIncompatibleError, ConfigError
 from riskdistill.storage.decisions import DecisionLog
 
 
@@ -52,6 +52,17 @@ def test_a_damaged_bundle_ends_it_with_that_error(tmp_path: Path) -> None:
     (path / "fake.json").write_text("{")
     with pytest.raises(BundleDamagedError, match="damaged"):
         serve(settings_for(tmp_path / "state", bundle=path, port=free_port()))
+
+
+def test_a_provider_that_is_not_there_ends_it(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "riskdistill.models.onnx_model.ort.get_available_providers", lambda: ["CPUExecutionProvider"]
+    )
+    settings = settings_for(tmp_path / "state", bundle=bundle, port=free_port(), provider="cuda")
+    with pytest.raises(BundleIncompatibleError, match="provider cuda: this ONNX Runtime has no CUDAExecution"):
+        serve(settings)
 
 
 def test_a_port_that_is_taken_is_a_configuration_error(tmp_path: Path, bundle: Path) -> None:

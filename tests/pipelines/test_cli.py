@@ -18,7 +18,7 @@ from riskdistill.evaluation.metrics import MetricsReport
 from riskdistill.simulator import Simulated
 
 COMMANDS = (
-    *("simulate", "ingest", "quarantine", "reingest", "run", "features", "encode", "evaluate"),
+    *("simulate", "ingest", "quarantine", "reingest", "run", "search", "features", "encode", "evaluate"),
     *("serve", "score", "monitor", "release", "audit", "demo"),
 )
 SIGNED = ("--actor", "ann", "--reason", "a test")

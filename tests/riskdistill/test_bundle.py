@@ -36,6 +36,7 @@ from riskdistill.data.rates import Rates
 from riskdistill.dataset import Dataset
 from riskdistill.errors import BundleDamagedError, BundleError, BundleIncompatibleError
 from riskdistill.features import FeatureSpec
+from riskdistill.models import onnx_model
 from riskdistill.models.calibration import Calibrator
 from riskdistill.models.onnx_model import DATASET_KEY
 
@@ -159,6 +160,19 @@ def test_the_teacher_is_loaded_on_demand(tiny_bundle: Bundle) -> None:
     first = bundle.teacher
     bundle.load_teacher()
     assert bundle.teacher is first is not None
+
+
+def test_the_provider_computes_student_and_teacher(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    open_session = onnx_model.open_session
+
+    def opened(path: Path, threads: int, provider: str) -> Any:
+        asked.append(f"{path.stem} {provider}")
+        return open_session(path, threads)
+
+    monkeypatch.setattr(onnx_model, "open_session", opened)
+    Bundle.load(tiny_bundle.path, provider="cuda", teacher=False).load_teacher()
+    assert asked == ["student cuda", "teacher cuda"]
 
 
 def test_a_bundle_may_have_no_teacher(parts: BundleParts, tiny_run: tiny.TinyRun, tmp_path: Path) -> None:

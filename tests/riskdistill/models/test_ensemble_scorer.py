@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from riskdistill.errors import (
     UnreadableFileError,
 )
 from riskdistill.features import Encoded
-from riskdistill.models import ensemble_scorer
+from riskdistill.models import ensemble_scorer, onnx_model
 from riskdistill.models.boosted_trees import fit_trees
 from riskdistill.models.calibration import Calibrator, prior_shift
 from riskdistill.models.cross_fitting import CrossFittedTrees, cross_fit
@@ -171,6 +172,27 @@ def test_a_bundle_serves_the_ensemble_as_its_teacher(
     loaded = Bundle.load(bundled(tiny_dataset, tiny_run, served, shift, tmp_path).path)
     assert loaded.teacher is not None
     np.testing.assert_array_equal(loaded.teacher.score(rows).score, scorer.score(rows).score)
+
+
+def test_the_provider_of_a_bundle_computes_the_ensemble_s_network(
+    tiny_dataset: Dataset,
+    tiny_run: tiny.TinyRun,
+    served: Path,
+    shift: float,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = bundled(tiny_dataset, tiny_run, served, shift, tmp_path)
+    asked: list[str] = []
+    open_session = onnx_model.open_session
+
+    def opened(path: Path, threads: int, provider: str) -> Any:
+        asked.append(provider)
+        return open_session(path, threads)
+
+    monkeypatch.setattr(onnx_model, "open_session", opened)
+    Bundle.load(made.path, provider="cuda")
+    assert asked == ["cuda", "cuda"]
 
 
 def test_a_bundle_with_trees_of_another_dataset_is_refused(

@@ -90,5 +90,17 @@ def test_a_provider_that_is_not_there_is_refused(
     tiny_run: tiny.TinyRun, provider: onnx_model.Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onnx_model.ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    with pytest.raises(BundleIncompatibleError, match="provider: cpu"):
+    with pytest.raises(BundleIncompatibleError, match=r"no .*ExecutionProvider.*provider to cpu"):
         OnnxScorer(tiny_run.onnx["student"], Calibrator(), provider=provider)
+
+
+def test_a_provider_that_cannot_start_is_refused(tiny_run: tiny.TinyRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime lists what it was built with; without the GPU's libraries it falls back to the CPU."""
+    everything = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    start = onnx_model.ort.InferenceSession
+    monkeypatch.setattr(onnx_model.ort, "get_available_providers", lambda: everything)
+    monkeypatch.setattr(
+        onnx_model.ort, "InferenceSession", lambda path, options, providers: start(path, options, providers[-1:])
+    )
+    with pytest.raises(BundleIncompatibleError, match="CUDAExecutionProvider"):
+        OnnxScorer(tiny_run.onnx["student"], Calibrator(), provider="cuda")

@@ -12,7 +12,7 @@ from riskdistill.dataset import Dataset
 from riskdistill.errors import TrainingError
 from riskdistill.models.event_transformer import EventTransformer
 from riskdistill.student import search as searching
-from riskdistill.student.search import best_size, front, latency_us, search
+from riskdistill.student.search import front, front_table, latency_us, search
 
 CONFIG = SearchConfig(
     trials=4,
@@ -51,10 +51,12 @@ def test_only_what_is_within_the_budget_is_trained(tiny_dataset: Dataset, tmp_pa
     assert len(study.trials) == 4
     within = [trial for trial in study.trials if trial.params["width"] == 8]
     assert calls.trained == len(within) > 0
-    size = best_size(study, tiny.CONFIG.student)
-    assert size.width == 8
-    assert size.events_per_party == max(trial.params["events_per_party"] for trial in within)
-    assert front(study).row_count == len(study.best_trials)
+    found = front(study)
+    assert found[0].choices["width"] == 8
+    assert found[0].choices["events_per_party"] == max(trial.params["events_per_party"] for trial in within)
+    assert found[0].score == found[0].choices["events_per_party"] / 10
+    assert found[0].latency_us == 32
+    assert front_table(found).row_count == len(found) == len(study.best_trials)
 
 
 @pytest.mark.usefixtures("quick")
@@ -75,7 +77,7 @@ def test_no_student_within_the_budget_is_an_error(tiny_dataset: Dataset, tmp_pat
     study = search(tiny.CONFIG.student, tight, calls.build, calls.train, tiny_dataset.test.encoded, tmp_path)
     assert calls.trained == 0
     with pytest.raises(TrainingError, match="latency budget"):
-        best_size(study, tiny.CONFIG.student)
+        front(study)
 
 
 def test_latency_is_measured_and_grows_with_the_batch(tiny_dataset: Dataset) -> None:
