@@ -117,8 +117,11 @@ def _detection(dataset: Dataset, scores: Scores, budget: float) -> SchemeDetecti
 
 
 def _schemes(period: Period) -> NDArray[np.str_]:
-    """The scheme of each row; laundering that belongs to none is a scheme of its own."""
-    return np.array([name if name is not None else f"row {row}" for row, name in enumerate(period.scheme)], np.str_)
+    """The scheme of each laundering row, "" of others; laundering that belongs to none is a scheme of its own."""
+    names = np.full(len(period), "", object)
+    for row in np.flatnonzero(period.label):
+        names[row] = period.scheme[row] if period.scheme[row] is not None else f"row {row}"
+    return names.astype(np.str_)
 
 
 @torch.inference_mode()

@@ -61,7 +61,6 @@ def make_bundle(
     card: DatasetCard,
     config: ExperimentConfig,
     calibrators: Mapping[str, Calibrator],
-    event_shift: float,
     validation: ScoredPeriod,
     report: MetricsReport,
     out: Path,
@@ -101,7 +100,6 @@ def make_bundle(
         profile=profile.model_dump(mode="json"),
         reference=reference,
         model_card=_model_card(config, dataset, card, report, thresholds, created_at),
-        event_shift=event_shift,
     )
     served = out / "onnx"
     models = [served / "student.onnx", served / ONNX, served / GATE, *trees_of(served)]

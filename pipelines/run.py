@@ -104,13 +104,13 @@ def run(
     provenance = {
         "dataset": dataset.fingerprint,
         "features": dataset.spec.fingerprint,
-        "teacher": weights_fingerprint(teachers.event.model),
+        "teacher": teachers.ensemble.fingerprint,
         "student": weights_fingerprint(students[STUDENT].model),
         "riskdistill": __version__,
     }
     page = write_report(out, report, test, config, provenance)
     distillation = write_evidence(dataset, test, teachers, students, scorers, config, out)
-    bundle = make_bundle(dataset, prepared.card, config, calibrators, teachers.shift, validation, report, out)
+    bundle = make_bundle(dataset, prepared.card, config, calibrators, validation, report, out)
     step.done(f"bundle {bundle.version}")
     metrics = out / "report" / "metrics.json"
     return RunResult(config, dataset, report, page, distillation, metrics, bundle)
@@ -129,7 +129,7 @@ def _export(
     teachers.save(folder, dataset.fingerprint)
     _, fold = dataset.validation.halves()
     served: dict[str, Scorer] = {name: OnnxScorer(folder / f"{name}.onnx", Calibrator()) for name in students}
-    served[TEACHER] = EnsembleScorer(folder, Calibrator(), event_shift=teachers.shift, dataset=dataset.fingerprint)
+    served[TEACHER] = EnsembleScorer(folder, Calibrator(), dataset=dataset.fingerprint)
     calibrators = {}
     for name, scorer in served.items():
         shift = 0.0 if name == TEACHER else teachers.shift

@@ -19,8 +19,8 @@ from riskdistill.models.bins import Bins
 from riskdistill.models.boosted_trees import BoostedTrees, fit_trees
 from riskdistill.models.calibration import prior_shift
 from riskdistill.models.cross_fitting import CrossFittedTrees, cross_fit
-from riskdistill.models.ensemble import EnsembleTeacher, Gate, save_gate
-from riskdistill.models.ensemble_scorer import GATE, TREES
+from riskdistill.models.ensemble import EnsembleTeacher, Gate
+from riskdistill.models.ensemble_scorer import TREES, save_served
 from riskdistill.models.teacher import Answers, EventTeacher, TreesTeacher, Wanted
 from riskdistill.models.training import LabelObjective, Training
 
@@ -37,7 +37,8 @@ class Teachers:
         event: the event transformer.
         ensemble: of the trees and the event transformer.
         shift: brings the event transformer's logits to natural prevalence.
-        taught: float32 [rows of the mix], the ensemble's log-odds at natural prevalence, the trees' out of fold.
+        taught: float32 [rows of the mix], the ensemble's log-odds at natural prevalence. The trees answer out of
+            fold; the event transformer answers rows that it has learned from, surer than it would new ones.
     """
 
     baseline: BoostedTrees
@@ -52,17 +53,16 @@ class Teachers:
         """Trained numbers of all members."""
         return self.trees.parameters + self.event.model.parameter_count()
 
-    def save(self, folder: Path, dataset: str) -> list[Path]:
-        """Write trees and gate as a bundle holds them; returns the files."""
+    def save(self, folder: Path, dataset: str) -> None:
+        """Write trees and gate as a bundle holds them, beside the event transformer's `teacher.onnx`."""
         paths = [folder / TREES.format(number) for number in range(len(self.trees.members))]
         for member, path in zip(self.trees.members, paths, strict=True):
             member.save(path, dataset=dataset)
-        save_gate(self.ensemble.gate, folder / GATE)
-        return [*paths, folder / GATE]
+        save_served(self.ensemble.gate, self.shift, folder)
 
 
 def fit_teachers(config: ExperimentConfig, workshop: Workshop) -> Teachers:
-    """Fit all of them; what an earlier, stopped run has finished is used."""
+    """Fit all of them; what an earlier, stopped run finished is used, but for the baseline, which takes minutes."""
     dataset = workshop.dataset
     baseline, trees = _trees(config, workshop)
     shift = prior_shift(dataset.prevalence, dataset.mixed_prevalence)
@@ -93,10 +93,11 @@ def fit_teachers(config: ExperimentConfig, workshop: Workshop) -> Teachers:
 def _trees(config: ExperimentConfig, workshop: Workshop) -> tuple[BoostedTrees, CrossFittedTrees]:
     dataset, out, steps = workshop.dataset, workshop.out, workshop.steps
     train = dataset.train_context, dataset.train_label
+    tuning, _ = dataset.validation.halves()
     step = steps.step("boosted trees")
     baseline = fit_trees(
         train,
-        (dataset.validation.encoded.context, dataset.validation.label),
+        (tuning.encoded.context, tuning.label),
         config.boosted_trees,
         seed=config.seed,
         progress=step.at,

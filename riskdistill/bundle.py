@@ -127,7 +127,6 @@ class BundleParts:
 
     Attributes:
         rates: which rates to the dollar the models were trained at.
-        event_shift: brings the logits of the teacher's event transformer to natural prevalence.
         typical: float32 [features], the median of each feature, for explanations.
         spread: float32 [features], the interquartile range of each.
         profile: JSON-able reference profile that the monitor wrote.
@@ -148,7 +147,6 @@ class BundleParts:
     profile: Mapping[str, Any]
     reference: Path | None
     model_card: str
-    event_shift: float = 0.0
 
 
 class Runtime(NamedTuple):
@@ -296,8 +294,7 @@ def write_bundle(path: Path, parts: BundleParts, models: Sequence[Path]) -> Bund
         "typical": typical,
         "spread": spread,
     }
-    calibrators: dict[str, Any] = {role: one.model_dump() for role, one in parts.calibrators.items()}
-    calibrators["event_shift"] = parts.event_shift
+    calibrators = {role: calibrator.model_dump() for role, calibrator in parts.calibrators.items()}
     _write_json(draft / "features.json", features)
     _write_json(draft / "calibration.json", calibrators)
     _write_json(draft / "thresholds.json", parts.thresholds.model_dump())
@@ -326,7 +323,7 @@ def write_bundle(path: Path, parts: BundleParts, models: Sequence[Path]) -> Bund
 
 def rebuild_bundle(bundle: Bundle, path: Path, *, calibrators: Mapping[str, Calibrator]) -> Bundle:
     """Write a copy of `bundle` with other calibrators: the models, thresholds and profile stay."""
-    manifest = bundle.manifest
+    manifest, reference = bundle.manifest, bundle.path / "reference.parquet"
     parts = BundleParts(
         name=manifest.name,
         created_at=manifest.created_at,
@@ -337,11 +334,10 @@ def rebuild_bundle(bundle: Bundle, path: Path, *, calibrators: Mapping[str, Cali
         parameters=manifest.parameters,
         thresholds=bundle.thresholds,
         calibrators=calibrators,
-        event_shift=_read_json(bundle.path / "calibration.json")["event_shift"],
         typical=bundle.typical,
         spread=bundle.spread,
         profile=bundle.profile,
-        reference=bundle.path / "reference.parquet",
+        reference=reference if reference.exists() else None,
         model_card=(bundle.path / "model_card.md").read_text(),
     )
     return write_bundle(path, parts, [bundle.path / name for name in manifest.files if _is_model(name)])
@@ -371,7 +367,6 @@ def _teacher(path: Path, manifest: Manifest, runtime: Runtime) -> Scorer:
         return EnsembleScorer(
             path,
             Calibrator.model_validate(told["teacher"]),
-            event_shift=told["event_shift"],
             threads=runtime.threads,
             provider=runtime.provider,
             dataset=manifest.dataset_fingerprint,

@@ -15,6 +15,7 @@ from riskdistill.distillation import mining, schedules, stages
 from riskdistill.distillation.selection import teacher_weight
 from riskdistill.distillation.terms import TERMS, Heat, Setting, Taught, Term
 from riskdistill.models.event_transformer import EventTransformer, EventTransformerOutput
+from riskdistill.models.experts import BALANCE_WEIGHT
 from riskdistill.models.training import ADVERSARIAL_REACH, ADVERSARIAL_STEPS, TrainingRows, tensors
 
 _ANSWERS = ("typology_logits", "relations", "attention", "hidden", "embedding")
@@ -95,6 +96,8 @@ class DistillationObjective(nn.Module):
         plain = self._values(names, output, taught, heat, weight)
         weights = self._weights(plain, model, epoch)
         terms = {name: weights[name] * plain[name] for name in names}
+        if output.balance is not None:  # of a student that is a mixture of experts
+            terms["balance"] = BALANCE_WEIGHT * output.balance
         if self._bounds is None or stages.ADVERSARIAL not in on:
             return terms
 

@@ -18,6 +18,7 @@ import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
+from riskdistill import __version__
 from riskdistill.errors import TrainingError, UnreadableFileError
 from riskdistill.models.boosted_trees import BoostedTrees, Rows, fit_rounds, further, load_booster
 
@@ -97,7 +98,9 @@ def cross_fit(
                 f"all laundering of the training period is in block {number + 1} of {BLOCKS}",
                 mend="give a longer history",
             )
-        name = f"{dataset} {trees.chosen.model_dump_json()} {rounds} {seed} block {number}"
+        name = (
+            f"{dataset} {__version__} {trees.chosen.model_dump_json()} {rounds} {seed} block {number} of {BLOCKS}"
+        )
         path = folder / f"boosted_trees_{number}.txt" if folder is not None else None
         booster = _kept(path, name)
         if booster is None:

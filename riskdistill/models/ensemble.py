@@ -40,7 +40,10 @@ class Gate(BaseModel):
         members: names, in the order of the logits.
         weights: w, one for each member.
         by_transaction: u, [members][reliabilities]; empty where constant weights stand.
-        loss, constant_loss: log loss out of fold, with and without weights by transaction.
+        reach: the largest value of each reliability that was seen; weights do not move beyond it.
+        loss, constant_loss: log loss out of fold, with and without weights by transaction; 0 where not told.
+        event_shift: of a served ensemble: brings its event transformer's logits to natural prevalence.
+        files: of a served ensemble: its members' files, and the SHA-256 of each.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -50,8 +53,11 @@ class Gate(BaseModel):
     intercept: float
     weights: tuple[float, ...]
     by_transaction: tuple[tuple[float, ...], ...] = ()
-    loss: float
-    constant_loss: float
+    reach: tuple[float, ...] = ()
+    loss: float = 0.0
+    constant_loss: float = 0.0
+    event_shift: float = 0.0
+    files: dict[str, str] = {}
 
     @model_validator(mode="after")
     def _one_of_each(self) -> Gate:
@@ -68,10 +74,14 @@ class Gate(BaseModel):
         Args:
             logits: [members, n], at natural prevalence.
 
+        Where laundering lies in a single block of time, nothing can be decided out of fold: weights are constant.
+
         Raises:
-            TrainingError: a block of the rows, or all others, have labels of one kind only.
+            TrainingError: labels of one kind only.
         """
         block = np.arange(len(label)) * FOLDS // max(1, len(label))
+        if len(np.unique(block[label])) == 1:
+            return _fit(members, logits, encoded, label, varying=False)
         losses = []
         for varying in (True, False):
             answers = np.empty(len(label))
@@ -88,7 +98,8 @@ class Gate(BaseModel):
         calibrated = _calibrated(self.calibrators, logits)
         weight = np.asarray(self.weights)[:, None]
         if self.by_transaction:
-            weight = weight + np.asarray(self.by_transaction) @ _reliability(calibrated, encoded)
+            known = np.minimum(_reliability(calibrated, encoded), np.asarray(self.reach)[:, None])
+            weight = weight + np.asarray(self.by_transaction) @ known
         return np.asarray(self.intercept + (weight * calibrated).sum(0))
 
 
@@ -158,8 +169,7 @@ def _fit(members: Sequence[str], logits: Logits, encoded: Encoded, label: NDArra
         intercept=float(found[0]),
         weights=tuple(found[1 : 1 + count].tolist()),
         by_transaction=tuple(map(tuple, by_transaction.tolist())) if varying else (),
-        loss=0.0,
-        constant_loss=0.0,
+        reach=tuple(_reliability(calibrated, encoded).max(1).tolist()) if varying else (),
     )
 
 

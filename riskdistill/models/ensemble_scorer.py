@@ -7,17 +7,18 @@ It scores as `OnnxScorer` does, and so stands wherever a teacher scores.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from riskdistill.errors import BundleDamagedError
+from riskdistill.errors import BundleIncompatibleError
 from riskdistill.features import Encoded
 from riskdistill.models.boosted_trees import load_booster
 from riskdistill.models.calibration import Calibrator
-from riskdistill.models.ensemble import Gate, load_gate
+from riskdistill.models.ensemble import Gate, load_gate, save_gate
 from riskdistill.models.onnx_model import ROWS_AT_A_TIME, OnnxScorer, Provider, Scored
 
 ONNX: Final = "teacher.onnx"
@@ -31,7 +32,6 @@ class EnsembleScorer:
     Args:
         folder: holds the files above.
         calibrator: of the ensemble's log-odds.
-        event_shift: what brings the event transformer's logits to natural prevalence.
         threads, dataset, provider: as for `OnnxScorer`; the trees must be of the same dataset, and use the CPU.
 
     Raises:
@@ -43,21 +43,22 @@ class EnsembleScorer:
         folder: Path,
         calibrator: Calibrator,
         *,
-        event_shift: float,
         threads: int = 1,
         dataset: str,
         provider: Provider = "cpu",
     ) -> None:
         path = folder / ONNX
         self._event = OnnxScorer(path, Calibrator(), threads=threads, dataset=dataset, provider=provider)
-        self._gate: Gate = load_gate(folder / GATE)
+        self._gate = load_gate(folder / GATE)
         paths = trees_of(folder)
-        if not paths:
-            raise BundleDamagedError(
-                "the teacher's trees are missing", where=str(folder), mend="build the bundle again"
+        if self._gate.files != _hashes(folder) or not paths:
+            raise BundleIncompatibleError(
+                f"the teacher's gate was fitted for other files than these: {', '.join(_hashes(folder))}",
+                where=str(folder),
+                mend="build the bundle from the models of one run",
             )
         self._trees = [load_booster(path, dataset=dataset) for path in paths]
-        self._shift, self.calibrator = event_shift, calibrator
+        self.calibrator = calibrator
         self.bytes = sum(path.stat().st_size for path in (folder / ONNX, folder / GATE, *paths))
 
     def score(self, encoded: Encoded) -> Scored:
@@ -68,13 +69,24 @@ class EnsembleScorer:
         trees = np.mean(
             [booster.predict(encoded.context, raw_score=True, num_threads=1) for booster in self._trees], axis=0
         )
-        logit = self._gate.combine(np.array([trees, event.logit + self._shift]), encoded)
+        logit = self._gate.combine(np.array([trees, event.logit + self._gate.event_shift]), encoded)
         return Scored(self.calibrator(logit), logit, event.typology)
 
     def score_all(self, encoded: Encoded) -> Scored:
         """Score many rows in batches, in bounded memory."""
         starts = range(0, max(1, len(encoded)), ROWS_AT_A_TIME)
         return Scored.concat([self.score(encoded.take(slice(start, start + ROWS_AT_A_TIME))) for start in starts])
+
+
+def save_served(gate: Gate, event_shift: float, folder: Path) -> None:
+    """Write the gate beside the files of its members, which lie in `folder` already, and tie it to them."""
+    told = {"event_shift": event_shift, "files": _hashes(folder)}
+    save_gate(gate.model_copy(update=told), folder / GATE)
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    paths = (folder / ONNX, *trees_of(folder))
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.exists()}
 
 
 def trees_of(folder: Path) -> Sequence[Path]:

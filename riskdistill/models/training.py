@@ -382,12 +382,13 @@ class LabelObjective:
         terms = self._terms(model, batch, weight)
         if self._bounds is None:
             return terms
+        training = model.training
         model.train(False)  # the adversary sees the whole network
         bounds = Bounds(**{name: part.to(model.device) for name, part in vars(self._bounds).items()})
         attacked = adversarial(
             batch, lambda moved: _sum(self._terms(model, moved, weight)), bounds, ADVERSARIAL_STEPS
         )
-        model.train()
+        model.train(training)
         kept = {name: (1 - self.adversarial) * term for name, term in terms.items()}
         return kept | {"adversarial": self.adversarial * _sum(self._terms(model, attacked, weight))}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,8 @@ from riskdistill.models import ensemble_scorer, onnx_model
 from riskdistill.models.boosted_trees import fit_trees
 from riskdistill.models.calibration import Calibrator, prior_shift
 from riskdistill.models.cross_fitting import CrossFittedTrees, cross_fit
-from riskdistill.models.ensemble import Gate, save_gate
-from riskdistill.models.ensemble_scorer import GATE, ONNX, TREES, EnsembleScorer
+from riskdistill.models.ensemble import Gate, load_gate
+from riskdistill.models.ensemble_scorer import GATE, ONNX, TREES, EnsembleScorer, save_served
 from riskdistill.models.training import score_logits
 
 CALIBRATOR = Calibrator(slope=0.5, intercept=0.1)
@@ -58,7 +57,9 @@ def gate(tiny_dataset: Dataset, tiny_run: tiny.TinyRun, trees: CrossFittedTrees,
     period = tiny_dataset.validation
     known = trees.score_logits(period.encoded.context), score_logits(tiny_run.teacher, period.encoded)[0] + shift
     fitted = Gate.fit(("boosted_trees", "teacher"), np.array(known), period.encoded, period.label)
-    return fitted.model_copy(update={"by_transaction": ((0.1, -0.2, 0.3, 0.1), (-0.1, 0.2, 0.1, 0.2))})
+    return fitted.model_copy(
+        update={"by_transaction": ((0.1, -0.2, 0.3, 0.1), (-0.1, 0.2, 0.1, 0.2)), "reach": (1.0,) * 4}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -67,13 +68,14 @@ def served(
     tiny_run: tiny.TinyRun,
     trees: CrossFittedTrees,
     gate: Gate,
+    shift: float,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     folder = tmp_path_factory.mktemp("ensemble")
     shutil.copy(tiny_run.onnx["teacher"], folder / ONNX)
     for number, member in enumerate(trees.members):
         member.save(folder / TREES.format(number), dataset=tiny_dataset.fingerprint)
-    save_gate(gate, folder / GATE)
+    save_served(gate, shift, folder)
     return folder
 
 
@@ -84,8 +86,8 @@ def copied(served: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def scorer(served: Path, shift: float, tiny_dataset: Dataset) -> EnsembleScorer:
-    return EnsembleScorer(served, CALIBRATOR, event_shift=shift, dataset=tiny_dataset.fingerprint)
+def scorer(served: Path, tiny_dataset: Dataset) -> EnsembleScorer:
+    return EnsembleScorer(served, CALIBRATOR, dataset=tiny_dataset.fingerprint)
 
 
 def test_the_served_ensemble_scores_as_its_parts_do(
@@ -134,15 +136,23 @@ def test_its_size_is_that_of_its_files(scorer: EnsembleScorer, served: Path) -> 
 
 def test_parts_of_another_dataset_are_refused(copied: Path, trees: CrossFittedTrees, tiny_dataset: Dataset) -> None:
     with pytest.raises(BundleIncompatibleError, match="trained on dataset"):
-        EnsembleScorer(copied, CALIBRATOR, event_shift=0.0, dataset="another")
+        EnsembleScorer(copied, CALIBRATOR, dataset="another")
     trees.members[2].save(copied / TREES.format(2), dataset="another")
+    with pytest.raises(BundleIncompatibleError, match="gate was fitted for other files"):
+        EnsembleScorer(copied, CALIBRATOR, dataset=tiny_dataset.fingerprint)
+    save_served(load_gate(copied / GATE), 0.0, copied)
     with pytest.raises(TrainingError, match="trees of a dataset another"):
-        EnsembleScorer(copied, CALIBRATOR, event_shift=0.0, dataset=tiny_dataset.fingerprint)
+        EnsembleScorer(copied, CALIBRATOR, dataset=tiny_dataset.fingerprint)
 
 
 @pytest.mark.parametrize(
     ("pattern", "error"),
-    [(GATE, UnreadableFileError), (ONNX, BundleDamagedError), (TREES.format("*"), BundleDamagedError)],
+    [
+        (GATE, UnreadableFileError),
+        (ONNX, BundleDamagedError),
+        (TREES.format("*"), BundleIncompatibleError),
+        (TREES.format("3"), BundleIncompatibleError),
+    ],
 )
 def test_a_missing_part_is_refused(
     copied: Path, tiny_dataset: Dataset, pattern: str, error: type[RiskDistillError]
@@ -150,14 +160,14 @@ def test_a_missing_part_is_refused(
     for file in copied.glob(pattern):
         file.unlink()
     with pytest.raises(error):
-        EnsembleScorer(copied, CALIBRATOR, event_shift=0.0, dataset=tiny_dataset.fingerprint)
+        EnsembleScorer(copied, CALIBRATOR, dataset=tiny_dataset.fingerprint)
 
 
-def bundled(dataset: Dataset, run: tiny.TinyRun, parts: Path, shift: float, folder: Path) -> Bundle:
+def bundled(dataset: Dataset, run: tiny.TinyRun, parts: Path, folder: Path) -> Bundle:
     calibrators = {"student": Calibrator(), "teacher": CALIBRATOR}
     told = tiny.bundle_parts(dataset, calibrators, run.onnx["student"], folder)
     models = [run.onnx["student"], *sorted(parts.iterdir())]
-    return write_bundle(folder / "bundle", replace(told, event_shift=shift), models)
+    return write_bundle(folder / "bundle", told, models)
 
 
 def test_a_bundle_serves_the_ensemble_as_its_teacher(
@@ -165,11 +175,10 @@ def test_a_bundle_serves_the_ensemble_as_its_teacher(
     tiny_dataset: Dataset,
     tiny_run: tiny.TinyRun,
     served: Path,
-    shift: float,
     rows: Encoded,
     tmp_path: Path,
 ) -> None:
-    loaded = Bundle.load(bundled(tiny_dataset, tiny_run, served, shift, tmp_path).path)
+    loaded = Bundle.load(bundled(tiny_dataset, tiny_run, served, tmp_path).path)
     assert loaded.teacher is not None
     np.testing.assert_array_equal(loaded.teacher.score(rows).score, scorer.score(rows).score)
 
@@ -182,7 +191,7 @@ def test_the_provider_of_a_bundle_computes_the_ensemble_s_network(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    made = bundled(tiny_dataset, tiny_run, served, shift, tmp_path)
+    made = bundled(tiny_dataset, tiny_run, served, tmp_path)
     asked: list[str] = []
     open_session = onnx_model.open_session
 
