@@ -69,8 +69,11 @@ def make_bundle(
     context = dataset.validation.encoded.context
     score = validation.scores[STUDENT]
     span = dataset.validation.end - dataset.validation.start
+    later = slice(len(score) // 2, None)  # the half on which nothing was fitted but the calibration
+    fold = dataset.validation.take(later)
+    days = (fold.end - fold.start).total_seconds() / 86_400
     thresholds = choose_thresholds(
-        score, validation.scores[TEACHER], dataset.validation.label, span.total_seconds() / 86_400, config.serving
+        score[later], validation.scores[TEACHER][later], fold.label, days, config.serving
     )
     bypassed = [thresholds.bypass(value) is not None for value in score]
     profile = build_profile(
@@ -132,8 +135,8 @@ Made {created_at:%Y-%m-%d %H:%M} UTC by riskdistill {__version__} from dataset `
 nothing about a customer by itself.
 
 **Data.** Learned from {len(dataset.train_label):,} transactions until {dataset.train_span[1]:%Y-%m-%d}
-({int(dataset.train_label.sum()):,} known laundering); thresholds and calibration from
-{len(dataset.validation):,} later ones; judged on {len(dataset.test):,} later still.
+({int(dataset.train_label.sum()):,} known laundering). Of {len(dataset.validation):,} later ones the earlier half tuned
+the models, the later one gave calibration and thresholds; judged on {len(dataset.test):,} later still.
 
 | on the test period | student | teacher |
 |---|---|---|

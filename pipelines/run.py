@@ -109,9 +109,9 @@ def run(
         "riskdistill": __version__,
     }
     page = write_report(out, report, test, config, provenance)
-    distillation = write_evidence(dataset, test, teachers, students, scorers, config, out)
     bundle = make_bundle(dataset, prepared.card, config, calibrators, validation, report, out)
     step.done(f"bundle {bundle.version}")
+    distillation = write_evidence(dataset, test, teachers, students, scorers, config, out)
     metrics = out / "report" / "metrics.json"
     return RunResult(config, dataset, report, page, distillation, metrics, bundle)
 

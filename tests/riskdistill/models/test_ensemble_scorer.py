@@ -208,5 +208,8 @@ def test_a_bundle_with_trees_of_another_dataset_is_refused(
     tiny_dataset: Dataset, tiny_run: tiny.TinyRun, trees: CrossFittedTrees, copied: Path, tmp_path: Path
 ) -> None:
     trees.members[0].save(copied / TREES.format(0), dataset="another")
+    with pytest.raises(BundleIncompatibleError, match="fitted for other files"):
+        bundled(tiny_dataset, tiny_run, copied, tmp_path)
+    save_served(load_gate(copied / GATE), 0.0, copied)
     with pytest.raises(BundleIncompatibleError, match="do not belong together"):
-        bundled(tiny_dataset, tiny_run, copied, 0.0, tmp_path)
+        bundled(tiny_dataset, tiny_run, copied, tmp_path)
