@@ -135,8 +135,8 @@ Made {created_at:%Y-%m-%d %H:%M} UTC by riskdistill {__version__} from dataset `
 nothing about a customer by itself.
 
 **Data.** Learned from {len(dataset.train_label):,} transactions until {dataset.train_span[1]:%Y-%m-%d}
-({int(dataset.train_label.sum()):,} known laundering). Of {len(dataset.validation):,} later ones the earlier half tuned
-the models, the later one gave calibration and thresholds; judged on {len(dataset.test):,} later still.
+({int(dataset.train_label.sum()):,} known laundering). Of {len(dataset.validation):,} later ones the earlier half
+tuned the models, the later one gave calibration and thresholds; judged on {len(dataset.test):,} later still.
 
 | on the test period | student | teacher |
 |---|---|---|
