@@ -1,4 +1,4 @@
-"""`riskdistill search`: what it writes, that it goes on, which choices it offers. Its teachers are untrained."""
+"""`riskdistill search`: what it writes, that it goes on, which choices it offers. The teachers are untrained."""
 
 from __future__ import annotations
 
