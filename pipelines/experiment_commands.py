@@ -46,8 +46,8 @@ def dataset(
     settings = load_config(config, overrides or [])
     command = command_line("dataset", config, input, out, overrides)
     with Steps() as steps:
-        made = prepare(settings, input, out, steps, command=command, rows=rows)
-    made({name: made.folder / name for name in ("card.md", "card.json", "split.parquet")})
+        prepared = prepare(settings, input, out, steps, command=command, rows=rows)
+    made({name: prepared.folder / name for name in ("card.md", "card.json", "split.parquet")})
 
 
 @experiment_app.command(rich_help_panel=SCIENTIST)

@@ -56,8 +56,8 @@ def search(
     """
     offered = offered_choices(config)
     dataset = prepare(config, source, out, steps, command=command, rows=rows).dataset
-    for folder in ("models", "checkpoints"):
-        (out / folder).mkdir(exist_ok=True)
+    for name in ("models", "checkpoints"):
+        (out / name).mkdir(exist_ok=True)
     workshop = Workshop(dataset, out, steps)
     teachers = fit_teachers(config, workshop)
     folder = out / "search" / _key(config, offered, teachers, workshop)

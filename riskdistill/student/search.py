@@ -130,9 +130,10 @@ def front(study: optuna.Study) -> tuple[Candidate, ...]:
         )
     found = [
         Candidate(
-            trial.params,
-            trial.user_attrs["parameters"],
-            *trial.values,
+            choices=trial.params,
+            parameters=trial.user_attrs["parameters"],
+            score=trial.values[0],
+            latency_us=trial.values[1],
             batch_us_per_row=trial.user_attrs["batch_us_per_row"],
         )
         for trial in study.best_trials
