@@ -47,7 +47,11 @@ def teachers_answers(
 def untaught(
     name: str, size: StudentConfig, training: TrainingConfig, teachers: Teachers, workshop: Workshop
 ) -> Training:
-    """A student that learns from labels and typologies alone; its numbers are cut as the other's are."""
+    """A student that learns from labels and typologies alone; its numbers are cut as the other's are.
+
+    It has no curriculum: how hard a row is, only a teacher knows.
+    """
+    training = training.model_copy(update={"curriculum": "none"})
     objective = LabelObjective(workshop.dataset.train, label_smoothing=training.label_smoothing)
     return workshop.train(name, size, training, objective, _bins(size, teachers, workshop))
 
@@ -73,7 +77,10 @@ def taught(
     )
     said = hashlib.sha256(teachers.taught.tobytes()).hexdigest()
     key = f"{answers.teacher}{said}{distillation.model_dump_json()}"
-    return workshop.train(name, size, training, objective, _bins(size, teachers, workshop), key)
+    rows = workshop.dataset.train
+    if training.curriculum == "easy_first":
+        rows = replace(rows, difficulty=objective.difficulty())
+    return workshop.train(name, size, training, objective, _bins(size, teachers, workshop), key, rows)
 
 
 def _bins(size: StudentConfig, teachers: Teachers, workshop: Workshop) -> Bins:
