@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +15,15 @@ from numpy.typing import NDArray
 
 from pipelines.progress import Steps
 from riskdistill import __version__
-from riskdistill.config import ModelConfig, TrainingConfig
+from riskdistill.config import ModelConfig, PhasesConfig, TrainingConfig
 from riskdistill.dataset import Dataset, Period
 from riskdistill.features import Encoded
+from riskdistill.models.alignment import Traffic
 from riskdistill.models.bins import Bins
 from riskdistill.models.event_transformer import EventTransformer, untrained
-from riskdistill.models.training import Objective, Trainer, Training
+from riskdistill.models.phases import Recipe, train_in_phases
+from riskdistill.models.teacher import weights_fingerprint
+from riskdistill.models.training import EpochLog, Objective, Trainer, Training, TrainingRows
 
 STOPPING_ROWS = 40_000  # rows that early stopping looks at: all laundering, and normal rows up to this
 
@@ -38,29 +44,73 @@ class Workshop:
         objective: Objective,
         bins: Bins,
         key: str = "",
+        rows: TrainingRows | None = None,
     ) -> Training:
-        """Train one network, or take it from its checkpoint; `key` is what its objective depends on besides."""
+        """Train one network, or take it from its checkpoint.
+
+        Args:
+            key: what its objective depends on besides.
+            rows: the dataset's training rows with more said of them; None: as the dataset has them.
+        """
         model = self.untrained(size, bins, training.seed)
         step = self.steps.step(name.replace("_", " "))
 
         def show(stage: str, done: int, total: int, best: float) -> None:
-            step.at(done, total, f"best validation PR-AUC {best:.3f}" if best >= 0 else "first epoch")
+            step.at(done, total, _best(best))
 
         trained = Trainer(
             name,
             model,
-            self.dataset.train,
+            rows or self.dataset.train,
             stopping_rows(self.dataset.validation.halves()[0], training.seed),
             training,
-            checkpoint=self._checkpoint(name, size, training, key),
+            checkpoint=self.out / "checkpoints" / f"{name}-{self._digest(model, size, training, key)}.pt",
             progress=show,
         ).run(objective)
-        step.done(f"validation PR-AUC {trained.best_score:.3f} in epoch {trained.best_epoch + 1}")
-        folder = self.out / "models" / name
-        trained.model.save_pretrained(folder)
-        log = [vars(epoch) for epoch in trained.epochs]
-        (folder / "training.json").write_text(json.dumps(log, indent=1))
+        step.done(_result(trained))
+        self._save(name, trained.model, _log(trained.epochs))
         return trained
+
+    def train_in_phases(
+        self,
+        name: str,
+        size: ModelConfig,
+        training: TrainingConfig,
+        phases: PhasesConfig,
+        bins: Bins,
+        budget: float,
+    ) -> Training:
+        """Train a teacher phase by phase, finished phases being taken from their checkpoints.
+
+        Args:
+            training: of the domain phase.
+            budget: share of traffic that can be reviewed.
+
+        Returns:
+            The phase whose weights were kept.
+        """
+        dataset, model = self.dataset, self.untrained(size, bins, training.seed)
+        key = f"{phases.model_dump_json()}{budget!r}"
+        folder = self.out / "checkpoints" / f"{name}-{self._digest(model, size, training, key)}"
+        folder.mkdir(parents=True, exist_ok=True)
+        bar = cache(self.steps.step)  # a phase's bar appears when it begins
+
+        def show(stage: str, done: int, total: int, best: float) -> None:
+            bar(stage).at(done, total, _best(best))
+
+        recipe = Recipe(
+            dataset.train,
+            stopping_rows(dataset.validation.halves()[0], training.seed),
+            Traffic(dataset.prevalence, dataset.mixed_prevalence, budget),
+            unlabelled=dataset.train.encoded.take(dataset.mixed_from >= 0),  # synthetic rows are of no real account
+            folder=folder,
+            progress=show,
+        )
+        trained = train_in_phases(name.replace("_", " "), model, recipe, phases, training)
+        for phase, done in trained.phases.items():
+            bar(f"{name.replace('_', ' ')} ({phase} phase)").done(_result(done))
+        self._save(name, trained.model, {phase: _log(done.epochs) for phase, done in trained.phases.items()})
+        return trained.phases[trained.kept]
 
     def untrained(self, size: ModelConfig, bins: Bins, seed: int) -> EventTransformer:
         """A new network for this dataset."""
@@ -74,9 +124,34 @@ class Workshop:
             seed=seed,
         )
 
-    def _checkpoint(self, name: str, size: ModelConfig, training: TrainingConfig, key: str) -> Path:
-        told = f"{self.dataset.fingerprint}{size.model_dump_json()}{training.model_dump_json()}{key}{__version__}"
-        return self.out / "checkpoints" / f"{name}-{hashlib.sha256(told.encode()).hexdigest()[:12]}.pt"
+    def _digest(self, model: EventTransformer, size: ModelConfig, training: TrainingConfig, key: str) -> str:
+        """12 hex digits over all that decides the result; the new network stands for its edges and first weights."""
+        told = f"{self.dataset.fingerprint}{weights_fingerprint(model)}{size.model_dump_json()}"
+        told += f"{training.model_dump_json()}{key}{__version__}"
+        return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+    def _save(self, name: str, model: EventTransformer, log: object) -> None:
+        """Write the weights and what was logged below `models`."""
+        folder = self.out / "models" / name
+        model.save_pretrained(folder)
+        (folder / "training.json").write_text(json.dumps(log, indent=1))
+
+
+def _log(epochs: Sequence[EpochLog]) -> list[dict[str, object]]:
+    return [vars(epoch) for epoch in epochs]
+
+
+def _score(score: float) -> str:
+    """A judge's score in words; that of the general phase is minus its loss."""
+    return f"validation PR-AUC {score:.3f}" if score >= 0 else f"validation loss {-score:.3f}"
+
+
+def _best(score: float) -> str:
+    return f"best {_score(score)}" if math.isfinite(score) else "first epoch"
+
+
+def _result(trained: Training) -> str:
+    return f"{_score(trained.best_score)} in epoch {trained.best_epoch + 1}"
 
 
 def stopping_rows(period: Period, seed: int) -> tuple[Encoded, NDArray[np.bool_]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 
+import torch
+
 from pipelines.networks import Workshop
 from pipelines.teachers import Teachers
 from riskdistill.config import DistillationConfig, ExperimentConfig, StudentConfig, TrainingConfig
@@ -47,8 +49,13 @@ def teachers_answers(
 def untaught(
     name: str, size: StudentConfig, training: TrainingConfig, teachers: Teachers, workshop: Workshop
 ) -> Training:
-    """A student that learns from labels and typologies alone; its numbers are cut as the other's are."""
-    objective = LabelObjective(workshop.dataset.train, label_smoothing=training.label_smoothing)
+    """A student that learns from labels and typologies alone; its numbers are cut as the other's are.
+
+    It has no curriculum: how hard a row is, only a teacher knows.
+    """
+    training = training.model_copy(update={"curriculum": "none"})
+    rows = workshop.dataset.train
+    objective = LabelObjective(rows, label_smoothing=training.label_smoothing, scheme_power=training.scheme_power)
     return workshop.train(name, size, training, objective, student_bins(size, teachers, workshop))
 
 
@@ -65,7 +72,10 @@ def taught(
     objective = teaching(size, training, distillation, teachers, answers, workshop)
     said = hashlib.sha256(teachers.taught.tobytes()).hexdigest()
     key = f"{answers.teacher}{said}{distillation.model_dump_json()}"
-    return workshop.train(name, size, training, objective, student_bins(size, teachers, workshop), key)
+    rows = workshop.dataset.train
+    if training.curriculum == "easy_first":
+        rows = replace(rows, difficulty=objective.difficulty())
+    return workshop.train(name, size, training, objective, student_bins(size, teachers, workshop), key, rows)
 
 
 def teaching(
@@ -77,15 +87,17 @@ def teaching(
     workshop: Workshop,
 ) -> DistillationObjective:
     """What a student that learns from the teachers' answers is trained towards."""
-    return DistillationObjective(
-        workshop.dataset.train,
-        answers,
-        distillation,
-        epochs=training.epochs,
-        label_smoothing=training.label_smoothing,
-        prior_shift=teachers.shift,
-        student_width=size.width,
-    )
+    with torch.random.fork_rng():
+        torch.manual_seed(training.seed)  # adapters begin alike, whatever was trained or resumed before
+        return DistillationObjective(
+            workshop.dataset.train,
+            answers,
+            distillation,
+            epochs=training.epochs,
+            label_smoothing=training.label_smoothing,
+            prior_shift=teachers.shift,
+            student_width=size.width,
+        )
 
 
 def student_bins(size: StudentConfig, teachers: Teachers, workshop: Workshop) -> Bins:

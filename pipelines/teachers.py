@@ -66,16 +66,7 @@ def fit_teachers(config: ExperimentConfig, workshop: Workshop) -> Teachers:
     dataset = workshop.dataset
     baseline, trees = _trees(config, workshop)
     shift = prior_shift(dataset.prevalence, dataset.mixed_prevalence)
-    objective = LabelObjective(
-        dataset.train,
-        label_smoothing=config.training.label_smoothing,
-        mixup=config.training.mixup,
-        adversarial=config.training.adversarial,
-        scheme_power=config.training.scheme_power,
-    )
-    thresholds = trees.thresholds()
-    bins = Bins.of_thresholds(dataset.train_context, thresholds, config.teacher.pieces)
-    event = workshop.train(TEACHER, config.teacher, config.training, objective, bins)
+    event = _event(config, workshop, trees)
 
     step = workshop.steps.step("ensemble of teachers")
     members = TreesTeacher(trees, "boosted_trees"), EventTeacher(event.model, shift, "event_transformer")
@@ -115,3 +106,20 @@ def _trees(config: ExperimentConfig, workshop: Workshop) -> tuple[BoostedTrees, 
     )
     step.done(f"{len(trees.members)} without a block of time each")
     return baseline, trees
+
+
+def _event(config: ExperimentConfig, workshop: Workshop, trees: CrossFittedTrees) -> Training:
+    """The event transformer, its numbers cut where the trees split."""
+    size, training, train = config.teacher, config.training, workshop.dataset.train
+    bins = Bins.of_thresholds(workshop.dataset.train_context, trees.thresholds(), size.pieces)
+    if config.phases is not None:
+        budget = config.serving.review.share or config.evaluation.typology_budget
+        return workshop.train_in_phases(TEACHER, size, training, config.phases, bins, budget)
+    objective = LabelObjective(
+        train,
+        label_smoothing=training.label_smoothing,
+        mixup=training.mixup,
+        adversarial=training.adversarial,
+        scheme_power=training.scheme_power,
+    )
+    return workshop.train(TEACHER, size, training, objective, bins)

@@ -19,7 +19,7 @@ from riskdistill.config.distillation import DistillationConfig
 from riskdistill.config.models import BoostedTreesConfig, ModelConfig, StudentConfig
 from riskdistill.config.student import SearchConfig
 from riskdistill.config.thresholds import ThresholdConfig
-from riskdistill.config.training import TrainingConfig
+from riskdistill.config.training import PhasesConfig, TrainingConfig
 from riskdistill.errors import ConfigError
 from riskdistill.features.spec import FORGET_AFTER_DAYS, MAX_HOPS, WINDOWS, ForgetAfter, Hops, Windows
 
@@ -133,13 +133,8 @@ class ServingConfig(Section):
     @classmethod
     def _within_review(cls, hold: float, info: ValidationInfo) -> float:
         review = info.data.get("review")
-        if (
-            review is not None
-            and review.rule == "budget"
-            and review.alerts_per_day is None
-            and hold > review.budget
-        ):
-            raise ValueError(f"{hold} is above the review budget {review.budget}")
+        if review is not None and review.share is not None and hold > review.share:
+            raise ValueError(f"{hold} is above the review budget {review.share}")
         return hold
 
 
@@ -161,6 +156,9 @@ class ExperimentConfig(Section):
     student: StudentConfig = StudentConfig()
     boosted_trees: BoostedTreesConfig = BoostedTreesConfig()
     training: TrainingConfig = TrainingConfig()
+    phases: PhasesConfig | None = (
+        None  # of the teacher's training; None: the domain phase alone, as `training` says
+    )
     student_training: TrainingConfig = TrainingConfig(epochs=6, learning_rate=3e-3, patience=3)
     distillation: DistillationConfig = DistillationConfig()
     search: SearchConfig = SearchConfig()
@@ -192,6 +190,23 @@ class ExperimentConfig(Section):
         if isinstance(training, dict) and "seed" in info.data:
             return {"seed": info.data["seed"], **training}
         return training
+
+    @field_validator("training")
+    @classmethod
+    def _knows_no_difficulty(cls, training: TrainingConfig) -> TrainingConfig:
+        if training.curriculum == "easy_first":
+            raise ValueError(
+                "curriculum easy_first needs to know how hard a row is, which the teachers tell the student: "
+                "set it under student_training"
+            )
+        return training
+
+    @field_validator("phases")
+    @classmethod
+    def _learn_from_labels(cls, phases: PhasesConfig | None) -> PhasesConfig | None:
+        if phases is not None and phases.domain == phases.alignment == 0:
+            raise ValueError("domain and alignment are 0: the general phase alone learns nothing of laundering")
+        return phases
 
     @field_validator("student_training")
     @classmethod

@@ -19,6 +19,11 @@ class ThresholdConfig(Section):
     alert_cost: Positive = 1.0  # of one review, in the same unit
     fpr: OpenShare = 0.005  # share of the normal transactions that is reviewed
 
+    @property
+    def share(self) -> float | None:
+        """Of the traffic that is reviewed; None where another rule, or a number of alerts, decides it."""
+        return self.budget if self.rule == "budget" and self.alerts_per_day is None else None
+
     @field_validator("alert_cost")
     @classmethod
     def _is_worth_it(cls, alert: float, info: ValidationInfo) -> float:

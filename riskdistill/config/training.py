@@ -27,7 +27,7 @@ class TrainingConfig(Section):
     patience: Count = 2  # epochs without a better judgement on validation rows before it stops
     label_smoothing: Annotated[float, Field(strict=True, ge=0, lt=0.5)] = 0.05
     scheme_power: Share = 0.5  # a row weighs 1 / (rows of its scheme) ** power; 0: every row alike
-    curriculum: Literal["none", "easy_first"] = "none"
+    curriculum: Literal["none", "easy_first"] = "none"  # easy_first: a student meets what its teachers err on last
     mixup: NonNegative = 0.0  # alpha of MixUp on encoded rows; 0: off
     adversarial: Share = 0.0  # share of the loss that is taken on adversarial examples; 0: off
     checkpoint_minutes: NonNegative = 2.0  # between checkpoints within an epoch; after each there is one anyway
@@ -62,7 +62,14 @@ class AlignmentConfig(Section):
 
 
 class PhasesConfig(Section):
-    """Three phases of a teacher's training; each takes its share of the steps, 0 leaves it out."""
+    """Three phases of a teacher's training; each takes its share of the steps, 0 leaves it out.
+
+    `general` learns from the real rows of the mix without their labels, `domain` from labels as `training` says,
+    `alignment` moves scores to the alert budget: `serving.review` where it is a share, else
+    `evaluation.typology_budget`. Early stopping keeps the better of the last two:
+
+        phases: {steps: 3000, general: 0.7, domain: 0.2, alignment: 0.1}
+    """
 
     steps: Count = 3_000  # of all phases; each runs for whole epochs nearest to its share
     general: Share = 0.7

@@ -29,7 +29,7 @@ CONFIG = tiny.configured(
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch, tiny_dataset: Dataset) -> list[tuple[int, int]]:
     """Width and rows of every brief training; a size takes as many microseconds as it is wide."""
-    count = len(tiny_dataset.train.draw)
+    count = len(tiny_dataset.train.label)
     teachers = SimpleNamespace(
         event=SimpleNamespace(model=tiny.network(tiny_dataset, CONFIG.teacher)),
         shift=0.0,
