@@ -125,7 +125,7 @@ class Workshop:
         )
 
     def _digest(self, model: EventTransformer, size: ModelConfig, training: TrainingConfig, key: str) -> str:
-        """12 hex digits over all that decides the result; the new network stands for its edges and first weights."""
+        """12 hex digits over all that decides the result; the new network stands for its edges and beginning."""
         told = f"{self.dataset.fingerprint}{weights_fingerprint(model)}{size.model_dump_json()}"
         told += f"{training.model_dump_json()}{key}{__version__}"
         return hashlib.sha256(told.encode()).hexdigest()[:12]
