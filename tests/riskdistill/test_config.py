@@ -190,6 +190,8 @@ def test_all_mistakes_are_reported_at_once_each_on_its_line(write: Callable[[str
         ("name: x\nserving: {hold_budget: 0.01}\n", "above the review budget"),
         ("name: x\nstudent_training: {mixup: 0.2}\n", "set them under training, for the teacher"),
         ("name: x\ntraining: {adversarial: 1.5}\n", "FILE:2: training.adversarial"),
+        ("name: x\ntraining: {curriculum: easy_first}\n", "set it under student_training"),
+        ("name: x\nphases: {general: 1.0, domain: 0.0, alignment: 0.0}\n", "learns nothing of laundering"),
         ("name: x\nperturbations: []\n", "none, but mix.synthetic is 0.05"),
         ("name: x\nsource: {format: mapping}\n", "a mapping file and 'format: mapping' need each other"),
         ("name: ../x\n", "FILE:1: name: String should match"),
