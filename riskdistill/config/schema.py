@@ -230,3 +230,20 @@ class ExperimentConfig(Section):
                     f"{info.data[model].width}"
                 )
         return chosen
+
+    @field_validator("distillation")
+    @classmethod
+    def _schedules_move_within_the_epochs(
+        cls, chosen: DistillationConfig, info: ValidationInfo
+    ) -> DistillationConfig:
+        if "student_training" not in info.data:
+            return chosen
+        epochs, heat = info.data["student_training"].epochs, chosen.temperature
+        if heat.schedule in ("rising", "annealed") and heat.after_epoch >= epochs:
+            raise ValueError(
+                f"the temperature would never move: temperature.after_epoch is {heat.after_epoch}, "
+                f"student_training.epochs {epochs}"
+            )
+        if chosen.stages is not None and epochs < 3:
+            raise ValueError(f"three stages need 3 epochs, student_training.epochs is {epochs}")
+        return chosen

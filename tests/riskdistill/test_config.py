@@ -185,6 +185,14 @@ def test_all_mistakes_are_reported_at_once_each_on_its_line(write: Callable[[str
             "name: x\ndistillation: {preset: soft_and_hard, terms: [{name: logits, weight: 1}]}\n",
             "preset soft_and_hard and other terms are both stated",
         ),
+        (
+            "name: x\ndistillation: {temperature: {schedule: rising, after_epoch: 6}}\n",
+            "the temperature would never move",
+        ),
+        (
+            "name: x\nstudent_training: {epochs: 2}\ndistillation: {stages: feature_attention_logits}\n",
+            "three stages need 3 epochs",
+        ),
         ("name: x\nboosted_trees: {candidates: []}\n", "at least one candidate"),
         ("name: x\nevaluation: {budgets: [0.01, 0.001]}\n", "each above the one before"),
         ("name: x\nserving: {hold_budget: 0.01}\n", "above the review budget"),
