@@ -139,7 +139,7 @@ def _tell_training(result: RunResult, story: Story) -> None:
         "student against teacher",
         f"{report.retention:.0%} of the PR-AUC, {report.compression:.0f} x smaller, {report.speedup:.0f} x faster",
     )
-    story.paths |= {"report": result.page, "bundle": result.bundle.path}
+    story.paths |= {"report": result.page, "distillation": result.distillation, "bundle": result.bundle.path}
 
 
 def _score_live(
