@@ -12,7 +12,6 @@ from feature_data import SETS, Measurement
 from machine import one_core
 
 from riskdistill.config import DistillationConfig
-from riskdistill.distillation.objective import DistillationObjective
 from riskdistill.features import Encoded
 from riskdistill.models.calibration import Calibrator
 from riskdistill.models.onnx_export import export_onnx
@@ -69,15 +68,7 @@ def step(world: World) -> list[Measurement]:
 def _step(world: World, config: DistillationConfig) -> float:
     """Seconds of forward and backward: the median of many."""
     model = world.taught(world.options.seeds[0]).model
-    objective = DistillationObjective(
-        world.dataset.train,
-        world.answers,
-        config,
-        epochs=1,
-        label_smoothing=0.0,
-        prior_shift=world.teachers.shift,
-        student_width=world.config.student.width,
-    )
+    objective = world.school.objective(world.config.student, world.config.student_training, config, world.answers)
     drawn = np.random.default_rng(0).permutation(world.dataset.train.draw)
     model.train()
     took = []

@@ -96,15 +96,8 @@ def pruning(world: World) -> list[Measurement]:
 
 
 def _objective(world: World) -> DistillationObjective:
-    return DistillationObjective(
-        world.dataset.train,
-        world.answers,
-        world.config.distillation,
-        epochs=1,
-        label_smoothing=0.0,
-        prior_shift=world.teachers.shift,
-        student_width=world.config.student.width,
-    )
+    config = world.config
+    return world.school.objective(config.student, config.student_training, config.distillation, world.answers)
 
 
 def _recovered(world: World, model: EventTransformer) -> EventTransformer:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pipelines.networks import Workshop
 from pipelines.progress import Steps
-from pipelines.students import taught, teachers_answers, untaught
+from pipelines.students import School
 from pipelines.teachers import Teachers, fit_teachers
 from riskdistill.config import DistillationConfig, ExperimentConfig, StudentConfig, load_config
 from riskdistill.dataset import Dataset, RowCache, build_dataset
@@ -84,9 +84,14 @@ class World:
         return fit_teachers(self.config, self.workshop)
 
     @cached_property
+    def school(self) -> School:
+        """Where students learn from those teachers."""
+        return School(self.teachers, self.workshop)
+
+    @cached_property
     def answers(self) -> TeacherCache:
         """The teachers' answers on the rows of the mix, for a student of the configured size."""
-        return teachers_answers(self.teachers, self.config.student, self.config.distillation, self.workshop)
+        return self.school.answers(self.config.student, self.config.distillation)
 
     def taught(
         self,
@@ -98,12 +103,12 @@ class World:
         """A student of the teachers; by default of the configured size and loss."""
         training = self.config.student_training.model_copy(update={"seed": seed})
         size, distillation = size or self.config.student, distillation or self.config.distillation
-        return taught(f"{name}-{seed}", size, training, distillation, self.teachers, self.answers, self.workshop)
+        return self.school.taught(f"{name}-{seed}", size, training, distillation, self.answers)
 
     def untaught(self, seed: int, size: StudentConfig | None = None) -> Training:
         """The same student without a teacher."""
         training = self.config.student_training.model_copy(update={"seed": seed})
-        return untaught(f"alone-{seed}", size or self.config.student, training, self.teachers, self.workshop)
+        return self.school.untaught(f"alone-{seed}", size or self.config.student, training)
 
     def of_network(self, trained: Training) -> Scores:
         """Logits on the test period."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipelines.teachers import Teachers
+from pipelines.served import Served
 from riskdistill.config import ExperimentConfig
 from riskdistill.dataset import Dataset, Period
 from riskdistill.evaluation.agreement import (
@@ -37,7 +37,6 @@ from riskdistill.models.calibration import Calibrator
 from riskdistill.models.event_transformer import EventTransformer
 from riskdistill.models.onnx_model import Scorer
 from riskdistill.models.teacher import shared_tokens
-from riskdistill.models.training import Training
 
 EXAMPLES: Final = 8  # payments on which teacher and student disagree most
 SCHEMES_DRAWN: Final = 2
@@ -48,9 +47,7 @@ _MODELS: Final[tuple[Model, Model]] = (TEACHER, STUDENT)
 def write_evidence(
     dataset: Dataset,
     test: ScoredPeriod,
-    teachers: Teachers,
-    students: dict[str, Training],
-    scorers: dict[str, Scorer],
+    served: Served,
     config: ExperimentConfig,
     out: Path,
 ) -> Path:
@@ -60,7 +57,7 @@ def write_evidence(
     runs = {name: [test.scores[name]] for name in (TEACHER, STUDENT, SCRATCH, TREES)}
     measured = resample(test.labels, _schemes(dataset.test), runs, seed=config.seed)
     pairs = ((STUDENT, TEACHER), (STUDENT, SCRATCH), (STUDENT, TREES), (TEACHER, TREES))
-    raw: Mapping[str, Scores] = {name: _uncalibrated(scorers[name], dataset.test) for name in _MODELS}
+    raw: Mapping[str, Scores] = {name: _uncalibrated(served.scorers[name], dataset.test) for name in _MODELS}
     stages: tuple[tuple[Stage, Mapping[str, Scores]], ...] = (("before", raw), ("after", test.scores))
     evidence = DistillationEvidence(
         name=config.name,
@@ -75,7 +72,7 @@ def write_evidence(
         detection={
             name: tuple(_detection(dataset, test.scores[name], budget) for budget in main_first) for name in _MODELS
         },
-        attention=tuple(_attention(dataset, teachers.event.model, students[STUDENT].model)),
+        attention=tuple(_attention(dataset, served.teachers.event.model, served.students[STUDENT].model)),
     )
     return write_distillation_report(out, evidence)
 

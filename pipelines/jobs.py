@@ -12,8 +12,9 @@ from pydantic import ValidationError
 from monitoring.pages import write_whole
 from pipelines.inputs import replay_history, valid_transactions
 from pipelines.progress import Steps
-from pipelines.run import measure_speed, period_facts
+from pipelines.run import period_facts
 from pipelines.score import check_ending, score_table, write_scores
+from pipelines.served import measure_speed
 from riskdistill.bundle import Bundle
 from riskdistill.config import EvaluationConfig, SplitConfig
 from riskdistill.config.loader import apply_override

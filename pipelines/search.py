@@ -21,7 +21,7 @@ from monitoring.pages import write_whole
 from pipelines.datasets import prepare
 from pipelines.networks import Workshop, stopping_rows
 from pipelines.progress import Steps
-from pipelines.students import student_bins, teachers_answers, teaching
+from pipelines.students import School
 from pipelines.teachers import Teachers, fit_teachers
 from riskdistill.config import ExperimentConfig, SearchConfig, StudentConfig
 from riskdistill.distillation.teacher_cache import TeacherCache
@@ -98,7 +98,7 @@ class _Trials:
     """Makes and briefly trains the networks that are tried."""
 
     def __init__(self, config: ExperimentConfig, teachers: Teachers, workshop: Workshop) -> None:
-        self.config, self.teachers, self.workshop = config, teachers, workshop
+        self.config, self.workshop, self.school = config, workshop, School(teachers, workshop)
         self.training = config.student_training.model_copy(
             update={"epochs": 1, "rows_per_epoch": config.search.rows}
         )
@@ -108,13 +108,12 @@ class _Trials:
 
     def build(self, size: StudentConfig) -> EventTransformer:
         """An untrained network."""
-        bins = student_bins(size, self.teachers, self.workshop)
-        return self.workshop.untrained(size, bins, self.training.seed)
+        return self.workshop.untrained(size, self.school.bins(size), self.training.seed)
 
     def train(self, size: StudentConfig) -> float:
         """PR-AUC on the tuning half of validation, after one short epoch."""
         answers, distillation = self.answers(size.events_per_party), self.config.distillation
-        objective = teaching(size, self.training, distillation, self.teachers, answers, self.workshop)
+        objective = self.school.objective(size, self.training, distillation, answers)
         step = self.workshop.steps.step(f"student {size.width} x {size.layers}")
         rows = self.workshop.dataset.train
         trainer = Trainer(
@@ -132,7 +131,7 @@ class _Trials:
     def _answers(self, events_per_party: int) -> TeacherCache:
         """Terms inside the network read the tokens that both models have, so as many as the student reads."""
         size = self.config.student.model_copy(update={"events_per_party": events_per_party})
-        return teachers_answers(self.teachers, size, self.config.distillation, self.workshop)
+        return self.school.answers(size, self.config.distillation)
 
 
 def _key(config: ExperimentConfig, offered: SearchConfig, teachers: Teachers, workshop: Workshop) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -20,86 +20,88 @@ from riskdistill.models.training import LabelObjective, Training
 
 def train_students(teachers: Teachers, config: ExperimentConfig, workshop: Workshop) -> dict[str, Training]:
     """Train both, alike in size, rows and epochs."""
-    training, size = config.student_training, config.student
-    scratch = untaught(SCRATCH, size, training, teachers, workshop)
-    answers = teachers_answers(teachers, size, config.distillation, workshop)
-    return {
-        SCRATCH: scratch,
-        STUDENT: taught(STUDENT, size, training, config.distillation, teachers, answers, workshop),
-    }
+    school, size = School(teachers, workshop), config.student
+    scratch = school.untaught(SCRATCH, size, config.student_training)
+    answers = school.answers(size, config.distillation)
+    student = school.taught(STUDENT, size, config.student_training, config.distillation, answers)
+    return {SCRATCH: scratch, STUDENT: student}
 
 
-def teachers_answers(
-    teachers: Teachers, size: StudentConfig, distillation: DistillationConfig, workshop: Workshop
-) -> TeacherCache:
-    """What the ensemble says of the rows of the mix; what only the event transformer knows comes from it."""
-    step = workshop.steps.step("teacher's answers")
-    cache = ask(
-        EventTeacher(teachers.event.model, teachers.shift),
-        workshop.dataset.train.encoded,
-        wanted_by(distillation, size.events_per_party),
-        folder=workshop.out / "checkpoints" / "answers",
-        spec=workshop.dataset.spec.fingerprint,
-        progress=step.at,
-    )
-    step.done()
-    return replace(cache, logit=teachers.taught)
+@dataclass(frozen=True)
+class School:
+    """Where students of any size learn: teachers, and a workshop with the rows that they answer."""
 
+    teachers: Teachers
+    workshop: Workshop
 
-def untaught(
-    name: str, size: StudentConfig, training: TrainingConfig, teachers: Teachers, workshop: Workshop
-) -> Training:
-    """A student that learns from labels and typologies alone; its numbers are cut as the other's are.
-
-    It has no curriculum: how hard a row is, only a teacher knows.
-    """
-    training = training.model_copy(update={"curriculum": "none"})
-    rows = workshop.dataset.train
-    objective = LabelObjective(rows, label_smoothing=training.label_smoothing, scheme_power=training.scheme_power)
-    return workshop.train(name, size, training, objective, student_bins(size, teachers, workshop))
-
-
-def taught(
-    name: str,
-    size: StudentConfig,
-    training: TrainingConfig,
-    distillation: DistillationConfig,
-    teachers: Teachers,
-    answers: TeacherCache,
-    workshop: Workshop,
-) -> Training:
-    """A student that learns from the teachers' answers."""
-    objective = teaching(size, training, distillation, teachers, answers, workshop)
-    said = hashlib.sha256(teachers.taught.tobytes()).hexdigest()
-    key = f"{answers.teacher}{said}{distillation.model_dump_json()}"
-    rows = workshop.dataset.train
-    if training.curriculum == "easy_first":
-        rows = replace(rows, difficulty=objective.difficulty())
-    return workshop.train(name, size, training, objective, student_bins(size, teachers, workshop), key, rows)
-
-
-def teaching(
-    size: StudentConfig,
-    training: TrainingConfig,
-    distillation: DistillationConfig,
-    teachers: Teachers,
-    answers: TeacherCache,
-    workshop: Workshop,
-) -> DistillationObjective:
-    """What a student that learns from the teachers' answers is trained towards."""
-    with torch.random.fork_rng():
-        torch.manual_seed(training.seed)  # adapters begin alike, whatever was trained or resumed before
-        return DistillationObjective(
-            workshop.dataset.train,
-            answers,
-            distillation,
-            epochs=training.epochs,
-            label_smoothing=training.label_smoothing,
-            prior_shift=teachers.shift,
-            student_width=size.width,
+    def answers(self, size: StudentConfig, distillation: DistillationConfig) -> TeacherCache:
+        """What the ensemble says of the rows of the mix; what only the event transformer knows comes from it."""
+        dataset = self.workshop.dataset
+        step = self.workshop.steps.step("teacher's answers")
+        cache = ask(
+            EventTeacher(self.teachers.event.model, self.teachers.shift),
+            dataset.train.encoded,
+            wanted_by(distillation, size.events_per_party),
+            folder=self.workshop.out / "checkpoints" / "answers",
+            spec=dataset.spec.fingerprint,
+            progress=step.at,
         )
+        step.done()
+        # logits are the ensemble's: to whoever checks, these are no longer one member's answers
+        said = hashlib.sha256(self.teachers.taught.tobytes()).hexdigest()[:16]
+        return replace(cache, logit=self.teachers.taught, teacher=f"{cache.teacher}{said}")
 
+    def untaught(self, name: str, size: StudentConfig, training: TrainingConfig) -> Training:
+        """A student that learns from labels and typologies alone; its numbers are cut as the other's are.
 
-def student_bins(size: StudentConfig, teachers: Teachers, workshop: Workshop) -> Bins:
-    """Where a student of this size cuts the numbers that it reads: at the trees' thresholds."""
-    return Bins.of_thresholds(workshop.dataset.train_context, teachers.trees.thresholds(), size.pieces)
+        It has no curriculum: how hard a row is, only a teacher knows.
+        """
+        training = training.model_copy(update={"curriculum": "none"})
+        objective = LabelObjective(
+            self.workshop.dataset.train,
+            label_smoothing=training.label_smoothing,
+            scheme_power=training.scheme_power,
+        )
+        return self.workshop.train(name, size, training, objective, self.bins(size))
+
+    def taught(
+        self,
+        name: str,
+        size: StudentConfig,
+        training: TrainingConfig,
+        distillation: DistillationConfig,
+        answers: TeacherCache,
+    ) -> Training:
+        """A student that learns from the teachers' answers."""
+        objective = self.objective(size, training, distillation, answers)
+        rows = self.workshop.dataset.train
+        if training.curriculum == "easy_first":
+            rows = replace(rows, difficulty=objective.difficulty())
+        key = f"{answers.teacher}{distillation.model_dump_json()}"
+        return self.workshop.train(name, size, training, objective, self.bins(size), key, rows)
+
+    def objective(
+        self,
+        size: StudentConfig,
+        training: TrainingConfig,
+        distillation: DistillationConfig,
+        answers: TeacherCache,
+    ) -> DistillationObjective:
+        """What a student that learns from the teachers' answers is trained towards."""
+        with torch.random.fork_rng():
+            torch.manual_seed(training.seed)  # adapters begin alike, whatever was trained or resumed before
+            return DistillationObjective(
+                self.workshop.dataset.train,
+                answers,
+                distillation,
+                epochs=training.epochs,
+                label_smoothing=training.label_smoothing,
+                prior_shift=self.teachers.shift,
+                student_width=size.width,
+            )
+
+    def bins(self, size: StudentConfig) -> Bins:
+        """Where a student of this size cuts the numbers that it reads: at the trees' thresholds."""
+        return Bins.of_thresholds(
+            self.workshop.dataset.train_context, self.teachers.trees.thresholds(), size.pieces
+        )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
+from pickle import UnpicklingError  # what PyTorch raises for a file that holds more
 from typing import Any
 
 import torch
@@ -19,14 +19,14 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
 
 
 def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
-    """The state, its tensors on `device`.
+    """The state, its tensors on `device`; nothing but tensors and plain values is read, so no code can run.
 
     Raises:
         TrainingError: the file cannot be read.
     """
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, UnpicklingError) as error:
         raise unusable(path, "is damaged") from error
     if not isinstance(state, dict):
         raise unusable(path, "is damaged")

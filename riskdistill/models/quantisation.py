@@ -113,6 +113,7 @@ class IntegerLinear(nn.Module):
         self.register_buffer("bias", linear.bias.detach().clone())
 
     def forward(self, values: Tensor) -> Tensor:
+        """See `QuantisedLinear`; the sums of products are 32-bit integers."""
         zero, weight = self.get_buffer("zero"), self.get_buffer("weight")
         steps = torch.onnx.ops.symbolic(
             "QuantizeLinear",

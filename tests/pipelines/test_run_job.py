@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score
 
-from pipelines import run as job
+from pipelines import served
 from pipelines.make_bundle import choose_thresholds
 from pipelines.progress import Steps
 from pipelines.run import RunResult, run
@@ -114,7 +114,7 @@ def _one_export_of_equal_weights(tmp_path_factory: pytest.TempPathFactory) -> It
         shutil.copyfile(made, path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(job, "export_onnx", export)
+        patch.setattr(served, "export_onnx", export)
         yield
 
 
@@ -267,6 +267,6 @@ def test_speed_is_of_whole_batches_in_order() -> None:
     rows = Encoded(np.arange(10, dtype=np.float32)[:, None], np.zeros((10, 2, 1), np.float32))
     seen: list[list[float]] = []
     config = config_with({"evaluation": {"timing_rows": 7, "batch_size": 3}}).evaluation
-    speed = job.measure_speed(rows, config, lambda batch: seen.append(batch.context[:, 0].tolist()))
+    speed = served.measure_speed(rows, config, lambda batch: seen.append(batch.context[:, 0].tolist()))
     assert seen == [[0, 1, 2]] + 3 * [[0, 1, 2], [3, 4, 5], [6]]
     assert speed > 0

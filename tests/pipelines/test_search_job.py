@@ -13,6 +13,7 @@ import tiny
 import yaml
 
 from pipelines import search as job
+from pipelines.students import School
 from riskdistill.config import SearchConfig, load_config
 from riskdistill.dataset import Dataset
 from riskdistill.errors import ConfigError
@@ -38,7 +39,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, tiny_dataset: Dataset) -> list[tupl
     monkeypatch.setattr(job, "prepare", lambda *_, **__: SimpleNamespace(dataset=tiny_dataset))
     monkeypatch.setattr(job, "fit_teachers", lambda *_: teachers)
     monkeypatch.setattr(
-        job, "student_bins", lambda size, *_: Bins.of_quantiles(tiny_dataset.train.encoded.context, size.pieces)
+        School, "bins", lambda self, size: Bins.of_quantiles(tiny_dataset.train.encoded.context, size.pieces)
     )
     monkeypatch.setattr(searching, "latency_us", lambda model, sample, rows: float(model.config.width * rows))
     seen: list[tuple[int, int]] = []

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from riskdistill.distillation.terms.term import Heat, Taught, Term, given, over_tokens
+from riskdistill.distillation.terms.term import Heat, RowTerm, Taught, given, over_tokens
 from riskdistill.models.event_transformer import EventTransformerOutput
 from riskdistill.models.training import TrainingRows
 
@@ -36,7 +36,7 @@ def relation_kl(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     return over_tokens(divergence, mask)
 
 
-class _BetweenTokens(Term):
+class _BetweenTokens(RowTerm):
     """A term that needs rows with two tokens: to itself, a single one always attends alike."""
 
     layers = True

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from riskdistill.distillation.terms.term import Heat, Taught, Term, given
+from riskdistill.distillation.terms.term import Heat, RowTerm, Taught, Term, given
 from riskdistill.models.event_transformer import EventTransformerOutput
 from riskdistill.models.training import TrainingRows
 
@@ -51,7 +51,7 @@ def refuse_one_logit(term: Term, answers: Any) -> None:
         raise term.degenerate("the teacher gives every training row the same logit", "train the teacher")
 
 
-class LogitTerm(Term):
+class LogitTerm(RowTerm):
     """Bernoulli KL between the laundering logits at a temperature."""
 
     def rows(self, student: EventTransformerOutput, taught: Taught, heat: Heat) -> Tensor:
@@ -62,7 +62,7 @@ class LogitTerm(Term):
         refuse_one_logit(self, answers)
 
 
-class TypologyTerm(Term):
+class TypologyTerm(RowTerm):
     """KL between the typology distributions at a temperature: more classes carry more than two."""
 
     answers = ("typology_logits",)
@@ -78,7 +78,7 @@ class TypologyTerm(Term):
             raise self.degenerate("the teacher gives some rows no typology logits")
 
 
-class LabelTerm(Term):
+class LabelTerm(RowTerm):
     """Binary cross-entropy on what is known, beside the teacher; rows without a label take no part."""
 
     answers = ()

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from riskdistill.config import TermConfig
-from riskdistill.distillation.terms.term import Heat, Setting, Taught, Term, given, over_tokens
+from riskdistill.distillation.terms.term import Heat, RowTerm, Setting, Taught, given, over_tokens
 from riskdistill.errors import TrainingError
 from riskdistill.models.event_transformer import EventTransformerOutput
 from riskdistill.models.training import TrainingRows
 
 
-class _Adapted(Term):
+class _Adapted(RowTerm):
     """A term whose `adapter` brings the student's states to the teacher's width; it is trained along.
 
     Adapter and distances follow Romero et al., "FitNets: hints for thin deep nets", 2015.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -64,7 +65,7 @@ class Setting:
     label_smoothing: float = 0.0
 
 
-class Term(nn.Module):
+class Term(nn.Module, ABC):
     """One term: the mean over a batch of what the student still has to learn; 0 for no rows.
 
     Class attributes:
@@ -80,16 +81,11 @@ class Term(nn.Module):
         super().__init__()
         self.config, self.setting = config, setting
 
+    @abstractmethod
     def forward(
         self, student: EventTransformerOutput, taught: Taught, heat: Heat, weight: Tensor | None = None
     ) -> Tensor:
-        """The mean over rows, each times its `weight` [n]; a row's part does not depend on others' weights."""
-        rows = self.rows(student, taught, heat)
-        return (rows if weight is None else rows * weight).sum() / max(1, len(rows))
-
-    def rows(self, student: EventTransformerOutput, taught: Taught, heat: Heat) -> Tensor:
-        """The loss of every row, [n]."""
-        raise NotImplementedError
+        """The term's value on a batch, rows counting by their `weight` [n]."""
 
     def refuse_degenerate(self, rows: TrainingRows, answers: Any) -> None:
         """Refuse answers of which the term learns nothing, since that would look like training.
@@ -109,6 +105,21 @@ class Term(nn.Module):
     ) -> DegenerateTermError:
         """The error that says why this term teaches nothing."""
         return DegenerateTermError(what, where=f"term {self.config.name}", mend=mend)
+
+
+class RowTerm(Term):
+    """A term that is the mean of what each row has by itself."""
+
+    def forward(
+        self, student: EventTransformerOutput, taught: Taught, heat: Heat, weight: Tensor | None = None
+    ) -> Tensor:
+        """The mean over rows, each times its weight; a row's part does not depend on others' weights."""
+        rows = self.rows(student, taught, heat)
+        return (rows if weight is None else rows * weight).sum() / max(1, len(rows))
+
+    @abstractmethod
+    def rows(self, student: EventTransformerOutput, taught: Taught, heat: Heat) -> Tensor:
+        """The loss of every row, [n]."""
 
 
 def given(answer: Tensor | None) -> Tensor:

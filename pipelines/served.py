@@ -1,0 +1,101 @@
+"""A run's models as they are served: exported, calibrated on rows that nothing was chosen on, timed alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.teachers import Teachers
+from riskdistill.config import EvaluationConfig
+from riskdistill.dataset import Dataset, Period
+from riskdistill.evaluation.metrics import TEACHER, TREES, ModelFacts, ScoredPeriod
+from riskdistill.features import Encoded
+from riskdistill.models.calibration import Calibrator
+from riskdistill.models.ensemble_scorer import EnsembleScorer
+from riskdistill.models.onnx_export import export_onnx
+from riskdistill.models.onnx_model import OnnxScorer, Scorer
+from riskdistill.models.training import Training
+
+
+@dataclass(frozen=True)
+class Served:
+    """What was trained, and how it scores.
+
+    Attributes:
+        students: by name.
+        scorers: of the students and the ensemble, calibrated.
+        calibrators: of those and of the baseline's trees.
+    """
+
+    teachers: Teachers
+    students: Mapping[str, Training]
+    scorers: Mapping[str, Scorer]
+    calibrators: Mapping[str, Calibrator]
+
+    def score(self, name: str, period: Period) -> ScoredPeriod:
+        """The scores of all models, the baseline's too."""
+        scores = {model: scorer.score_all(period.encoded).score for model, scorer in self.scorers.items()}
+        scores[TREES] = self.calibrators[TREES](self.teachers.baseline.score_logits(period.encoded.context))
+        return ScoredPeriod(name, period.label, period.typology, scores)
+
+    def facts(self, rows: Encoded, config: EvaluationConfig, trees: Path) -> dict[str, ModelFacts]:
+        """Size and speed: the same rows in the same batches, one after another, on one thread.
+
+        Args:
+            trees: file of the baseline.
+        """
+        students, baseline = self.students, self.teachers.baseline
+        facts = {
+            name: ModelFacts(
+                parameters=students[name].model.parameter_count() if name in students else self.teachers.parameters,
+                bytes=scorer.bytes,
+                rows_per_second=measure_speed(rows, config, scorer.score),
+            )
+            for name, scorer in self.scorers.items()
+        }
+        facts[TREES] = ModelFacts(
+            parameters=baseline.parameters,
+            bytes=trees.stat().st_size,
+            rows_per_second=measure_speed(rows, config, lambda batch: baseline.score_logits(batch.context)),
+        )
+        return facts
+
+
+def serve(dataset: Dataset, teachers: Teachers, students: Mapping[str, Training], folder: Path) -> Served:
+    """Export all models into `folder`, each network checked against PyTorch on real rows, and calibrate them.
+
+    All are calibrated on the same rows, the later half of validation, on which nothing was chosen.
+    """
+    sample = dataset.test.encoded.take(slice(0, 64))
+    for name, trained in {TEACHER: teachers.event, **students}.items():
+        export_onnx(trained.model, folder / f"{name}.onnx", sample)
+    teachers.save(folder, dataset.fingerprint)
+    _, fold = dataset.validation.halves()
+    scorers: dict[str, Scorer] = {name: OnnxScorer(folder / f"{name}.onnx", Calibrator()) for name in students}
+    scorers[TEACHER] = EnsembleScorer(folder, Calibrator(), dataset=dataset.fingerprint)
+    calibrators = {}
+    for name, scorer in scorers.items():
+        shift = 0.0 if name == TEACHER else teachers.shift
+        calibrators[name] = Calibrator.fit(scorer.score_all(fold.encoded).logit, fold.label, shift=shift)
+        scorer.calibrator = calibrators[name]
+    calibrators[TREES] = Calibrator.fit(teachers.baseline.score_logits(fold.encoded.context), fold.label)
+    return Served(teachers, students, scorers, calibrators)
+
+
+def measure_speed(rows: Encoded, config: EvaluationConfig, score: Callable[[Encoded], object]) -> float:
+    """Rows per second of one model, batch after batch: the median over three passes, after one to warm up."""
+    rows = rows.take(slice(0, config.timing_rows))
+    starts = range(0, len(rows), config.batch_size)
+    batches = [rows.take(slice(start, start + config.batch_size)) for start in starts]
+    score(batches[0])
+    speeds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        for batch in batches:
+            score(batch)
+        speeds.append(len(rows) / (time.perf_counter() - started))
+    return float(np.median(speeds))
