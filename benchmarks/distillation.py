@@ -21,8 +21,10 @@ from typing import Final
 import feature_peer
 from distillation_ablation import ablation, retention
 from distillation_quality import quality
+from distillation_recipe import killed, recipe
 from distillation_speed import speed, step
 from distillation_student import exits, int8, pruning
+from distillation_text import text
 from distillation_world import Options, World
 from feature_data import ROOT, Library, Measurement
 from feature_peer import Peer
@@ -39,9 +41,10 @@ def sections(options: Options) -> dict[str, Callable[[], list[Measurement]]]:
     known: dict[str, Callable[[], list[Measurement]]] = {}
     for name in options.names:
         known[f"quality_{name}"] = lambda name=name: quality(world(name))  # type: ignore[misc]
-    first = options.names[0]
-    for section in (speed, step, int8, exits, pruning, ablation, retention):
-        known[section.__name__] = partial(_of, section, world, first)
+    for section in (speed, step, int8, exits, pruning, recipe, ablation, retention):
+        known[section.__name__] = partial(_of, section, world, options.names[0])
+    for section in (killed, text):  # on the smallest set
+        known[section.__name__] = partial(_of, section, world, "amlworld")
     return known
 
 
@@ -63,7 +66,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary, Steps() as steps:
         folder = chosen.keep or Path(temporary)
         library = Library(chosen.data, folder / "canonical")
-        known = sections(Options(library, Peer(), folder, chosen.quick, steps))
+        known = sections(Options(chosen.data, library, Peer(), folder, chosen.quick, steps))
         run_sections(known, chosen, PACKAGES, snapml=feature_peer.SETTINGS)
 
 

@@ -38,6 +38,7 @@ Scores = NDArray[np.float64]
 class Options:
     """How much is measured, from where, and where it is kept."""
 
+    data: Path
     library: Library
     peer: Peer
     folder: Path

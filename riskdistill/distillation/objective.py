@@ -13,7 +13,7 @@ from riskdistill.augmentation.encodings import Batch, Bounds, Mixture, adversari
 from riskdistill.config import DistillationConfig
 from riskdistill.distillation import mining, schedules, stages
 from riskdistill.distillation.selection import teacher_weight
-from riskdistill.distillation.terms import TERMS, Heat, Setting, Taught, Term
+from riskdistill.distillation.terms import RELATIONS_OF_EVERY, TERMS, Heat, Setting, Taught, Term
 from riskdistill.models.event_transformer import EventTransformer, EventTransformerOutput
 from riskdistill.models.experts import BALANCE_WEIGHT
 from riskdistill.models.training import ADVERSARIAL_REACH, ADVERSARIAL_STEPS, TrainingRows, tensors
@@ -140,7 +140,10 @@ class DistillationObjective(nn.Module):
     def taught(self, rows: NDArray[np.int64], device: torch.device) -> Taught:
         """The teacher's answers and the labels of training rows, only those that a term reads."""
         read = {name for term in self._chosen().values() for name in term.answers}
-        more = {name: _tensor(getattr(self.answers, name), rows, device) for name in _ANSWERS if name in read}
+        taken = {name: rows[::RELATIONS_OF_EVERY] if name == "relations" else rows for name in _ANSWERS}
+        more = {
+            name: _tensor(getattr(self.answers, name), taken[name], device) for name in _ANSWERS if name in read
+        }
         return Taught(_tensor(self.teacher_logit, rows, device), _tensor(self.rows.label, rows, device), **more)
 
     def _chosen(self) -> dict[str, Term]:
@@ -154,6 +157,7 @@ class DistillationObjective(nn.Module):
             context,
             events,
             output_layers=any(term.layers for term in looked),
+            output_hidden_states=any(term.hidden_states for term in looked),
             output_attentions=any(term.attentions for term in looked),
         )
         return output
@@ -162,9 +166,12 @@ class DistillationObjective(nn.Module):
         self, names: list[str], output: EventTransformerOutput, taught: Taught, heat: Heat, weight: Tensor
     ) -> dict[str, Tensor]:
         """Each term before its weight; labels are not the teacher's, and keep every row's full weight."""
-        return {
-            name: self.terms[name](output, taught, heat, None if name == "labels" else weight) for name in names
-        }
+        values = {}
+        for name in names:
+            step = self._chosen()[name].step
+            seen, told = (output, taught) if step == 1 else (output.every(step), taught.every(step))
+            values[name] = self.terms[name](seen, told, heat, None if name == "labels" else weight[::step])
+        return values
 
     def _weights(self, plain: dict[str, Tensor], model: EventTransformer, epoch: int) -> dict[str, float]:
         chosen = self._chosen()

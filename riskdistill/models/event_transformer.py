@@ -97,7 +97,7 @@ class LayerView(NamedTuple):
 
     Attributes:
         query, key, value: [n, tokens, width], all heads side by side.
-        hidden: [n, tokens, width], after the feed-forward block.
+        hidden: [n, tokens, width], after the feed-forward block; [n, 1, width] where the first token alone was due.
         attention: [n, heads, tokens, tokens], rows sum to 1; only where attentions were asked for.
         gates: [n, experts], rows sum to 1; only where there is more than one expert.
     """
@@ -108,6 +108,17 @@ class LayerView(NamedTuple):
     hidden: Tensor
     attention: Tensor | None = None
     gates: Tensor | None = None
+
+    def every(self, step: int) -> LayerView:
+        """Of every so many rows, beginning with the first."""
+        return LayerView(
+            query=self.query[::step],
+            key=self.key[::step],
+            value=self.value[::step],
+            hidden=self.hidden[::step],
+            attention=None if self.attention is None else self.attention[::step],
+            gates=None if self.gates is None else self.gates[::step],
+        )
 
 
 class EventTransformerOutput(NamedTuple):
@@ -128,6 +139,18 @@ class EventTransformerOutput(NamedTuple):
     mask: Tensor
     layers: tuple[LayerView, ...] = ()
     balance: Tensor | None = None
+
+    def every(self, step: int) -> EventTransformerOutput:
+        """Of every so many rows, beginning with the first."""
+        views = [view.every(step) for view in self.layers]
+        return EventTransformerOutput(
+            logit=self.logit[::step],
+            typology_logits=self.typology_logits[::step],
+            embedding=self.embedding[::step],
+            mask=self.mask[::step],
+            layers=tuple(views),
+            balance=self.balance,
+        )
 
 
 class NumberEncoding(nn.Module):
@@ -258,21 +281,28 @@ class EventTransformer(PreTrainedModel):
                 nn.init.zeros_(module.bias)
 
     def forward(
-        self, context: Tensor, events: Tensor, output_layers: bool = False, output_attentions: bool = False
+        self,
+        context: Tensor,
+        events: Tensor,
+        output_layers: bool = False,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
     ) -> EventTransformerOutput:
         """
         Args:
             context: float [n, features]; NaN allowed.
             events: float [n, 2 * available, channels]; the newest `events_per_party` of each party are read.
-            output_layers: whether to return what every layer did.
-            output_attentions: the same, with attention maps.
+            output_layers: whether to return what every layer did; of the last one's hidden states the first alone,
+                as nothing else of them is read.
+            output_hidden_states: the same, with all hidden states of the last layer.
+            output_attentions: the same, with attention maps too.
         """
         hidden, mask = self.embed(context, events)
         biases = self.attention_biases(events, mask)
-        asked = output_layers or output_attentions
+        whole = output_hidden_states or output_attentions
         views = []
         for depth, (layer, bias) in enumerate(zip(self.encoder, biases, strict=True), start=1):
-            view = layer(hidden, bias, depth == len(self.encoder) and not asked, output_attentions)
+            view = layer(hidden, bias, depth == len(self.encoder) and not whole, output_attentions)
             hidden = view.hidden
             views.append(view)
         embedding = self.norm(hidden[:, 0])
@@ -283,7 +313,7 @@ class EventTransformer(PreTrainedModel):
             typology_logits=logits[:, 1:],
             embedding=embedding,
             mask=mask,
-            layers=tuple(views) if asked else (),
+            layers=tuple(views) if output_layers or whole else (),
             balance=torch.stack([balance(used) for used in gates]).mean() if gates else None,
         )
 

@@ -233,7 +233,7 @@ class PretrainingObjective(nn.Module):
 
 def _hidden(model: EventTransformer, context: Tensor, events: Tensor) -> Tensor:
     """Last hidden states [n, 1 + 2 K, width] for events [n, 2, K, channels], at the scale that heads read."""
-    normed: Tensor = model.norm(model(context, events.flatten(1, 2), output_layers=True).layers[-1].hidden)
+    normed: Tensor = model.norm(model(context, events.flatten(1, 2), output_hidden_states=True).layers[-1].hidden)
     return normed
 
 

@@ -168,7 +168,8 @@ class EventTeacher:
         output = self.model(
             torch.from_numpy(part.context).to(device),
             torch.from_numpy(part.events).float().to(device),
-            output_layers=wanted.relations or wanted.hidden,
+            output_layers=wanted.relations,
+            output_hidden_states=wanted.hidden,
             output_attentions=wanted.attention,
         )
         tokens = torch.from_numpy(shared_tokens(self.model.config.events_per_party, wanted.student_events))

@@ -15,7 +15,7 @@ from riskdistill.distillation.terms.logits import (
     typology_kl,
 )
 from riskdistill.distillation.terms.states import FeatureTerm, HiddenStateTerm
-from riskdistill.distillation.terms.term import Heat, Setting, Taught, Term
+from riskdistill.distillation.terms.term import RELATIONS_OF_EVERY, Heat, Setting, Taught, Term
 
 TERMS: dict[str, type[Term]] = {
     "logits": LogitTerm,
@@ -30,6 +30,7 @@ TERMS: dict[str, type[Term]] = {
 }
 
 __all__ = [
+    "RELATIONS_OF_EVERY",
     "TERMS",
     "Heat",
     "Setting",

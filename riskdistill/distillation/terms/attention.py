@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from riskdistill.distillation.terms.term import Heat, RowTerm, Taught, given, over_tokens
+from riskdistill.distillation.terms.term import RELATIONS_OF_EVERY, Heat, RowTerm, Taught, given, over_tokens
 from riskdistill.models.event_transformer import EventTransformerOutput
 from riskdistill.models.training import TrainingRows
 
@@ -24,10 +24,13 @@ def relations(projection: Tensor, heads: int, mask: Tensor) -> Tensor:
         projection: [n, tokens, width]; `heads` divides the width.
         mask: bool [n, tokens], false where there is no token.
     """
+    return torch.softmax(_scores(projection, heads, mask), -1)
+
+
+def _scores(projection: Tensor, heads: int, mask: Tensor) -> Tensor:
     parts = projection.unflatten(-1, (heads, -1)).transpose(1, 2)
-    scores = parts @ parts.transpose(-1, -2) / parts.shape[-1] ** 0.5
-    hidden = scores.masked_fill(~mask[:, None, None, :], torch.finfo(scores.dtype).min)
-    return torch.softmax(hidden, -1)
+    scores: Tensor = parts @ parts.transpose(-1, -2) / parts.shape[-1] ** 0.5
+    return scores.masked_fill(~mask[:, None, None, :], torch.finfo(scores.dtype).min)
 
 
 def relation_kl(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
@@ -51,14 +54,14 @@ class RelationTerm(_BetweenTokens):
     """KL between the last layers' relations of queries, keys and values; heads, widths and depths may differ."""
 
     answers = ("relations",)
+    step = RELATIONS_OF_EVERY
 
     def rows(self, student: EventTransformerOutput, taught: Taught, heat: Heat) -> Tensor:
-        last, heads, theirs = student.layers[-1], self.setting.relation_heads, given(taught.relations)
-        divergences = [
-            relation_kl(relations(projection, heads, student.mask), theirs[:, part], student.mask)
-            for part, projection in enumerate((last.query, last.key, last.value))
-        ]
-        return torch.stack(divergences).mean(0)
+        last, heads = student.layers[-1], self.setting.relation_heads
+        own = [_scores(part, heads, student.mask) for part in (last.query, last.key, last.value)]
+        theirs = given(taught.relations)
+        divergence = (torch.xlogy(theirs, theirs) - theirs * torch.stack(own, 1).log_softmax(-1)).sum(-1)
+        return over_tokens(divergence.mean((1, 2)), student.mask)
 
 
 class AttentionMapTerm(_BetweenTokens):

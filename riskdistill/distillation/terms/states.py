@@ -45,7 +45,7 @@ class HiddenStateTerm(_Adapted):
     """
 
     answers = ("hidden",)
-    layers = True
+    hidden_states = True
 
     def rows(self, student: EventTransformerOutput, taught: Taught, heat: Heat) -> Tensor:
         theirs = given(taught.hidden)

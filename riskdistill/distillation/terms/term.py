@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from riskdistill.models.event_transformer import EventTransformerOutput
 from riskdistill.models.training import TrainingRows
 
 Heat = float | Tensor
+# Relations between all pairs of tokens cost as much as the rest of a student's step: a random quarter of each batch
+# (batches are shuffled) gives the same gradient on the average.
+RELATIONS_OF_EVERY: Final = 4
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Taught:
         logit: [n], the teacher's, on the scale of the training mix.
         label: [n], the probability of laundering; NaN where it is not known.
         typology_logits: [n, typologies].
-        relations: [n, 3, relation heads, T, T], of queries, keys and values.
+        relations: [m, 3, relation heads, T, T], of queries, keys and values, of every `RELATIONS_OF_EVERY`-th row.
         attention: [n, T, T], averaged over heads, or [n, heads, T, T]; of the last layer.
         hidden: [n, T, teacher's width], of the last layer.
         embedding: [n, teacher's width].
@@ -39,6 +42,13 @@ class Taught:
     attention: Tensor | None = None
     hidden: Tensor | None = None
     embedding: Tensor | None = None
+
+    def every(self, step: int) -> Taught:
+        """Of every so many rows, beginning with the first; relations are of few rows already."""
+        parts = {
+            name: part[::step] for name, part in vars(self).items() if part is not None and name != "relations"
+        }
+        return Taught(**parts, relations=self.relations)
 
     def mixed(self, mixture: Mixture) -> Taught:
         """What rows are taught that were mixed: logits and labels move along a line, as the inputs did.
@@ -70,11 +80,15 @@ class Term(nn.Module, ABC):
 
     Class attributes:
         answers: the teacher's answers that it reads, fields of `Taught`.
-        layers, attentions: whether it looks into the student's layers and at its attention maps.
+        step: it looks at every so many rows of a batch: 1 at all of them.
+        layers, hidden_states, attentions: whether it looks into the student's layers, at all hidden states of the
+            last one, and at attention maps.
     """
 
     answers: ClassVar[tuple[str, ...]] = ("logit",)
+    step: ClassVar[int] = 1
     layers: ClassVar[bool] = False
+    hidden_states: ClassVar[bool] = False
     attentions: ClassVar[bool] = False
 
     def __init__(self, config: TermConfig, setting: Setting) -> None:

@@ -13,11 +13,11 @@ import torch
 from small_distillation import RELATION_HEADS, STUDENT_WIDTH, small_answers, small_objective
 from small_training import small_rows, small_trainer
 
-from riskdistill.config import DistillationConfig
+from riskdistill.config import DistillationConfig, TermConfig
 from riskdistill.config.distillation import PRESETS
 from riskdistill.distillation.objective import DistillationObjective
 from riskdistill.distillation.stages import STAGES
-from riskdistill.distillation.terms import TERMS
+from riskdistill.distillation.terms import RELATIONS_OF_EVERY, TERMS
 from riskdistill.models.event_transformer import EventTransformer
 from riskdistill.models.training import EpochLog, gradient_shares
 
@@ -200,3 +200,17 @@ def test_the_small_setting_is_uneven() -> None:
     assert answers.embedding is not None
     assert answers.embedding.shape[1] != size.width == STUDENT_WIDTH
     assert size.heads != RELATION_HEADS
+
+
+def test_relations_of_every_fourth_row_are_on_the_average_those_of_all() -> None:
+    rows = small_rows()
+    objective = small_objective(DistillationConfig(terms=(TermConfig(name="attention_relations", weight=1.0),)))
+    model = small_trainer().model
+    model.train(False)
+    taken = np.flatnonzero(rows.encoded.events[:, :, 0].any(1))[: 16 * RELATIONS_OF_EVERY]
+    value = objective.loss(model, taken, 0)["attention_relations"]
+    turns = [np.roll(taken, -turn) for turn in range(RELATIONS_OF_EVERY)]
+    parts = [objective.loss(model, turn, 0)["attention_relations"] for turn in turns]
+    alone = [objective.loss(model, taken[row : row + 1], 0)["attention_relations"] for row in range(len(taken))]
+    assert value == parts[0]
+    torch.testing.assert_close(torch.stack(parts).mean(), torch.stack(alone).mean())

@@ -120,8 +120,11 @@ def test_a_student_reads_only_the_newest_events_of_each_party(tiny_dataset: Data
 
 def test_what_the_layers_did_comes_only_on_request(model: EventTransformer, rows: Encoded) -> None:
     inputs = torch.from_numpy(rows.context), torch.from_numpy(rows.events)
-    plain, asked = model(*inputs), model(*inputs, output_layers=True)
+    plain, asked = model(*inputs), model(*inputs, output_hidden_states=True)
     assert plain.layers == ()
+    few = model(*inputs, output_layers=True)
+    assert few.layers[-1].hidden.shape == (len(rows), 1, model.config.width)
+    torch.testing.assert_close(few.layers[-1].query, asked.layers[-1].query)
     assert len(asked.layers) == model.config.layers
     tokens = 1 + 2 * model.config.events_per_party
     for layer in asked.layers:
