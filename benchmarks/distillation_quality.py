@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from distillation_world import Scores, World
+from distillation_world import ENSEMBLE, Scores, World
 from feature_data import SETS, Measurement
 
 from riskdistill.evaluation.comparison import Comparison
@@ -20,7 +20,7 @@ from riskdistill.models.training import Training, score_logits
 BUDGET: Final = 0.005
 ABSOLUTE: Final = {"amlworld": 0.92, "amlsim": 0.97}  # bars of the teacher's PR-AUC
 AGAINST_PEER: Final = {"amlgentex": 1.8}
-ENSEMBLE, PEER, OURS = "ensemble", "LightGBM on snapml features", "LightGBM on our features"
+PEER, OURS = "LightGBM on snapml features", "LightGBM on our features"
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Fold:
 
 def quality(world: World) -> list[Measurement]:
     """All models of one data set on the same draws of its test period."""
-    taught = [world.taught(seed) for seed in world.options.seeds]
-    alone = [world.untaught(seed) for seed in world.options.seeds]
+    taught = [world.study.taught(seed) for seed in world.options.seeds]
+    alone = [world.study.untaught(seed) for seed in world.options.seeds]
     runs: dict[str, list[Scores]] = {name: [scores] for name, scores in world.members.items()}
     runs["student"] = [world.of_network(one) for one in taught]
     runs["student without teacher"] = [world.of_network(one) for one in alone]

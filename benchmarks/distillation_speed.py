@@ -11,6 +11,7 @@ from distillation_world import World
 from feature_data import SETS, Measurement
 from machine import one_core
 
+from pipelines.study import LOGITS
 from riskdistill.config import DistillationConfig
 from riskdistill.features import Encoded
 from riskdistill.models.calibration import Calibrator
@@ -28,7 +29,7 @@ def speed(world: World) -> list[Measurement]:
     """Single rows and batches of student, teacher and the baseline's trees."""
     rows, folder = world.dataset.test.encoded, world.folder
     student, teacher = folder / "student.onnx", folder / "teacher.onnx"
-    export_onnx(world.taught(world.options.seeds[0]).model, student, rows.take(slice(0, 64)))
+    export_onnx(world.study.taught(world.options.seeds[0]).model, student, rows.take(slice(0, 64)))
     export_onnx(world.teachers.event.model, teacher, rows.take(slice(0, 64)))
     served = {"student": OnnxScorer(student, Calibrator()), "event teacher": OnnxScorer(teacher, Calibrator())}
     score: dict[str, Callable[[Encoded], object]] = {name: one.score for name, one in served.items()}
@@ -54,11 +55,12 @@ def speed(world: World) -> list[Measurement]:
 
 
 def step(world: World) -> list[Measurement]:
-    """Time of one step of the student: the configured terms against logits alone, both from the cache."""
-    logits = DistillationConfig.model_validate({"terms": [{"name": "logits", "weight": 0.7}]})
-    times = {}
-    for name, config in (("logits alone", logits), ("with attention relations", world.config.distillation)):
-        times[name] = _step(world, config)
+    """Time of one step of the student: attention relations against logits alone, both from the cache."""
+    losses = {
+        "logits alone": DistillationConfig.model_validate({"terms": LOGITS}),
+        "with attention relations": DistillationConfig(preset="logits_and_attention"),
+    }
+    times = {name: _step(world, loss) for name, loss in losses.items()}
     label = f"{SETS[world.name]}: a step of {_STEP_ROWS} rows,"
     found = [Measurement(f"{label} {name}", 1e3 * took, "ms", better="lower") for name, took in times.items()]
     ratio = times["with attention relations"] / times["logits alone"]
@@ -67,8 +69,9 @@ def step(world: World) -> list[Measurement]:
 
 def _step(world: World, config: DistillationConfig) -> float:
     """Seconds of forward and backward: the median of many."""
-    model = world.taught(world.options.seeds[0]).model
-    objective = world.school.objective(world.config.student, world.config.student_training, config, world.answers)
+    model = world.study.taught(world.options.seeds[0]).model
+    size, training = world.config.student, world.config.student_training
+    objective = world.school.objective(size, training, config, world.study.answers(size, config))
     drawn = np.random.default_rng(0).permutation(world.dataset.train.draw)
     model.train()
     took = []

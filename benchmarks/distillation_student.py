@@ -33,7 +33,7 @@ KEPT: Final = (0.75, 0.5)
 
 def int8(world: World) -> list[Measurement]:
     """Static 8 bits after training, and with an epoch of training that rounds, against 32 bits."""
-    student, label = world.taught(world.options.seeds[0]).model, f"{SETS[world.name]}:"
+    student, label = world.study.taught(world.options.seeds[0]).model, f"{SETS[world.name]}:"
     judge = partial(validation_pr_auc, stopping_rows(world.dataset.validation.halves()[0], 7))
     rounded = quantise(student, world.dataset.train.encoded.take(slice(0, _RANGES)), judge)
     trained = _recovered(world, quantise(student, world.dataset.train.encoded.take(slice(0, _RANGES)), judge))
@@ -56,7 +56,7 @@ def int8(world: World) -> list[Measurement]:
 
 def exits(world: World) -> list[Measurement]:
     """Rows leave after the first layer where an exit is sure; chosen on validation, judged on the test period."""
-    student, test = world.taught(world.options.seeds[0]).model, world.dataset.test
+    student, test = world.study.taught(world.options.seeds[0]).model, world.dataset.test
     tuning, _ = world.dataset.validation.halves()
     exiting = fit_exits(student, world.dataset.train.encoded.take(slice(0, _RECOVERY_ROWS)))
     rule, _ = choose_rule(exiting, tuning.encoded, tuning.label, shift=world.teachers.shift)
@@ -64,7 +64,7 @@ def exits(world: World) -> list[Measurement]:
     export_exits(exiting, rule, folder, test.encoded.take(slice(0, 64)))
     scorer = EarlyExitScorer(folder, events_per_party=student.config.events_per_party)
     scored, layers = scorer.score(test.encoded)
-    full = float(average_precision_score(test.label, world.of_network(world.taught(world.options.seeds[0]))))
+    full = float(average_precision_score(test.label, world.of_network(world.study.taught(world.options.seeds[0]))))
     value = float(average_precision_score(test.label, scored.score))
     saved = 1 - float(layers.mean()) / len(student.encoder)
     label = f"{SETS[world.name]}: early exit,"
@@ -78,7 +78,7 @@ def exits(world: World) -> list[Measurement]:
 
 def pruning(world: World) -> list[Measurement]:
     """Structured pruning by first-order importance, before and after recovery by distillation."""
-    student, found = world.taught(world.options.seeds[0]).model, []
+    student, found = world.study.taught(world.options.seeds[0]).model, []
     full = _judged(world, student)
     for share in KEPT:
         objective = _objective(world)
@@ -97,7 +97,8 @@ def pruning(world: World) -> list[Measurement]:
 
 def _objective(world: World) -> DistillationObjective:
     config = world.config
-    return world.school.objective(config.student, config.student_training, config.distillation, world.answers)
+    answers = world.study.answers(config.student, config.distillation)
+    return world.school.objective(config.student, config.student_training, config.distillation, answers)
 
 
 def _recovered(world: World, model: EventTransformer) -> EventTransformer:

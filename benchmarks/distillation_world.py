@@ -7,7 +7,7 @@ peers by files named after what decides them.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -18,18 +18,20 @@ from feature_peer import Peer
 from fitted_trees import CANDIDATES, RAW, Fitted, tuned
 from numpy.typing import NDArray
 
+from pipelines.evidence import scheme_names
 from pipelines.networks import Workshop
 from pipelines.progress import Steps
 from pipelines.students import School
+from pipelines.study import Study
 from pipelines.teachers import Teachers, fit_teachers
-from riskdistill.config import DistillationConfig, ExperimentConfig, StudentConfig, load_config
+from riskdistill.config import ExperimentConfig, load_config
 from riskdistill.dataset import Dataset, RowCache, build_dataset
-from riskdistill.distillation.teacher_cache import TeacherCache
 from riskdistill.evaluation.comparison import Resampled, resample
 from riskdistill.models.training import Training, score_logits
 
 STUDENT_SEEDS: Final = (7, 8, 9, 10, 11)
 TREE_SEEDS: Final = (7,)
+ENSEMBLE: Final = "ensemble"
 QUICK: Final = ("mix.max_rows=12000", "training.epochs=1", "student_training.epochs=2")
 Scores = NDArray[np.float64]
 
@@ -90,26 +92,14 @@ class World:
         return School(self.teachers, self.workshop)
 
     @cached_property
-    def answers(self) -> TeacherCache:
-        """The teachers' answers on the rows of the mix, for a student of the configured size."""
-        return self.school.answers(self.config.student, self.config.distillation)
+    def study(self) -> Study:
+        """Students with all seeds."""
+        return Study(self.config, self.school, self.members[ENSEMBLE], self.options.seeds)
 
-    def taught(
-        self,
-        seed: int,
-        size: StudentConfig | None = None,
-        distillation: DistillationConfig | None = None,
-        name: str = "student",
-    ) -> Training:
-        """A student of the teachers; by default of the configured size and loss."""
-        training = self.config.student_training.model_copy(update={"seed": seed})
-        size, distillation = size or self.config.student, distillation or self.config.distillation
-        return self.school.taught(f"{name}-{seed}", size, training, distillation, self.answers)
-
-    def untaught(self, seed: int, size: StudentConfig | None = None) -> Training:
-        """The same student without a teacher."""
-        training = self.config.student_training.model_copy(update={"seed": seed})
-        return self.school.untaught(f"alone-{seed}", size or self.config.student, training)
+    @cached_property
+    def short_study(self) -> Study:
+        """With as few seeds as a study of many recipes can afford."""
+        return replace(self.study, seeds=self.options.seeds[:2])
 
     def of_network(self, trained: Training) -> Scores:
         """Logits on the test period."""
@@ -121,7 +111,7 @@ class World:
         rows, teachers = self.dataset.test.encoded, self.teachers
         trees, event = teachers.trees.score_logits(rows.context), self.of_network(teachers.event) + teachers.shift
         ensemble = teachers.ensemble.gate.combine(np.array([trees, event]), rows)
-        return {"trees, cross-fitted": trees, "event transformer": event, "ensemble": ensemble}
+        return {"trees, cross-fitted": trees, "event transformer": event, ENSEMBLE: ensemble}
 
     @cached_property
     def ours(self) -> Fitted:
@@ -158,15 +148,8 @@ class World:
         np.savez(path, candidate=at, validation=found.validation, test=found.test, scores=found.scores)
         return found
 
-    @cached_property
-    def schemes(self) -> NDArray[np.object_]:
-        """The scheme of each test row; laundering that belongs to none is a scheme of its own."""
-        named = self.data.labels["scheme_id"].to_pylist()[self.data.second :]
-        return np.array([one if one is not None else f"row {row}" for row, one in enumerate(named)], object).astype(
-            str
-        )
-
     def resampled(self, runs: dict[str, list[Scores]]) -> Resampled:
         """Every recipe on the same draws of schemes and normal rows."""
+        test = self.dataset.test
         draws = 200 if self.options.quick else 1_000
-        return resample(self.dataset.test.label, self.schemes, runs, resamples=draws)
+        return resample(test.label, scheme_names(test), runs, resamples=draws)

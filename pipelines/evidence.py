@@ -55,7 +55,7 @@ def write_evidence(
     budgets = config.evaluation.budgets
     main_first = sorted(budgets, key=lambda budget: budget != config.evaluation.typology_budget)
     runs = {name: [test.scores[name]] for name in (TEACHER, STUDENT, SCRATCH, TREES)}
-    measured = resample(test.labels, _schemes(dataset.test), runs, seed=config.seed)
+    measured = resample(test.labels, scheme_names(dataset.test), runs, seed=config.seed)
     pairs = ((STUDENT, TEACHER), (STUDENT, SCRATCH), (STUDENT, TREES), (TEACHER, TREES))
     raw: Mapping[str, Scores] = {name: _uncalibrated(served.scorers[name], dataset.test) for name in _MODELS}
     stages: tuple[tuple[Stage, Mapping[str, Scores]], ...] = (("before", raw), ("after", test.scores))
@@ -105,7 +105,7 @@ def _detection(dataset: Dataset, scores: Scores, budget: float) -> SchemeDetecti
     test, label = dataset.test, dataset.test.label
     usd = test.encoded.context[label, dataset.spec.names.index("amount_usd")]
     rows = SchemeRows(
-        scheme=_schemes(test)[label],
+        scheme=scheme_names(test)[label],
         typology=test.typology[label].astype(str),
         time=test.time[label],
         usd=np.nan_to_num(usd.astype(np.float64)),
@@ -113,7 +113,7 @@ def _detection(dataset: Dataset, scores: Scores, budget: float) -> SchemeDetecti
     return detection(rows, alerted_within(scores, budget)[label], budget)
 
 
-def _schemes(period: Period) -> NDArray[np.str_]:
+def scheme_names(period: Period) -> NDArray[np.str_]:
     """The scheme of each laundering row, "" of others; laundering that belongs to none is a scheme of its own."""
     names = np.full(len(period), "", object)
     for row in np.flatnonzero(period.label):

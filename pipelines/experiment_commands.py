@@ -1,4 +1,4 @@
-"""Commands of the data scientist's experiments: `dataset`, `run`, `search`, `evaluate`."""
+"""Commands of the data scientist's experiments: `dataset`, `run`, `search`, `study`, `evaluate`."""
 
 from __future__ import annotations
 
@@ -107,6 +107,26 @@ def search(
         result = search_job(settings, input, out, steps, command=command, rows=rows)
     console.print(front_table(result.front))
     made({"front": result.figures, "configuration": result.snippet})
+
+
+@experiment_app.command(rich_help_panel=SCIENTIST)
+def study(
+    config: ConfigArgument,
+    input: SourceOption,
+    out: OutFolder,
+    seeds: Annotated[int, typer.Option(min=1, help="Students of each kind; 3 or more show what chance does.")] = 3,
+    overrides: SetOption = None,
+    rows: RowsOption = None,
+) -> None:
+    """Ask what each term, schedule and size of the student is worth: many students, hours. Resumes if stopped."""
+    from pipelines.study import study as study_job
+    from riskdistill.config import load_config
+
+    settings = load_config(config, overrides or [])
+    command = command_line("study", config, input, out, overrides)
+    with Steps() as steps:
+        page = study_job(settings, input, out, steps, seeds=seeds, command=command, rows=rows)
+    made({"study": page})
 
 
 def command_line(job: str, config: Path, source: Path, out: Path, overrides: list[str] | None) -> str:

@@ -23,15 +23,15 @@ BATCH_ROWS = 512  # rows that a network answers at a time
 
 @dataclass(frozen=True)
 class Wanted:
-    """What else than logits a student asks of its teacher.
+    """What else than logits a student asks of its teacher; `Wanted()`: nothing.
 
     Attributes:
         student_events: newest events of each party that the student reads.
         relation_heads: relation heads of `Answers.relations`.
     """
 
-    student_events: int
-    relation_heads: int
+    student_events: int = 1
+    relation_heads: int = 1
     relations: bool = False
     attention: bool = False
     hidden: bool = False

@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import tiny
 import yaml
+from untrained_teachers import untrained_teachers
 
 from pipelines import search as job
-from pipelines.students import School
 from riskdistill.config import SearchConfig, load_config
 from riskdistill.dataset import Dataset
 from riskdistill.errors import ConfigError
-from riskdistill.models.bins import Bins
 from riskdistill.models.training import Trainer
 from riskdistill.student import search as searching
 
@@ -30,17 +27,7 @@ CONFIG = tiny.configured(
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch, tiny_dataset: Dataset) -> list[tuple[int, int]]:
     """Width and rows of every brief training; a size takes as many microseconds as it is wide."""
-    count = len(tiny_dataset.train.label)
-    teachers = SimpleNamespace(
-        event=SimpleNamespace(model=tiny.network(tiny_dataset, CONFIG.teacher)),
-        shift=0.0,
-        taught=np.linspace(-4, 4, count, dtype=np.float32),
-    )
-    monkeypatch.setattr(job, "prepare", lambda *_, **__: SimpleNamespace(dataset=tiny_dataset))
-    monkeypatch.setattr(job, "fit_teachers", lambda *_: teachers)
-    monkeypatch.setattr(
-        School, "bins", lambda self, size: Bins.of_quantiles(tiny_dataset.train.encoded.context, size.pieces)
-    )
+    untrained_teachers(monkeypatch, job, tiny_dataset, CONFIG)
     monkeypatch.setattr(searching, "latency_us", lambda model, sample, rows: float(model.config.width * rows))
     seen: list[tuple[int, int]] = []
     run = Trainer.run
