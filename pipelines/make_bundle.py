@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitoring.profile import build_profile, draw_sample
+from pipelines.served import Served
 from riskdistill import __version__
 from riskdistill.bundle import Bundle, BundleParts, KnownRates, Thresholds, write_bundle
 from riskdistill.config import ExperimentConfig, ServingConfig
@@ -19,8 +19,6 @@ from riskdistill.dataset import Dataset
 from riskdistill.dataset.card import DatasetCard
 from riskdistill.evaluation.metrics import STUDENT, TEACHER, MetricsReport, ScoredPeriod
 from riskdistill.evaluation.thresholds import choose_threshold
-from riskdistill.models.calibration import Calibrator
-from riskdistill.models.ensemble_scorer import GATE, ONNX, trees_of
 
 
 def choose_thresholds(
@@ -60,7 +58,7 @@ def make_bundle(
     dataset: Dataset,
     card: DatasetCard,
     config: ExperimentConfig,
-    calibrators: Mapping[str, Calibrator],
+    served: Served,
     validation: ScoredPeriod,
     report: MetricsReport,
     out: Path,
@@ -97,17 +95,15 @@ def make_bundle(
         typologies=dataset.typologies,
         parameters={role: report.models[role].parameters for role in (STUDENT, TEACHER)},
         thresholds=thresholds,
-        calibrators={role: calibrators[role] for role in (STUDENT, TEACHER)},
+        calibrators={role: served.calibrators[role] for role in (STUDENT, TEACHER)},
         typical=quartiles[1].astype(np.float32),
         spread=(quartiles[2] - quartiles[0]).astype(np.float32),
         profile=profile.model_dump(mode="json"),
         reference=reference,
         model_card=_model_card(config, dataset, card, report, thresholds, created_at),
     )
-    served = out / "onnx"
-    models = [served / "student.onnx", served / ONNX, served / GATE, *trees_of(served)]
-    bundle = write_bundle(out / "bundle", parts, models)
-    shutil.rmtree(served)
+    bundle = write_bundle(out / "bundle", parts, served.files)
+    shutil.rmtree(out / "onnx")
     reference.unlink()
     return bundle
 

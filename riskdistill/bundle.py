@@ -4,6 +4,7 @@
       manifest.json      format, feature fingerprint, typologies, how it was made, SHA-256 of every other file
       features.json      the feature specification, with the typical value of each feature for explanations
       student.onnx  calibration.json  thresholds.json
+        or segment_0.onnx …  exits.json in place of student.onnx, where the student has early exits
       teacher.onnx  teacher_gate.json  teacher_trees_0.txt …    the ensemble that teaches and takes the bypass
       profile.json  reference.parquet     what live traffic is compared with
       model_card.md
@@ -34,6 +35,7 @@ from riskdistill.manifest import FORMAT_VERSION, MANIFEST, Manifest, read_json, 
 from riskdistill.models.calibration import Calibrator
 from riskdistill.models.ensemble_scorer import GATE, EnsembleScorer
 from riskdistill.models.onnx_model import OnnxScorer, Provider, Scorer
+from riskdistill.student.exit_scorer import RULE_FILE, EarlyExitScorer
 
 Band = Literal["low", "medium", "high"]
 Action = Literal["allow", "review", "hold"]
@@ -142,7 +144,7 @@ class Bundle:
     rates: KnownRates
     thresholds: Thresholds
     profile: dict[str, Any]
-    student: OnnxScorer
+    student: Scorer
     teacher: Scorer | None
     typical: NDArray[np.float32]
     spread: NDArray[np.float32]
@@ -197,7 +199,7 @@ class Bundle:
             rates=KnownRates.model_validate(features["rates"]),
             thresholds=Thresholds.model_validate(read_json(path / "thresholds.json")),
             profile=read_json(path / "profile.json"),
-            student=_scorer(path, "student", manifest, runtime),
+            student=_student(path, manifest, runtime),
             teacher=None,
             typical=_floats(features["typical"]),
             spread=_floats(features["spread"]),
@@ -248,7 +250,7 @@ def write_bundle(path: Path, parts: BundleParts, models: Sequence[Path]) -> Bund
     Args:
         path: where it goes; an older bundle there is replaced.
         parts: everything but the models.
-        models: files of the models: student.onnx and, optionally, all of the teacher's.
+        models: files of the models: all of the student's and, optionally, all of the teacher's.
     """
     draft = path.with_name(f".{path.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
@@ -314,29 +316,44 @@ def rebuild_bundle(bundle: Bundle, path: Path, *, calibrators: Mapping[str, Cali
 
 
 def _is_model(name: str) -> bool:
-    return name.endswith(".onnx") or name.startswith("teacher_")
+    return name.endswith(".onnx") or name.startswith("teacher_") or name == RULE_FILE
 
 
 def _scorer(path: Path, role: str, manifest: Manifest, runtime: Runtime) -> OnnxScorer:
-    calibrator = Calibrator.model_validate(read_json(path / "calibration.json")[role])
     return OnnxScorer(
         path / f"{role}.onnx",
-        calibrator,
+        _calibrator(path, role),
         threads=runtime.threads,
         provider=runtime.provider,
         dataset=manifest.dataset_fingerprint,
     )
 
 
+def _student(path: Path, manifest: Manifest, runtime: Runtime) -> Scorer:
+    """In segments, or a single network where there are no early exits."""
+    if RULE_FILE not in manifest.files:
+        return _scorer(path, "student", manifest, runtime)
+    return EarlyExitScorer(
+        path,
+        _calibrator(path, "student"),
+        threads=runtime.threads,
+        provider=runtime.provider,
+        dataset=manifest.dataset_fingerprint,
+    )
+
+
+def _calibrator(path: Path, role: str) -> Calibrator:
+    return Calibrator.model_validate(read_json(path / "calibration.json")[role])
+
+
 def _teacher(path: Path, manifest: Manifest, runtime: Runtime) -> Scorer:
     """The ensemble, or a single network where there is no gate."""
     if GATE not in manifest.files:
         return _scorer(path, "teacher", manifest, runtime)
-    told = read_json(path / "calibration.json")
     try:
         return EnsembleScorer(
             path,
-            Calibrator.model_validate(told["teacher"]),
+            _calibrator(path, "teacher"),
             threads=runtime.threads,
             provider=runtime.provider,
             dataset=manifest.dataset_fingerprint,

@@ -164,9 +164,9 @@ def test_the_provider_computes_student_and_teacher(tiny_bundle: Bundle, monkeypa
     asked: list[str] = []
     open_session = onnx_model.open_session
 
-    def opened(path: Path, threads: int, provider: str) -> Any:
+    def opened(path: Path, threads: int, provider: str, dataset: str) -> Any:
         asked.append(f"{path.stem} {provider}")
-        return open_session(path, threads)
+        return open_session(path, threads, dataset=dataset)
 
     monkeypatch.setattr(onnx_model, "open_session", opened)
     Bundle.load(tiny_bundle.path, provider="cuda", teacher=False).load_teacher()

@@ -195,9 +195,9 @@ def test_the_provider_of_a_bundle_computes_the_ensemble_s_network(
     asked: list[str] = []
     open_session = onnx_model.open_session
 
-    def opened(path: Path, threads: int, provider: str) -> Any:
+    def opened(path: Path, threads: int, provider: str, dataset: str) -> Any:
         asked.append(provider)
-        return open_session(path, threads)
+        return open_session(path, threads, dataset=dataset)
 
     monkeypatch.setattr(onnx_model, "open_session", opened)
     Bundle.load(made.path, provider="cuda")
