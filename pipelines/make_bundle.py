@@ -13,7 +13,7 @@ from monitoring.profile import build_profile, draw_sample
 from pipelines.served import Served
 from riskdistill import __version__
 from riskdistill.bundle import Bundle, BundleParts, KnownRates, Thresholds, write_bundle
-from riskdistill.config import ExperimentConfig, ServingConfig
+from riskdistill.config import CompressionConfig, ExperimentConfig, ServingConfig
 from riskdistill.data.rates import Rates
 from riskdistill.dataset import Dataset
 from riskdistill.dataset.card import DatasetCard
@@ -113,6 +113,22 @@ def _without_empty_columns(context: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(np.isnan(context).all(axis=0), np.float32(0), context)
 
 
+def _compressed(compression: CompressionConfig) -> str:
+    """What was done to the student after it was taught, in words."""
+    pruning = compression.pruning
+    done = [
+        f"{share:.0%} of its {part} kept"
+        for part, share in (
+            ("attention heads", pruning.heads),
+            ("feed-forward units", pruning.feedforward),
+            ("context units", pruning.context),
+        )
+        if share < 1
+    ]
+    done += ["served in 8-bit integers"] * compression.int8 + ["with early exits"] * compression.early_exits
+    return ", ".join(done) or "none"
+
+
 def _model_card(
     config: ExperimentConfig,
     dataset: Dataset,
@@ -140,6 +156,8 @@ tuned the models, the later one gave calibration and thresholds; judged on {len(
 | ROC-AUC | {student.roc_auc:.3f} | {teacher.roc_auc:.3f} |
 | calibration error | {student.ece:.4f} | {teacher.ece:.4f} |
 | parameters | {student.parameters:,} | {teacher.parameters:,} |
+
+**Compression of the student.** {_compressed(config.compression)}.
 
 **Thresholds.** Review from {thresholds.review:.4g}, hold from {thresholds.hold:.4g}; the teacher is asked between
 {thresholds.uncertain_low:.4g} and {thresholds.uncertain_high:.4g} and from {thresholds.high_risk:.4g}.
