@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+import copy
 from typing import Final
 
 import numpy as np
@@ -10,22 +10,16 @@ from distillation_world import Scores, World
 from feature_data import SETS, Measurement
 from sklearn.metrics import average_precision_score
 
-from pipelines.networks import stopping_rows
+from pipelines.students import Compression
 from riskdistill.config import PruningConfig
-from riskdistill.distillation.objective import DistillationObjective
 from riskdistill.models.calibration import Calibrator
 from riskdistill.models.event_transformer import EventTransformer
 from riskdistill.models.onnx_export import export_onnx
 from riskdistill.models.onnx_model import OnnxScorer
-from riskdistill.models.quantisation import quantise
-from riskdistill.models.training import Trainer, validation_pr_auc
+from riskdistill.models.training import validation_pr_auc
 from riskdistill.student.exit_export import export_exits
 from riskdistill.student.exit_scorer import EarlyExitScorer
-from riskdistill.student.exits import choose_rule, fit_exits
-from riskdistill.student.pruning import importance, prune
 
-_RANGES: Final = 1_024  # training rows from which the ranges of activations are taken
-_RECOVERY_ROWS: Final = 40_000
 _ALONE: Final = 200  # rows that are scored alone and together
 _FOLDER: Final = "student_forms"
 KEPT: Final = (0.75, 0.5)
@@ -34,9 +28,9 @@ KEPT: Final = (0.75, 0.5)
 def int8(world: World) -> list[Measurement]:
     """Static 8 bits after training, and with an epoch of training that rounds, against 32 bits."""
     student, label = world.study.taught(world.options.seeds[0]).model, f"{SETS[world.name]}:"
-    judge = partial(validation_pr_auc, stopping_rows(world.dataset.validation.halves()[0], 7))
-    rounded = quantise(student, world.dataset.train.encoded.take(slice(0, _RANGES)), judge)
-    trained = _recovered(world, quantise(student, world.dataset.train.encoded.take(slice(0, _RANGES)), judge))
+    compression = _compression(world)
+    rounded = compression.rounded(student)
+    trained = compression.recovered("student-int8", copy.deepcopy(rounded)).model
     full, found = _pr_auc(world, student, "fp32")[0], []
     for name, model in (("int8", rounded), ("int8, trained to round", trained)):
         value, scorer = _pr_auc(world, model, name.replace(", ", "_").replace(" ", "_"))
@@ -57,13 +51,9 @@ def int8(world: World) -> list[Measurement]:
 def exits(world: World) -> list[Measurement]:
     """Rows leave after the first layer where an exit is sure; chosen on validation, judged on the test period."""
     student, test = world.study.taught(world.options.seeds[0]).model, world.dataset.test
-    tuning, _ = world.dataset.validation.halves()
-    exiting = fit_exits(student, world.dataset.train.encoded.take(slice(0, _RECOVERY_ROWS)))
-    rule, _ = choose_rule(exiting, tuning.encoded, tuning.label, shift=world.teachers.shift)
     folder = world.folder / _FOLDER / "exits"
-    export_exits(exiting, rule, folder, test.encoded.take(slice(0, 64)))
-    scorer = EarlyExitScorer(folder, events_per_party=student.config.events_per_party)
-    scored, layers = scorer.score(test.encoded)
+    export_exits(*_compression(world).exits(student), folder, test.encoded.take(slice(0, 64)))
+    scored, layers = EarlyExitScorer(folder, Calibrator()).score_by_layers(test.encoded)
     full = float(average_precision_score(test.label, world.of_network(world.study.taught(world.options.seeds[0]))))
     value = float(average_precision_score(test.label, scored.score))
     saved = 1 - float(layers.mean()) / len(student.encoder)
@@ -81,13 +71,10 @@ def pruning(world: World) -> list[Measurement]:
     student, found = world.study.taught(world.options.seeds[0]).model, []
     full = _judged(world, student)
     for share in KEPT:
-        objective = _objective(world)
-        rows = np.random.default_rng(7).permutation(world.dataset.train.draw)
-        batches = [rows[start : start + 256] for start in range(0, 20 * 256, 256)]
-        kept = PruningConfig(heads=share, feedforward=share, context=share)
-        pruned = prune(student, importance(student, objective, batches), kept)
+        compression = _compression(world)
+        pruned = compression.pruned(student, PruningConfig(heads=share, feedforward=share, context=share))
         before = _judged(world, pruned)
-        after = _judged(world, _recovered(world, pruned))
+        after = _judged(world, compression.recovered(f"student-pruned-{share}", pruned).model)
         sizes = f"{student.parameter_count():,} to {pruned.parameter_count():,} parameters"
         label = f"{SETS[world.name]}: {share:.0%} kept of heads, hidden units and context units"
         detail = f"{sizes}; whole {full:.4f}, before recovery {before:.4f}"
@@ -95,18 +82,10 @@ def pruning(world: World) -> list[Measurement]:
     return found
 
 
-def _objective(world: World) -> DistillationObjective:
+def _compression(world: World) -> Compression:
+    """As in `riskdistill run`."""
     config = world.config
-    answers = world.study.answers(config.student, config.distillation)
-    return world.school.objective(config.student, config.student_training, config.distillation, answers)
-
-
-def _recovered(world: World, model: EventTransformer) -> EventTransformer:
-    """The same after one gentle epoch of distillation."""
-    gentle = {"epochs": 1, "learning_rate": 3e-4, "rows_per_epoch": _RECOVERY_ROWS, "average_decay": 0.98}
-    training = world.config.student_training.model_copy(update=gentle)
-    stopping = stopping_rows(world.dataset.validation.halves()[0], training.seed)
-    return Trainer("recovery", model, world.dataset.train, stopping, training).run(_objective(world)).model
+    return Compression(world.school, config, world.study.answers(config.student, config.distillation))
 
 
 def _judged(world: World, model: EventTransformer) -> float:

@@ -16,8 +16,9 @@ from sqlalchemy.exc import ArgumentError
 
 from monitoring.profile import load_profile
 from monitoring.rollback import Expectation
-from riskdistill.bundle import MANIFEST, Bundle
+from riskdistill.bundle import Bundle
 from riskdistill.errors import BundleDamagedError, ConfigError
+from riskdistill.manifest import MANIFEST
 from riskdistill.storage.releases import Release
 
 

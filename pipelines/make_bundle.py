@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,16 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitoring.profile import build_profile, draw_sample
+from pipelines.served import Served
 from riskdistill import __version__
 from riskdistill.bundle import Bundle, BundleParts, KnownRates, Thresholds, write_bundle
-from riskdistill.config import ExperimentConfig, ServingConfig
+from riskdistill.config import CompressionConfig, ExperimentConfig, ServingConfig
 from riskdistill.data.rates import Rates
 from riskdistill.dataset import Dataset
 from riskdistill.dataset.card import DatasetCard
 from riskdistill.evaluation.metrics import STUDENT, TEACHER, MetricsReport, ScoredPeriod
 from riskdistill.evaluation.thresholds import choose_threshold
-from riskdistill.models.calibration import Calibrator
-from riskdistill.models.ensemble_scorer import GATE, ONNX, trees_of
 
 
 def choose_thresholds(
@@ -60,7 +58,7 @@ def make_bundle(
     dataset: Dataset,
     card: DatasetCard,
     config: ExperimentConfig,
-    calibrators: Mapping[str, Calibrator],
+    served: Served,
     validation: ScoredPeriod,
     report: MetricsReport,
     out: Path,
@@ -97,17 +95,15 @@ def make_bundle(
         typologies=dataset.typologies,
         parameters={role: report.models[role].parameters for role in (STUDENT, TEACHER)},
         thresholds=thresholds,
-        calibrators={role: calibrators[role] for role in (STUDENT, TEACHER)},
+        calibrators={role: served.calibrators[role] for role in (STUDENT, TEACHER)},
         typical=quartiles[1].astype(np.float32),
         spread=(quartiles[2] - quartiles[0]).astype(np.float32),
         profile=profile.model_dump(mode="json"),
         reference=reference,
         model_card=_model_card(config, dataset, card, report, thresholds, created_at),
     )
-    served = out / "onnx"
-    models = [served / "student.onnx", served / ONNX, served / GATE, *trees_of(served)]
-    bundle = write_bundle(out / "bundle", parts, models)
-    shutil.rmtree(served)
+    bundle = write_bundle(out / "bundle", parts, served.files)
+    shutil.rmtree(out / "onnx")
     reference.unlink()
     return bundle
 
@@ -115,6 +111,22 @@ def make_bundle(
 def _without_empty_columns(context: NDArray[np.float32]) -> NDArray[np.float32]:
     """Columns that are NaN in every row become 0: what a source never has is never surprising."""
     return np.where(np.isnan(context).all(axis=0), np.float32(0), context)
+
+
+def _compressed(compression: CompressionConfig) -> str:
+    """What was done to the student after it was taught, in words."""
+    pruning = compression.pruning
+    done = [
+        f"{share:.0%} of its {part} kept"
+        for part, share in (
+            ("attention heads", pruning.heads),
+            ("feed-forward units", pruning.feedforward),
+            ("context units", pruning.context),
+        )
+        if share < 1
+    ]
+    done += ["served in 8-bit integers"] * compression.int8 + ["with early exits"] * compression.early_exits
+    return ", ".join(done) or "none"
 
 
 def _model_card(
@@ -144,6 +156,8 @@ tuned the models, the later one gave calibration and thresholds; judged on {len(
 | ROC-AUC | {student.roc_auc:.3f} | {teacher.roc_auc:.3f} |
 | calibration error | {student.ece:.4f} | {teacher.ece:.4f} |
 | parameters | {student.parameters:,} | {teacher.parameters:,} |
+
+**Compression of the student.** {_compressed(config.compression)}.
 
 **Thresholds.** Review from {thresholds.review:.4g}, hold from {thresholds.hold:.4g}; the teacher is asked between
 {thresholds.uncertain_low:.4g} and {thresholds.uncertain_high:.4g} and from {thresholds.high_risk:.4g}.

@@ -52,7 +52,24 @@ class Workshop:
             key: what its objective depends on besides.
             rows: the dataset's training rows with more said of them; None: as the dataset has them.
         """
-        model = self.untrained(size, bins, training.seed)
+        return self.train_on(name, self.untrained(size, bins, training.seed), size, training, objective, key, rows)
+
+    def train_on(
+        self,
+        name: str,
+        model: EventTransformer,
+        size: ModelConfig,
+        training: TrainingConfig,
+        objective: Objective,
+        key: str = "",
+        rows: TrainingRows | None = None,
+    ) -> Training:
+        """Train a network on from the weights that it has, or take it from its checkpoint.
+
+        Args:
+            size: as which the network began.
+            key, rows: as for `train`.
+        """
         step = self.steps.step(name.replace("_", " "))
 
         def show(stage: str, done: int, total: int, best: float) -> None:
@@ -125,7 +142,7 @@ class Workshop:
         )
 
     def _digest(self, model: EventTransformer, size: ModelConfig, training: TrainingConfig, key: str) -> str:
-        """12 hex digits over all that decides the result; the new network stands for its edges and beginning."""
+        """12 hex digits over all that decides the result; the network stands for its edges and beginning."""
         told = f"{self.dataset.fingerprint}{weights_fingerprint(model)}{size.model_dump_json()}"
         told += f"{training.model_dump_json()}{key}{__version__}"
         return hashlib.sha256(told.encode()).hexdigest()[:12]

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from pipelines.students import Student
 from pipelines.teachers import Teachers
 from riskdistill.config import EvaluationConfig
 from riskdistill.dataset import Dataset, Period
-from riskdistill.evaluation.metrics import TEACHER, TREES, ModelFacts, ScoredPeriod
+from riskdistill.evaluation.metrics import STUDENT, TEACHER, TREES, ModelFacts, ScoredPeriod
 from riskdistill.features import Encoded
 from riskdistill.models.calibration import Calibrator
-from riskdistill.models.ensemble_scorer import EnsembleScorer
+from riskdistill.models.ensemble_scorer import GATE, ONNX, EnsembleScorer, trees_of
 from riskdistill.models.onnx_export import export_onnx
 from riskdistill.models.onnx_model import OnnxScorer, Scorer
-from riskdistill.models.training import Training
+from riskdistill.student.exit_export import export_exits
+from riskdistill.student.exit_scorer import EarlyExitScorer
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,14 @@ class Served:
         students: by name.
         scorers: of the students and the ensemble, calibrated.
         calibrators: of those and of the baseline's trees.
+        files: what a bundle holds of them: the teacher's, and those of the student that it taught.
     """
 
     teachers: Teachers
-    students: Mapping[str, Training]
+    students: Mapping[str, Student]
     scorers: Mapping[str, Scorer]
     calibrators: Mapping[str, Calibrator]
+    files: Sequence[Path]
 
     def score(self, name: str, period: Period) -> ScoredPeriod:
         """The scores of all models, the baseline's too."""
@@ -51,7 +55,7 @@ class Served:
         students, baseline = self.students, self.teachers.baseline
         facts = {
             name: ModelFacts(
-                parameters=students[name].model.parameter_count() if name in students else self.teachers.parameters,
+                parameters=students[name].parameters if name in students else self.teachers.parameters,
                 bytes=scorer.bytes,
                 rows_per_second=measure_speed(rows, config, scorer.score),
             )
@@ -65,25 +69,42 @@ class Served:
         return facts
 
 
-def serve(dataset: Dataset, teachers: Teachers, students: Mapping[str, Training], folder: Path) -> Served:
+def serve(dataset: Dataset, teachers: Teachers, students: Mapping[str, Student], folder: Path) -> Served:
     """Export all models into `folder`, each network checked against PyTorch on real rows, and calibrate them.
 
-    All are calibrated on the same rows, the later half of validation, on which nothing was chosen.
+    All are calibrated on the same rows, the later half of validation, on which nothing was chosen. A plain network
+    answers on the scale of the mix; the ensemble's gate and the exits' calibrators took that back when they were
+    fitted, on the earlier half.
     """
     sample = dataset.test.encoded.take(slice(0, 64))
-    for name, trained in {TEACHER: teachers.event, **students}.items():
-        export_onnx(trained.model, folder / f"{name}.onnx", sample)
+    scorers: dict[str, Scorer] = {}
+    files: list[Path] = []
+    for name, student in students.items():
+        scorers[name], own = _exported(name, student, folder, sample)
+        files += own if name == STUDENT else ()
+    export_onnx(teachers.event.model, folder / ONNX, sample)
     teachers.save(folder, dataset.fingerprint)
-    _, fold = dataset.validation.halves()
-    scorers: dict[str, Scorer] = {name: OnnxScorer(folder / f"{name}.onnx", Calibrator()) for name in students}
     scorers[TEACHER] = EnsembleScorer(folder, Calibrator(), dataset=dataset.fingerprint)
+    files += (folder / ONNX, folder / GATE, *trees_of(folder))
+    _, fold = dataset.validation.halves()
     calibrators = {}
     for name, scorer in scorers.items():
-        shift = 0.0 if name == TEACHER else teachers.shift
+        shift = teachers.shift if isinstance(scorer, OnnxScorer) else 0.0
         calibrators[name] = Calibrator.fit(scorer.score_all(fold.encoded).logit, fold.label, shift=shift)
         scorer.calibrator = calibrators[name]
     calibrators[TREES] = Calibrator.fit(teachers.baseline.score_logits(fold.encoded.context), fold.label)
-    return Served(teachers, students, scorers, calibrators)
+    return Served(teachers, students, scorers, calibrators, files)
+
+
+def _exported(name: str, student: Student, folder: Path, sample: Encoded) -> tuple[Scorer, Sequence[Path]]:
+    """A student's scorer, not calibrated yet, and its files."""
+    if student.exits is None:
+        path = folder / f"{name}.onnx"
+        export_onnx(student.model, path, sample)
+        return OnnxScorer(path, Calibrator()), (path,)
+    export_exits(*student.exits, folder, sample)
+    exiting = EarlyExitScorer(folder, Calibrator())
+    return exiting, exiting.files
 
 
 def measure_speed(rows: Encoded, config: EvaluationConfig, score: Callable[[Encoded], object]) -> float:

@@ -1,30 +1,91 @@
-"""The students of a run: one that learns from labels alone, for comparison, and the one that the teachers teach."""
+"""The students of a run: one that learns from labels alone, for comparison, and the one that the teachers teach.
+
+    taught → pruned → won back → rounded to 8 bits → won back
+                              ↘ early exits
+
+What comes after teaching happens where the configuration's `compression` asks for it.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from pipelines.networks import Workshop
+from pipelines.networks import Workshop, stopping_rows
 from pipelines.teachers import Teachers
-from riskdistill.config import DistillationConfig, ExperimentConfig, StudentConfig, TrainingConfig
+from riskdistill.config import (
+    DistillationConfig,
+    ExperimentConfig,
+    PruningConfig,
+    StudentConfig,
+    TrainingConfig,
+)
 from riskdistill.distillation.objective import DistillationObjective
 from riskdistill.distillation.teacher_cache import TeacherCache, ask, wanted_by
 from riskdistill.evaluation.metrics import SCRATCH, STUDENT
 from riskdistill.models.bins import Bins
+from riskdistill.models.event_transformer import EventTransformer
+from riskdistill.models.quantisation import quantise
 from riskdistill.models.teacher import EventTeacher
-from riskdistill.models.training import LabelObjective, Training
+from riskdistill.models.training import LabelObjective, Training, validation_pr_auc
+from riskdistill.student.exit_scorer import ExitRule
+from riskdistill.student.exits import ExitingStudent, choose_rule, fit_exits
+from riskdistill.student.pruning import importance, prune
+
+# Rows of the mix: on which a smaller student wins back what it lost, and exits are fitted
+_RECOVERY_ROWS: Final = 40_000
+_RANGE_ROWS: Final = 1_024  # from which the ranges of activations are taken
+_IMPORTANCE_BATCHES: Final = 20
+_IMPORTANCE_BATCH: Final = 256
+# One epoch that moves little; no curriculum, as the student has met all rows
+_GENTLE: Final = {
+    "epochs": 1,
+    "learning_rate": 3e-4,
+    "rows_per_epoch": _RECOVERY_ROWS,
+    "average_decay": 0.98,
+    "curriculum": "none",
+}
 
 
-def train_students(teachers: Teachers, config: ExperimentConfig, workshop: Workshop) -> dict[str, Training]:
-    """Train both, alike in size, rows and epochs."""
+class Exits(NamedTuple):
+    """Early exits of a student, and the rule by which rows leave."""
+
+    student: ExitingStudent
+    rule: ExitRule
+
+
+@dataclass(frozen=True)
+class Student:
+    """A student as it is to be served.
+
+    Attributes:
+        exits: with the same network inside; None: every row goes through all of it.
+    """
+
+    model: EventTransformer
+    exits: Exits | None = None
+
+    @property
+    def parameters(self) -> int:
+        """Trained numbers, those of the exits included."""
+        return self.model.parameter_count() if self.exits is None else self.exits.student.parameter_count()
+
+
+def train_students(teachers: Teachers, config: ExperimentConfig, workshop: Workshop) -> dict[str, Student]:
+    """Train both, alike in size, rows and epochs; then the taught one is compressed as configured."""
     school, size = School(teachers, workshop), config.student
     scratch = school.untaught(SCRATCH, size, config.student_training)
     answers = school.answers(size, config.distillation)
     student = school.taught(STUDENT, size, config.student_training, config.distillation, answers)
-    return {SCRATCH: scratch, STUDENT: student}
+    compressed = Compression(school, config, answers).compressed(student.model)
+    return {SCRATCH: Student(scratch.model), STUDENT: compressed}
 
 
 @dataclass(frozen=True)
@@ -105,3 +166,75 @@ class School:
         return Bins.of_thresholds(
             self.workshop.dataset.train_context, self.teachers.trees.thresholds(), size.pieces
         )
+
+
+@dataclass(frozen=True)
+class Compression:
+    """Makes a taught student smaller or faster, with the teachers' answers that it learned from."""
+
+    school: School
+    config: ExperimentConfig
+    answers: TeacherCache
+
+    def compressed(self, model: EventTransformer) -> Student:
+        """The student as the configuration wants it served."""
+        chosen = self.config.compression
+        if chosen.pruning != PruningConfig():
+            model = self.recovered("student_pruned", self.pruned(model, chosen.pruning)).model
+        if chosen.int8:
+            model = self.recovered("student_int8", self.rounded(model)).model
+        return Student(model, self.exits(model) if chosen.early_exits else None)
+
+    def pruned(self, model: EventTransformer, keep: PruningConfig) -> EventTransformer:
+        """Without the heads and hidden units that matter least to what it learned."""
+        step = self.school.workshop.steps.step("pruning")
+        rows = self._of_the_mix(_IMPORTANCE_BATCHES * _IMPORTANCE_BATCH)
+        batches = np.array_split(rows, math.ceil(len(rows) / _IMPORTANCE_BATCH))
+        with torch.random.fork_rng():
+            torch.manual_seed(self._training.seed)  # an objective may draw; a resumed run must draw the same
+            smaller = prune(model, importance(model, self._objective(), batches), keep)
+        step.done(f"{smaller.parameter_count():,} of {model.parameter_count():,} parameters left")
+        return smaller
+
+    def rounded(self, model: EventTransformer) -> EventTransformer:
+        """A copy that rounds to 8 bits, with the ranges that suit the earlier half of validation better."""
+        dataset = self.school.workshop.dataset
+        step = self.school.workshop.steps.step("ranges for 8 bits")
+        judge = partial(validation_pr_auc, stopping_rows(dataset.validation.halves()[0], self._training.seed))
+        rounding = quantise(model, dataset.train.encoded.take(self._of_the_mix(_RANGE_ROWS)), judge)
+        step.done()
+        return rounding
+
+    def recovered(self, name: str, model: EventTransformer) -> Training:
+        """The same after one gentle epoch of distillation; it trains `model` itself."""
+        key = f"{self.answers.teacher}{self._distillation.model_dump_json()}"
+        size = self.config.student
+        return self.school.workshop.train_on(name, model, size, self._training, self._objective(), key)
+
+    def exits(self, model: EventTransformer) -> Exits:
+        """Early exits that foretell the network on rows of the mix, their rule chosen on the earlier half of
+        validation; the later half calibrates what is served, as it does every model."""
+        dataset = self.school.workshop.dataset
+        step = self.school.workshop.steps.step("early exits")
+        exiting = fit_exits(model, dataset.train.encoded.take(self._of_the_mix(_RECOVERY_ROWS)))
+        tuning, _ = dataset.validation.halves()
+        rule, gain = choose_rule(exiting, tuning.encoded, tuning.label, shift=self.school.teachers.shift)
+        scores = f"validation PR-AUC {gain.pr_auc:.3f}, of the whole network {gain.full_pr_auc:.3f}"
+        step.done(f"{gain.saved:.0%} of the layers saved, {scores}")
+        return Exits(exiting, rule)
+
+    @property
+    def _training(self) -> TrainingConfig:
+        return self.config.student_training.model_copy(update=_GENTLE)
+
+    @property
+    def _distillation(self) -> DistillationConfig:
+        return self.config.distillation.settled()
+
+    def _objective(self) -> DistillationObjective:
+        return self.school.objective(self.config.student, self._training, self._distillation, self.answers)
+
+    def _of_the_mix(self, count: int) -> NDArray[np.int64]:
+        """So many training rows, drawn as an epoch draws them: rows in their order would be the oldest."""
+        draw = self.school.workshop.dataset.train.draw
+        return np.random.default_rng(self._training.seed).permutation(draw)[:count]

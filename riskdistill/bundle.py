@@ -4,6 +4,7 @@
       manifest.json      format, feature fingerprint, typologies, how it was made, SHA-256 of every other file
       features.json      the feature specification, with the typical value of each feature for explanations
       student.onnx  calibration.json  thresholds.json
+        or segment_0.onnx …  exits.json in place of student.onnx, where the student has early exits
       teacher.onnx  teacher_gate.json  teacher_trees_0.txt …    the ensemble that teaches and takes the bypass
       profile.json  reference.parquet     what live traffic is compared with
       model_card.md
@@ -14,7 +15,6 @@ a byte of it is found out at load.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -31,12 +31,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from riskdistill.data.rates import SECONDS_A_DAY, Rates
 from riskdistill.errors import BundleDamagedError, BundleIncompatibleError, TrainingError, UnreadableFileError
 from riskdistill.features import FeatureEngine, FeatureSpec
+from riskdistill.manifest import FORMAT_VERSION, MANIFEST, Manifest, read_json, sha256, verified_manifest
 from riskdistill.models.calibration import Calibrator
 from riskdistill.models.ensemble_scorer import GATE, EnsembleScorer
 from riskdistill.models.onnx_model import OnnxScorer, Provider, Scorer
-
-FORMAT_VERSION: Final = 1
-MANIFEST: Final = "manifest.json"
+from riskdistill.student.exit_scorer import RULE_FILE, EarlyExitScorer
 
 Band = Literal["low", "medium", "high"]
 Action = Literal["allow", "review", "hold"]
@@ -72,33 +71,6 @@ class Thresholds(BaseModel):
         if score >= self.high_risk:
             return "above_threshold"
         return "uncertain" if self.uncertain_low <= score < self.uncertain_high else None
-
-
-class Manifest(BaseModel):
-    """What the bundle is; `parameters` counts them by model, `files` maps each other file to its SHA-256."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format_version: int
-    name: str
-    created_at: datetime
-    feature_fingerprint: str
-    dataset_fingerprint: str
-    typologies: tuple[str, ...]
-    parameters: dict[str, int]
-    files: dict[str, str]
-    checksum: str = ""
-
-    def sealed(self) -> Self:
-        """The same manifest with the SHA-256 of all that it says as its `checksum`."""
-        told = self.model_dump_json(exclude={"checksum"})
-        return self.model_copy(update={"checksum": hashlib.sha256(told.encode()).hexdigest()})
-
-    @property
-    def version(self) -> str:
-        """16 hex digits over the content of all files."""
-        content = "\n".join(f"{name} {digest}" for name, digest in sorted(self.files.items()))
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 class KnownRates(BaseModel):
@@ -172,7 +144,7 @@ class Bundle:
     rates: KnownRates
     thresholds: Thresholds
     profile: dict[str, Any]
-    student: OnnxScorer
+    student: Scorer
     teacher: Scorer | None
     typical: NDArray[np.float32]
     spread: NDArray[np.float32]
@@ -193,7 +165,7 @@ class Bundle:
             BundleIncompatibleError: written for another format or features, or of models of several datasets; or
                 the provider is not there.
         """
-        manifest = _verified_manifest(path)
+        manifest = verified_manifest(path)
         try:
             return cls._load(path, manifest, teacher, Runtime(threads, provider))
         except (ValidationError, KeyError, TypeError) as error:
@@ -204,7 +176,7 @@ class Bundle:
 
     @classmethod
     def _load(cls, path: Path, manifest: Manifest, teacher: bool, runtime: Runtime) -> Bundle:
-        features = _read_json(path / "features.json")
+        features = read_json(path / "features.json")
         try:
             spec = FeatureSpec.told(features["spec"])
         except ValidationError as error:
@@ -225,9 +197,9 @@ class Bundle:
             manifest=manifest,
             spec=spec,
             rates=KnownRates.model_validate(features["rates"]),
-            thresholds=Thresholds.model_validate(_read_json(path / "thresholds.json")),
-            profile=_read_json(path / "profile.json"),
-            student=_scorer(path, "student", manifest, runtime),
+            thresholds=Thresholds.model_validate(read_json(path / "thresholds.json")),
+            profile=read_json(path / "profile.json"),
+            student=_student(path, manifest, runtime),
             teacher=None,
             typical=_floats(features["typical"]),
             spread=_floats(features["spread"]),
@@ -278,7 +250,7 @@ def write_bundle(path: Path, parts: BundleParts, models: Sequence[Path]) -> Bund
     Args:
         path: where it goes; an older bundle there is replaced.
         parts: everything but the models.
-        models: files of the models: student.onnx and, optionally, all of the teacher's.
+        models: files of the models: all of the student's and, optionally, all of the teacher's.
     """
     draft = path.with_name(f".{path.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
@@ -308,7 +280,7 @@ def write_bundle(path: Path, parts: BundleParts, models: Sequence[Path]) -> Bund
         dataset_fingerprint=parts.dataset_fingerprint,
         typologies=parts.typologies,
         parameters=dict(parts.parameters),
-        files={file.name: _sha256(file) for file in sorted(draft.iterdir())},
+        files={file.name: sha256(file) for file in sorted(draft.iterdir())},
     ).sealed()
     _write_json(draft / MANIFEST, manifest.model_dump(mode="json"))
     Bundle.load(draft)
@@ -344,29 +316,44 @@ def rebuild_bundle(bundle: Bundle, path: Path, *, calibrators: Mapping[str, Cali
 
 
 def _is_model(name: str) -> bool:
-    return name.endswith(".onnx") or name.startswith("teacher_")
+    return name.endswith(".onnx") or name.startswith("teacher_") or name == RULE_FILE
 
 
 def _scorer(path: Path, role: str, manifest: Manifest, runtime: Runtime) -> OnnxScorer:
-    calibrator = Calibrator.model_validate(_read_json(path / "calibration.json")[role])
     return OnnxScorer(
         path / f"{role}.onnx",
-        calibrator,
+        _calibrator(path, role),
         threads=runtime.threads,
         provider=runtime.provider,
         dataset=manifest.dataset_fingerprint,
     )
 
 
+def _student(path: Path, manifest: Manifest, runtime: Runtime) -> Scorer:
+    """In segments, or a single network where there are no early exits."""
+    if RULE_FILE not in manifest.files:
+        return _scorer(path, "student", manifest, runtime)
+    return EarlyExitScorer(
+        path,
+        _calibrator(path, "student"),
+        threads=runtime.threads,
+        provider=runtime.provider,
+        dataset=manifest.dataset_fingerprint,
+    )
+
+
+def _calibrator(path: Path, role: str) -> Calibrator:
+    return Calibrator.model_validate(read_json(path / "calibration.json")[role])
+
+
 def _teacher(path: Path, manifest: Manifest, runtime: Runtime) -> Scorer:
     """The ensemble, or a single network where there is no gate."""
     if GATE not in manifest.files:
         return _scorer(path, "teacher", manifest, runtime)
-    told = _read_json(path / "calibration.json")
     try:
         return EnsembleScorer(
             path,
-            Calibrator.model_validate(told["teacher"]),
+            _calibrator(path, "teacher"),
             threads=runtime.threads,
             provider=runtime.provider,
             dataset=manifest.dataset_fingerprint,
@@ -374,57 +361,6 @@ def _teacher(path: Path, manifest: Manifest, runtime: Runtime) -> Scorer:
     except (TrainingError, UnreadableFileError) as error:
         raise BundleIncompatibleError(
             f"its teacher's parts do not belong together ({error})", where=str(path), mend="build the bundle again"
-        ) from error
-
-
-def _verified_manifest(path: Path) -> Manifest:
-    mend = "copy it again from where it was made"
-    if not (path / MANIFEST).is_file():
-        raise BundleDamagedError(f"no {MANIFEST} there", where=str(path), mend="name the directory of a bundle")
-    raw = _read_json(path / MANIFEST)
-    if not isinstance(raw, dict) or raw.get("format_version") != FORMAT_VERSION:
-        found = raw.get("format_version") if isinstance(raw, dict) else None
-        raise BundleIncompatibleError(
-            f"bundle format {found}, this version reads {FORMAT_VERSION}",
-            where=str(path),
-            mend="train a bundle with this version",
-        )
-    try:
-        manifest = Manifest.model_validate(raw)
-    except ValidationError as error:
-        told = error.errors()[0]
-        place = ".".join(map(str, told["loc"]))
-        raise BundleDamagedError(
-            f"{MANIFEST} is not valid ({place}: {told['msg']})", where=str(path), mend=mend
-        ) from error
-    if manifest.sealed().checksum != manifest.checksum:
-        raise BundleDamagedError(
-            f"{MANIFEST} is not what was written: a byte was changed", where=str(path), mend=mend
-        )
-    for name, digest in manifest.files.items():
-        file = path / name
-        if Path(name).name != name:
-            raise BundleDamagedError(f"file name {name!r} leaves the bundle", where=str(path), mend=mend)
-        if not file.is_file():
-            raise BundleDamagedError(f"{name} is missing", where=str(path), mend=mend)
-        if _sha256(file) != digest:
-            raise BundleDamagedError(
-                f"{name} is not what the manifest says: a byte was changed", where=str(path), mend=mend
-            )
-    return manifest
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise BundleDamagedError(
-            f"cannot read it ({error})", where=str(path), mend="copy the bundle again"
         ) from error
 
 

@@ -19,7 +19,7 @@ from riskdistill.config.schema import (
     SourceConfig,
     SplitConfig,
 )
-from riskdistill.config.student import PruningConfig, SearchConfig
+from riskdistill.config.student import CompressionConfig, PruningConfig, SearchConfig
 from riskdistill.config.text import TextTeacherConfig, TextTemplates, TextTrainingConfig
 from riskdistill.config.thresholds import ThresholdConfig
 from riskdistill.config.training import AlignmentConfig, PhasesConfig, PretrainingConfig, TrainingConfig
@@ -27,6 +27,7 @@ from riskdistill.config.training import AlignmentConfig, PhasesConfig, Pretraini
 __all__ = [
     "AlignmentConfig",
     "BoostedTreesConfig",
+    "CompressionConfig",
     "DistillationConfig",
     "EvaluationConfig",
     "ExperimentConfig",

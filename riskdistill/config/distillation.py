@@ -23,6 +23,7 @@ INSIDE: Final = (
     "hidden_states",
     "feature",
 )  # terms on the teacher's states
+ADAPTED: Final = ("hidden_states", "feature")  # those of them that learn an adapter between the widths
 
 
 class TermConfig(Section):
@@ -145,6 +146,24 @@ class DistillationConfig(Section):
     mixup: NonNegative = 0.0
     adversarial: Share = 0.0
     relation_heads: Count = 4  # divides both models' widths
+
+    def settled(self) -> DistillationConfig:
+        """The loss once its schedules have ended, for a student that is trained on: no stages, one temperature.
+
+        Terms with an adapter are left out where there are others: a new adapter would have to learn first.
+        """
+        ended = [
+            term.model_copy(update={"weight": term.end_weight, "end_weight": None})
+            if term.end_weight is not None
+            else term
+            for term in self.terms
+        ]
+        heat = self.temperature
+        last = heat.end if heat.schedule in ("rising", "annealed") else heat.start
+        terms = tuple(term for term in ended if term.weight and term.name not in ADAPTED)
+        temperature = TemperatureConfig(start=last)
+        changes = {"preset": None, "terms": terms or self.terms, "temperature": temperature, "stages": None}
+        return self.model_copy(update=changes)
 
     @model_validator(mode="before")
     @classmethod

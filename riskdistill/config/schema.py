@@ -17,7 +17,7 @@ from riskdistill.augmentation.registry import parse
 from riskdistill.config.base import Count, NonNegative, Number, OpenShare, Section, Seed, Share, sums_to_one
 from riskdistill.config.distillation import DistillationConfig
 from riskdistill.config.models import BoostedTreesConfig, ModelConfig, StudentConfig
-from riskdistill.config.student import SearchConfig
+from riskdistill.config.student import CompressionConfig, PruningConfig, SearchConfig, kept_parts
 from riskdistill.config.thresholds import ThresholdConfig
 from riskdistill.config.training import PhasesConfig, TrainingConfig
 from riskdistill.errors import ConfigError
@@ -161,6 +161,7 @@ class ExperimentConfig(Section):
     )
     student_training: TrainingConfig = TrainingConfig(epochs=6, learning_rate=3e-3, patience=3)
     distillation: DistillationConfig = DistillationConfig()
+    compression: CompressionConfig = CompressionConfig()
     search: SearchConfig = SearchConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     serving: ServingConfig = ServingConfig()
@@ -246,4 +247,24 @@ class ExperimentConfig(Section):
             )
         if chosen.stages is not None and epochs < 3:
             raise ValueError(f"three stages need 3 epochs, student_training.epochs is {epochs}")
+        return chosen
+
+    @field_validator("compression")
+    @classmethod
+    def _suits_the_student(cls, chosen: CompressionConfig, info: ValidationInfo) -> CompressionConfig:
+        student, distillation = info.data.get("student"), info.data.get("distillation")
+        if student is None or distillation is None:
+            return chosen
+        if chosen.early_exits and student.layers == 1:
+            raise ValueError("early_exits: student.layers is 1, and after one layer there is nothing to save")
+        if chosen.pruning != PruningConfig() and student.experts > 1:
+            raise ValueError(f"pruning: student.experts is {student.experts}, and experts are not pruned")
+        heads = kept_parts(chosen.pruning.heads, student.heads)
+        width = heads * (student.width // student.heads)  # of what the relations of a pruned student are cut from
+        related = any(term.name == "attention_relations" for term in distillation.terms)
+        if related and width % distillation.relation_heads:
+            raise ValueError(
+                f"pruning.heads leaves {heads} of {student.heads} heads, {width} wide together, which "
+                f"distillation.relation_heads {distillation.relation_heads} does not divide"
+            )
         return chosen

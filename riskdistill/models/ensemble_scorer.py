@@ -19,14 +19,14 @@ from riskdistill.features import Encoded
 from riskdistill.models.boosted_trees import load_booster
 from riskdistill.models.calibration import Calibrator
 from riskdistill.models.ensemble import Gate, load_gate, save_gate
-from riskdistill.models.onnx_model import ROWS_AT_A_TIME, OnnxScorer, Provider, Scored
+from riskdistill.models.onnx_model import OnnxScorer, Provider, Scored, Scorer
 
 ONNX: Final = "teacher.onnx"
 GATE: Final = "teacher_gate.json"
 TREES: Final = "teacher_trees_{}.txt"
 
 
-class EnsembleScorer:
+class EnsembleScorer(Scorer):
     """A bundle's teacher. Safe to call from several threads.
 
     Args:
@@ -71,11 +71,6 @@ class EnsembleScorer:
         )
         logit = self._gate.combine(np.array([trees, event.logit + self._gate.event_shift]), encoded)
         return Scored(self.calibrator(logit), logit, event.typology)
-
-    def score_all(self, encoded: Encoded) -> Scored:
-        """Score many rows in batches, in bounded memory."""
-        starts = range(0, max(1, len(encoded)), ROWS_AT_A_TIME)
-        return Scored.concat([self.score(encoded.take(slice(start, start + ROWS_AT_A_TIME))) for start in starts])
 
 
 def save_served(gate: Gate, event_shift: float, folder: Path) -> None:

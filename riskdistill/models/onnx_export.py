@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -52,43 +53,71 @@ def export_onnx(model: EventTransformer, path: Path, sample: Encoded) -> float:
         TrainingError: the difference is above `TOLERANCE` (`ROUNDED_TOLERANCE` of 8-bit models).
     """
     model.train(False)
-    example = sample.take(np.arange(7) % max(1, len(sample)))
-    rows = torch.export.Dim("rows")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own deprecations, nothing that we can mend
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        torch.onnx.export(
-            _Served(serving_form(model)),
-            (torch.from_numpy(example.context), torch.from_numpy(example.events)),
-            str(path),
-            input_names=["context", "events"],
-            output_names=["logit", "typology_logits"],
-            dynamic_shapes={"context": {0: rows}, "events": {0: rows}},
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-    _name_dataset(path, model.config.dataset_fingerprint)
+    outputs = "logit", "typology_logits"
+    write_onnx(_Served(serving_form(model)), traced(sample), outputs, path, model.config.dataset_fingerprint)
     scorer = OnnxScorer(path, Calibrator())
     largest = 0.0
-    for size in CHECKED_BATCHES:
-        batch = sample.take(np.arange(size) % max(1, len(sample)))
+    for batch in checked_batches(sample):
         logit, typology_logits = score_logits(model, batch)
         scored = scorer.score(batch)
         typology = torch.from_numpy(typology_logits).softmax(-1).numpy()
         for found, expected in ((scored.logit, logit), (scored.typology, typology)):
             largest = max(largest, float(np.abs(found - expected).max(initial=0.0)))
     rounds = any(isinstance(module, QuantisedLinear) for module in model.modules())
-    tolerance = ROUNDED_TOLERANCE if rounds else TOLERANCE
+    refuse_difference(largest, ROUNDED_TOLERANCE if rounds else TOLERANCE, path)
+    return largest
+
+
+def write_onnx(
+    module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str], path: Path, dataset: str
+) -> None:
+    """Write a module as ONNX for any number of rows, none included.
+
+    Args:
+        inputs: some rows of each argument of its `forward`, by the argument's name.
+        outputs: names of what it returns.
+        dataset: fingerprint of the dataset that it was trained on, which the file will name.
+    """
+    rows = torch.export.Dim("rows")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations, nothing that we can mend
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        torch.onnx.export(
+            module,
+            tuple(inputs.values()),
+            str(path),
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes={name: {0: rows} for name in inputs},
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    exported = onnx.load(path)
+    onnx.helper.set_model_props(exported, {DATASET_KEY: dataset})
+    onnx.save(exported, path)
+
+
+def traced(sample: Encoded) -> dict[str, Tensor]:
+    """The rows of `sample` that an export is traced on, as a network's inputs by name."""
+    example = sample.take(np.arange(7) % max(1, len(sample)))
+    return {"context": torch.from_numpy(example.context), "events": torch.from_numpy(example.events)}
+
+
+def checked_batches(sample: Encoded) -> Iterator[Encoded]:
+    """The batches of rows of `sample` on which an export is compared with PyTorch."""
+    for size in CHECKED_BATCHES:
+        yield sample.take(np.arange(size) % max(1, len(sample)))
+
+
+def refuse_difference(largest: float, tolerance: float, path: Path) -> None:
+    """Check what an export was found to differ by.
+
+    Raises:
+        TrainingError: it is above the tolerance.
+    """
     if largest > tolerance:
         raise TrainingError(
             f"the exported model differs from PyTorch by {largest:.2e}, more than {tolerance:.0e}",
             where=str(path),
         )
-    return largest
-
-
-def _name_dataset(path: Path, fingerprint: str) -> None:
-    exported = onnx.load(path)
-    onnx.helper.set_model_props(exported, {DATASET_KEY: fingerprint})
-    onnx.save(exported, path)

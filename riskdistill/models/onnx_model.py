@@ -1,4 +1,7 @@
-"""The scorer that serves a model as ONNX. It needs ONNX Runtime and NumPy only: no training library is loaded."""
+"""What every scorer of a served model is, and the one of a network as ONNX.
+
+It needs ONNX Runtime and NumPy only: no training library is loaded.
+"""
 
 from __future__ import annotations
 
@@ -47,12 +50,20 @@ def _require(provider: Provider, found: Sequence[str]) -> None:
         )
 
 
-def open_session(path: Path, threads: int = 1, provider: Provider = "cpu") -> ort.InferenceSession:
+def open_session(
+    path: Path, threads: int = 1, provider: Provider = "cpu", dataset: str | None = None
+) -> ort.InferenceSession:
     """An ONNX Runtime session of a model.
+
+    Args:
+        threads: for one call; spinning is off, so that an idle service uses no processor.
+        provider: what computes.
+        dataset: fingerprint of the dataset that it must have been trained on; None: any.
 
     Raises:
         BundleDamagedError: the file is not a model that ONNX Runtime can load.
-        BundleIncompatibleError: the installed ONNX Runtime does not have the provider, or cannot start it.
+        BundleIncompatibleError: it names another dataset (models of before files named one pass), or the installed
+            ONNX Runtime does not have the provider, or cannot start it.
     """
     require_provider(provider)
     options = ort.SessionOptions()
@@ -69,6 +80,13 @@ def open_session(path: Path, threads: int = 1, provider: Provider = "cpu") -> or
             mend="build the bundle again",
         ) from error
     _require(provider, session.get_providers())  # without its GPU ONNX Runtime goes on with the next one, silently
+    found = session.get_modelmeta().custom_metadata_map.get(DATASET_KEY)
+    if found and dataset is not None and found != dataset:
+        raise BundleIncompatibleError(
+            f"the model was trained on dataset {found}, not {dataset}",
+            where=str(path),
+            mend="build the bundle from the models of one run",
+        )
     return session
 
 
@@ -108,22 +126,19 @@ class Scorer(Protocol):
 
     def score_all(self, encoded: Encoded) -> Scored:
         """Score many rows in batches, in bounded memory."""
-        ...
+        starts = range(0, max(1, len(encoded)), ROWS_AT_A_TIME)
+        return Scored.concat([self.score(encoded.take(slice(start, start + ROWS_AT_A_TIME))) for start in starts])
 
 
-class OnnxScorer:
+class OnnxScorer(Scorer):
     """One ONNX Runtime session with its calibrator. Safe to call from several threads.
 
     Args:
         path: an .onnx file that `export_onnx` wrote.
-        threads: for one call; spinning is off, so that an idle service uses no processor.
-        dataset: fingerprint of the dataset that it must have been trained on; None: any.
-        provider: what computes, see `open_session`.
+        threads, dataset, provider: see `open_session`.
 
     Raises:
-        BundleDamagedError: the file is not a model that ONNX Runtime can load.
-        BundleIncompatibleError: it names another dataset (models of before files named one pass), or the provider
-            is not there.
+        BundleDamagedError, BundleIncompatibleError: see `open_session`.
     """
 
     def __init__(
@@ -135,14 +150,7 @@ class OnnxScorer:
         dataset: str | None = None,
         provider: Provider = "cpu",
     ) -> None:
-        self._session = open_session(path, threads, provider)
-        found = self._session.get_modelmeta().custom_metadata_map.get(DATASET_KEY)
-        if found and dataset is not None and found != dataset:
-            raise BundleIncompatibleError(
-                f"the model was trained on dataset {found}, not {dataset}",
-                where=str(path),
-                mend="build the bundle from the models of one run",
-            )
+        self._session = open_session(path, threads, provider, dataset)
         self.calibrator = calibrator
         self.bytes = path.stat().st_size
 
@@ -153,15 +161,19 @@ class OnnxScorer:
             BundleDamagedError: the model gives something other than a number.
         """
         logit, typology = self._session.run(None, {"context": encoded.context, "events": encoded.events})
-        logit = np.asarray(logit, np.float64)
-        if not np.isfinite(logit).all():  # would compare as below every threshold
-            raise BundleDamagedError("the model's score is not a number", mend="serve the previous bundle")
+        logit = finite(logit)
         return Scored(self.calibrator(logit), logit, softmax(typology))
 
-    def score_all(self, encoded: Encoded) -> Scored:
-        """Score many rows in batches, in bounded memory."""
-        starts = range(0, max(1, len(encoded)), ROWS_AT_A_TIME)
-        return Scored.concat([self.score(encoded.take(slice(start, start + ROWS_AT_A_TIME))) for start in starts])
+
+def finite(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """A model's logits, once they are known to be numbers.
+
+    Raises:
+        BundleDamagedError: one is not; it would compare as below every threshold.
+    """
+    if not np.isfinite(logits).all():
+        raise BundleDamagedError("the model's score is not a number", mend="serve the previous bundle")
+    return np.asarray(logits, np.float64)
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -5,6 +5,9 @@ Each layer before the last gets a head that foretells the whole network's logits
 training for multi-exit architectures", 2019) and a calibrator of its own, so that scores of all exits mean
 the same. A row leaves where its calibrated score is below the exit's bound, or where its parties have so
 few events that more layers found nothing in them. Both are settled by validation rows.
+
+The exits' calibrators are fitted on the rows that choose the rule: they are part of how the model ranks, as the
+weights of an ensemble are. What its scores mean is settled later, by one calibrator over all exits, on other rows.
 """
 
 from __future__ import annotations
@@ -23,11 +26,10 @@ from riskdistill.features import Encoded
 from riskdistill.models.calibration import Calibrator
 from riskdistill.models.event_transformer import EncoderLayer, EventTransformer
 from riskdistill.models.training import INFERENCE_ROWS, tensors
-from riskdistill.student.exit_scorer import ExitRule, event_counts
+from riskdistill.student.exit_scorer import NEVER, ExitRule, event_counts
 
 BOUND_QUANTILES: Final = (0.99, 0.97, 0.95, 0.9, 0.8, 0.7, 0.5, 0.3)  # of an exit's scores: bounds that are tried
 SHORT_HISTORIES: Final = (8, 4, 2, 1, 0)  # events of both parties together: rules that are tried
-_NEVER: Final = -1.0  # a bound below every score
 _RIDGE: Final = 1e-3
 
 
@@ -65,6 +67,10 @@ class ExitingStudent(nn.Module):
         hidden = cast(EncoderLayer, self.model.encoder[depth])(hidden, bias[:, depth], last).hidden
         logits: Tensor = (self.model.head if last else self.exits[depth])(self.state(hidden))
         return hidden, logits
+
+    def parameter_count(self) -> int:
+        """Trained parameters, those of the exits included."""
+        return sum(parameter.numel() for parameter in self.parameters())
 
     def state(self, hidden: Tensor) -> Tensor:
         """What a head reads, [n, width]."""
@@ -130,11 +136,12 @@ def choose_rule(
         shift: the prior's correction, as for `Calibrator.fit`.
     """
     logits = logits_by_depth(student, rows)
-    events = event_counts(rows, student.model.config.events_per_party)
     calibrators = tuple(Calibrator.fit(column, label, shift=shift) for column in logits)
     scores = np.stack([fitted(column) for fitted, column in zip(calibrators, logits, strict=True)])
     full = float(average_precision_score(label, scores[-1]))
-    rule = ExitRule(calibrators=calibrators, bounds=(_NEVER,) * len(student.exits))
+    read = student.model.config.events_per_party
+    events = event_counts(rows, read)
+    rule = ExitRule(events_per_party=read, calibrators=calibrators, bounds=(NEVER,) * len(student.exits))
 
     def gain(candidate: ExitRule) -> ExitGain:
         score, depth = _apply(candidate, scores, events)

@@ -8,7 +8,6 @@ is won back by training the smaller network on towards the teacher, with `Traine
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
@@ -18,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from riskdistill.config.student import PruningConfig
+from riskdistill.config.student import PruningConfig, kept_parts
 from riskdistill.errors import TrainingError
 from riskdistill.models.event_transformer import EncoderLayer, EventTransformer, EventTransformerConfig
 from riskdistill.models.training import Objective
@@ -99,8 +98,7 @@ def prune(model: EventTransformer, importance: Importance, keep: PruningConfig) 
 
 def _kept(importance: Tensor, share: float) -> Tensor:
     """Indices of the most important share along the last dimension, in their old order."""
-    count = max(1, math.ceil(share * importance.shape[-1] - 1e-9))
-    return importance.topk(count, dim=-1).indices.sort(-1).values
+    return importance.topk(kept_parts(share, importance.shape[-1]), dim=-1).indices.sort(-1).values
 
 
 def _cut(state: dict[str, Tensor], first: str, second: str, units: Tensor) -> None:

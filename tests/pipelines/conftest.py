@@ -1,5 +1,7 @@
 """Fixture strategy: files as the commands take them, made of the session's tiny world, and one scored decision log.
 
+`one_export_of_equal_weights` spares runs the seconds that an export takes.
+
 `simulated` is what `riskdistill simulate` would have written. `service_folder` is what a service leaves behind that
 followed a release of the tiny bundle and decided on `SENT` transactions: it is read only, a test that wants to
 damage a log copies it first.
@@ -8,8 +10,10 @@ damage a log copies it first.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +28,12 @@ from riskdistill.data.transaction import transactions_from
 from riskdistill.simulator import PRESETS, Simulated, write
 from riskdistill.storage.releases import ReleaseLog
 
+if TYPE_CHECKING:
+    from tiny_runs import Epochs
+
+    from riskdistill.features import Encoded
+    from riskdistill.models.event_transformer import EventTransformer
+
 SENT = 40
 KEY = "a-key-for-the-tests"
 
@@ -33,6 +43,34 @@ def simulated(tiny_world: Simulated, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("simulated")
     write([tiny_world], folder, PRESETS["tiny"])
     return folder
+
+
+@pytest.fixture(scope="session")
+def one_export_of_equal_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A plain network is exported once for equal weights."""
+    from pipelines import served
+    from riskdistill.models.onnx_export import export_onnx
+    from riskdistill.models.teacher import weights_fingerprint
+
+    folder = tmp_path_factory.mktemp("exports")
+
+    def export(model: EventTransformer, path: Path, sample: Encoded) -> None:
+        made = folder / f"{weights_fingerprint(model)}.onnx"
+        if not made.exists():
+            export_onnx(model, made, sample)
+        shutil.copyfile(made, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(served, "export_onnx", export)
+        yield
+
+
+@pytest.fixture
+def epochs(monkeypatch: pytest.MonkeyPatch) -> Epochs:
+    """What the runs of a test train."""
+    from tiny_runs import Epochs
+
+    return Epochs(monkeypatch)
 
 
 @pytest.fixture

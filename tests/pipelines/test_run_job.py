@@ -8,24 +8,23 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score
+from tiny_runs import Epochs, config_with, run_to
 
 from pipelines import served
 from pipelines.make_bundle import choose_thresholds
-from pipelines.progress import Steps
-from pipelines.run import RunResult, run
+from pipelines.run import RunResult
 from riskdistill.bundle import Bundle
-from riskdistill.config import ExperimentConfig, ServingConfig, ThresholdConfig
+from riskdistill.config import ServingConfig, ThresholdConfig
 from riskdistill.dataset.card import DatasetCard
 from riskdistill.errors import BundleIncompatibleError
 from riskdistill.evaluation.metrics import MetricsReport
@@ -33,10 +32,8 @@ from riskdistill.features import Encoded
 from riskdistill.models.boosted_trees import load_booster
 from riskdistill.models.calibration import Calibrator
 from riskdistill.models.event_transformer import EventTransformer
-from riskdistill.models.onnx_export import export_onnx
 from riskdistill.models.onnx_model import OnnxScorer
-from riskdistill.models.teacher import weights_fingerprint
-from riskdistill.models.training import EpochLog, Objective, Trainer, score_logits
+from riskdistill.models.training import score_logits
 from riskdistill.simulator import Simulated
 
 MODELS = {"boosted_trees", "student_scratch", "student", "teacher"}
@@ -56,23 +53,6 @@ MEASURES = {
 SPEEDS = {"rows_per_second", "speedup"}  # the clock's, and so never twice the same
 
 
-def config_with(changes: Mapping[str, Any] | None = None) -> ExperimentConfig:
-    """The tiny experiment on canonical files; `changes` go into its sections."""
-    fields: dict[str, Any] = tiny.CONFIG.model_dump(mode="json", exclude_unset=True) | {
-        "source": {"format": "canonical"},
-        "boosted_trees": {"candidates": [{"rounds": 20}]},
-        "evaluation": {"timing_rows": 256},
-    }
-    for section, values in (changes or {}).items():
-        fields[section] = fields.get(section, {}) | values
-    return ExperimentConfig.model_validate(fields)
-
-
-def run_to(out: Path, source: Path, config: ExperimentConfig | None = None) -> RunResult:
-    with Steps() as steps:
-        return run(config or config_with(), source, out, steps)
-
-
 def figures(result: RunResult) -> Any:
     """What `metrics.json` says, speeds aside."""
     return json.loads(
@@ -81,41 +61,7 @@ def figures(result: RunResult) -> Any:
     )
 
 
-class Epochs:
-    """The epochs trained, as (network, epoch); training stops as Ctrl-C would stop it before `stop_at`."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.trained: list[tuple[str, int]] = []
-        self.stop_at: tuple[str, int] | None = None
-        original = Trainer._epoch
-
-        def watched(trainer: Trainer, objective: Objective, epoch: int) -> EpochLog:
-            if (trainer.name, epoch) == self.stop_at:
-                raise KeyboardInterrupt
-            self.trained.append((trainer.name, epoch))
-            return original(trainer, objective, epoch)
-
-        monkeypatch.setattr(Trainer, "_epoch", watched)
-
-
-@pytest.fixture
-def epochs(monkeypatch: pytest.MonkeyPatch) -> Epochs:
-    return Epochs(monkeypatch)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_export_of_equal_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    folder = tmp_path_factory.mktemp("exports")
-
-    def export(model: EventTransformer, path: Path, sample: Encoded) -> None:
-        made = folder / f"{weights_fingerprint(model)}.onnx"
-        if not made.exists():
-            export_onnx(model, made, sample)
-        shutil.copyfile(made, path)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(served, "export_onnx", export)
-        yield
+pytestmark = pytest.mark.usefixtures("one_export_of_equal_weights")
 
 
 @pytest.fixture(scope="module")

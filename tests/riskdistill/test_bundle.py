@@ -21,14 +21,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from monitoring.profile import load_profile
-from riskdistill import bundle as bundle_module
 from riskdistill.bundle import (
     ACTIONS,
-    MANIFEST,
     Bundle,
     BundleParts,
     KnownRates,
-    Manifest,
     Thresholds,
     write_bundle,
 )
@@ -36,6 +33,7 @@ from riskdistill.data.rates import Rates
 from riskdistill.dataset import Dataset
 from riskdistill.errors import BundleDamagedError, BundleError, BundleIncompatibleError
 from riskdistill.features import FeatureSpec
+from riskdistill.manifest import FORMAT_VERSION, MANIFEST, Manifest, verified_manifest
 from riskdistill.models import onnx_model
 from riskdistill.models.calibration import Calibrator
 from riskdistill.models.onnx_model import DATASET_KEY
@@ -68,7 +66,7 @@ def rewritten(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """Change the manifest and seal it again, as another version or a forger would."""
     told = json.loads((path / MANIFEST).read_text())
     change(told)
-    if told["format_version"] == bundle_module.FORMAT_VERSION:
+    if told["format_version"] == FORMAT_VERSION:
         told = Manifest.model_validate(told).sealed().model_dump(mode="json")
     (path / MANIFEST).write_text(json.dumps(told))
 
@@ -166,9 +164,9 @@ def test_the_provider_computes_student_and_teacher(tiny_bundle: Bundle, monkeypa
     asked: list[str] = []
     open_session = onnx_model.open_session
 
-    def opened(path: Path, threads: int, provider: str) -> Any:
+    def opened(path: Path, threads: int, provider: str, dataset: str) -> Any:
         asked.append(f"{path.stem} {provider}")
-        return open_session(path, threads)
+        return open_session(path, threads, dataset=dataset)
 
     monkeypatch.setattr(onnx_model, "open_session", opened)
     Bundle.load(tiny_bundle.path, provider="cuda", teacher=False).load_teacher()
@@ -213,7 +211,7 @@ def test_one_changed_byte_anywhere_in_the_manifest_is_found(copied: Path) -> Non
     for place in range(len(content)):
         (copied / MANIFEST).write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
         try:
-            bundle_module._verified_manifest(copied)
+            verified_manifest(copied)
             unseen.append(place)
         except BundleError as error:
             assert "\n" not in str(error)  # noqa: PT017 - most places raise one class, some the other

@@ -80,6 +80,37 @@ def test_a_term_may_begin_at_nothing() -> None:
     assert distillation(terms=[{"name": "logits", "weight": 0.0, "end_weight": 1.0}]).terms[0].end_weight == 1
 
 
+def test_a_settled_loss_is_that_of_the_last_epoch_without_new_adapters() -> None:
+    terms = [
+        {"name": "logits", "weight": 0.7, "end_weight": 0.2},
+        {"name": "labels", "weight": 0.5, "end_weight": 0.0},
+        {"name": "feature", "weight": 1.0},
+        {"name": "typology", "weight": 0.1},
+    ]
+    config = distillation(
+        terms=terms, stages="feature_attention_logits", temperature={"schedule": "rising", "start": 2.0, "end": 6.0}
+    )
+    settled = config.settled()
+    assert {term.name: (term.weight, term.end_weight) for term in settled.terms} == {
+        "logits": (0.2, None),
+        "typology": (0.1, None),
+    }
+    assert (settled.stages, settled.temperature.schedule, settled.temperature.start) == (None, "constant", 6.0)
+    assert DistillationConfig.model_validate_json(settled.model_dump_json()) == settled
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_a_preset_settles_into_terms_that_stand_for_themselves(preset: str) -> None:
+    settled = distillation(preset=preset).settled()
+    assert settled.terms == tuple(term for term in PRESETS[preset] if term.name != "feature")
+    assert DistillationConfig.model_validate_json(settled.model_dump_json()) == settled
+
+
+def test_where_all_terms_have_adapters_they_stay() -> None:
+    config = distillation(terms=[{"name": "feature", "weight": 1.0}])
+    assert config.settled() == config
+
+
 @pytest.mark.parametrize("model", ["teacher", "student"])
 def test_relation_heads_divide_both_widths(model: str) -> None:
     with pytest.raises(ValidationError, match=f"relation_heads 4 does not divide the {model}'s width 6"):

@@ -21,7 +21,7 @@ from riskdistill.errors import (
     UnreadableFileError,
 )
 from riskdistill.features import Encoded
-from riskdistill.models import ensemble_scorer, onnx_model
+from riskdistill.models import onnx_model
 from riskdistill.models.boosted_trees import fit_trees
 from riskdistill.models.calibration import Calibrator, prior_shift
 from riskdistill.models.cross_fitting import CrossFittedTrees, cross_fit
@@ -124,7 +124,7 @@ def test_many_rows_score_as_in_one_batch(
     scorer: EnsembleScorer, rows: Encoded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = scorer.score(rows)
-    monkeypatch.setattr(ensemble_scorer, "ROWS_AT_A_TIME", 100)
+    monkeypatch.setattr(onnx_model, "ROWS_AT_A_TIME", 100)
     parts = scorer.score_all(rows)
     np.testing.assert_allclose(parts.score, whole.score, atol=1e-6)
     assert parts.typology.shape == whole.typology.shape
@@ -195,9 +195,9 @@ def test_the_provider_of_a_bundle_computes_the_ensemble_s_network(
     asked: list[str] = []
     open_session = onnx_model.open_session
 
-    def opened(path: Path, threads: int, provider: str) -> Any:
+    def opened(path: Path, threads: int, provider: str, dataset: str) -> Any:
         asked.append(provider)
-        return open_session(path, threads)
+        return open_session(path, threads, dataset=dataset)
 
     monkeypatch.setattr(onnx_model, "open_session", opened)
     Bundle.load(made.path, provider="cuda")

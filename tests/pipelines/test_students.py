@@ -1,0 +1,219 @@
+"""A run that compresses its student, whole: what its bundle serves is what was pruned, rounded or given exits.
+
+All runs here share a world, teachers and the taught student, which they take from one run's checkpoints.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from sklearn.metrics import average_precision_score
+from tiny_runs import Epochs, config_with, run_to
+
+from pipelines.run import RunResult
+from riskdistill.bundle import Bundle, rebuild_bundle
+from riskdistill.config import ExperimentConfig
+from riskdistill.errors import BundleDamagedError, BundleIncompatibleError
+from riskdistill.explain import reasons
+from riskdistill.manifest import MANIFEST, Manifest
+from riskdistill.models.calibration import Calibrator
+from riskdistill.models.event_transformer import EventTransformer
+from riskdistill.models.onnx_model import OnnxScorer
+from riskdistill.models.training import score_logits
+from riskdistill.student.exit_scorer import RULE_FILE, EarlyExitScorer
+
+PRUNING = {"heads": 0.5, "feedforward": 0.5, "context": 0.5}
+FORMS: Mapping[str, Mapping[str, Any]] = {
+    "pruned": {"pruning": PRUNING},
+    "int8": {"pruning": PRUNING, "int8": True},
+    "exits": {"early_exits": True},
+}
+
+pytestmark = pytest.mark.usefixtures("one_export_of_equal_weights")
+
+
+def config_of(compression: Mapping[str, Any]) -> ExperimentConfig:
+    """The tiny experiment with a student of two layers, so that there is an earlier exit."""
+    return config_with({"student": {"layers": 2}, "compression": compression})
+
+
+def begun(trained: Path, out: Path) -> Path:
+    """A folder in which a run finds what another one trained."""
+    shutil.copytree(trained / "checkpoints", out / "checkpoints")
+    return out
+
+
+@pytest.fixture(scope="module")
+def pruned(simulated: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    """The first run, which trains what the others take over."""
+    return run_to(tmp_path_factory.mktemp("pruned"), simulated, config_of(FORMS["pruned"]))
+
+
+@pytest.fixture(scope="module")
+def trained(pruned: RunResult) -> Path:
+    """Its folder."""
+    return pruned.bundle.path.parent
+
+
+@pytest.fixture(scope="module")
+def runs(
+    pruned: RunResult, simulated: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, RunResult]:
+    """A finished run of each form."""
+    others = {
+        form: run_to(begun(trained, tmp_path_factory.mktemp(form)), simulated, config_of(FORMS[form]))
+        for form in ("int8", "exits")
+    }
+    return {"pruned": pruned, **others}
+
+
+@pytest.fixture
+def exiting(runs: dict[str, RunResult], tmp_path: Path) -> Path:
+    """A copy, which a test may damage, of the bundle whose student has early exits."""
+    return Path(shutil.copytree(runs["exits"].bundle.path, tmp_path / "exiting"))
+
+
+@pytest.mark.parametrize("form", list(FORMS))
+def test_what_was_judged_is_what_the_bundle_serves(runs: dict[str, RunResult], form: str) -> None:
+    result = runs[form]
+    bundle, test = Bundle.load(result.bundle.path), result.dataset.test
+    judged = result.report.models["student"]
+    score = bundle.student.score_all(test.encoded).score
+    assert average_precision_score(test.label, score) == pytest.approx(judged.pr_auc, abs=1e-9)
+    assert (bundle.manifest.parameters["student"], bundle.student.bytes) == (judged.parameters, judged.bytes)
+    assert judged.rows_per_second > 0
+    assert isinstance(reasons(bundle, test.encoded.take(slice(0, 1))), list)
+
+
+@pytest.mark.parametrize("form", list(FORMS))
+def test_a_row_scores_alone_as_in_a_batch(runs: dict[str, RunResult], form: str) -> None:
+    student, rows = runs[form].bundle.student, runs[form].dataset.test.encoded.take(slice(0, 64))
+    together = student.score(rows)
+    alone = [student.score(rows.take(slice(row, row + 1))) for row in range(len(rows))]
+    np.testing.assert_allclose([one.score[0] for one in alone], together.score, rtol=0, atol=1e-6)
+    np.testing.assert_allclose([one.typology[0] for one in alone], together.typology, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", list(FORMS))
+def test_the_student_is_calibrated_on_the_later_half_of_validation(runs: dict[str, RunResult], form: str) -> None:
+    student = runs[form].bundle.student
+    _, fold = runs[form].dataset.validation.halves()
+    logit, shift = student.score_all(fold.encoded).logit, student.calibrator.prior_shift
+    assert Calibrator.fit(logit, fold.label, shift=shift) == student.calibrator
+    assert (shift == 0) == (form == "exits")  # the exits' own calibrators took the mix back
+
+
+def test_a_pruned_student_is_smaller_and_stored_as_it_is_served(runs: dict[str, RunResult]) -> None:
+    result = runs["pruned"]
+    models, rows = result.bundle.path.parent / "models", result.dataset.test.encoded
+    whole, pruned = (EventTransformer.from_pretrained(models / name) for name in ("student", "student_pruned"))
+    assert (pruned.config.heads, pruned.config.feedforward_width, pruned.config.context_width) == (1, 16, 8)
+    assert pruned.parameter_count() == result.report.models["student"].parameters < whole.parameter_count()
+    assert result.report.models["student_scratch"].parameters == whole.parameter_count()
+    served = result.bundle.student.score_all(rows).logit
+    np.testing.assert_allclose(served, score_logits(pruned, rows)[0], rtol=0, atol=1e-4)
+    assert [one["epoch"] for one in json.loads((models / "student_pruned" / "training.json").read_text())] == [0]
+
+
+def test_a_student_in_8_bits_multiplies_integers(runs: dict[str, RunResult]) -> None:
+    bundle = runs["int8"].bundle
+    assert isinstance(bundle.student, OnnxScorer)
+    kinds = [node.op_type for node in onnx.load(bundle.path / "student.onnx").graph.node]
+    assert kinds.count("MatMulInteger") == 2 + 4 + 2  # the context's, the first layer's, the last's feed-forward
+
+
+def test_a_student_with_exits_is_served_in_segments(runs: dict[str, RunResult]) -> None:
+    bundle, test = runs["exits"].bundle, runs["exits"].dataset.test.encoded
+    assert isinstance(bundle.student, EarlyExitScorer)
+    assert {RULE_FILE, "segment_0.onnx", "segment_1.onnx"} < bundle.manifest.files.keys()
+    assert "student.onnx" not in bundle.manifest.files
+    _, layers = bundle.student.score_by_layers(test)
+    assert set(layers.tolist()) <= {1, 2}
+    model = EventTransformer.from_pretrained(bundle.path.parent / "models" / "student")
+    heads = (model.config.width + 1) * (1 + len(model.config.typologies))
+    assert bundle.manifest.parameters["student"] == model.parameter_count() + heads
+
+
+def test_a_rebuilt_bundle_keeps_its_exits(runs: dict[str, RunResult], tmp_path: Path) -> None:
+    bundle, rows = runs["exits"].bundle, runs["exits"].dataset.test.encoded
+    forgot = Calibrator(slope=0.1)
+    rebuilt = rebuild_bundle(bundle, tmp_path / "b", calibrators={"student": forgot, "teacher": Calibrator()})
+    np.testing.assert_array_equal(rebuilt.student.score(rows).score, forgot(bundle.student.score(rows).logit))
+
+
+@pytest.mark.parametrize(
+    ("form", "told"),
+    [
+        ("pruned", "50% of its attention heads kept, 50% of its feed-forward units kept"),
+        ("int8", "50% of its context units kept, served in 8-bit integers."),
+        ("exits", "student.** with early exits."),
+    ],
+)
+def test_the_model_card_tells_what_was_done(runs: dict[str, RunResult], form: str, told: str) -> None:
+    assert told in (runs[form].bundle.path / "model_card.md").read_text()
+
+
+def test_changed_exits_are_found(exiting: Path) -> None:
+    content = (exiting / RULE_FILE).read_bytes()
+    (exiting / RULE_FILE).write_bytes(content.replace(b'"short": ', b'"short":  '))
+    with pytest.raises(BundleDamagedError, match=RULE_FILE):
+        Bundle.load(exiting)
+
+
+def test_exits_that_are_no_rule_are_refused_even_where_the_manifest_agrees(exiting: Path) -> None:
+    told = json.loads((exiting / RULE_FILE).read_text())
+    (exiting / RULE_FILE).write_text(json.dumps(told | {"bounds": []}))
+    sealed_again(exiting, RULE_FILE)
+    with pytest.raises(BundleDamagedError, match=r"exits\.json: no rule for early exits .*one bound fewer"):
+        Bundle.load(exiting)
+
+
+def test_a_segment_of_another_dataset_is_refused(exiting: Path) -> None:
+    segment = exiting / "segment_1.onnx"
+    model = onnx.load(segment)
+    onnx.helper.set_model_props(model, {"riskdistill.dataset": "0123456789abcdef"})
+    onnx.save(model, segment)
+    sealed_again(exiting, segment.name)
+    with pytest.raises(BundleIncompatibleError, match="0123456789abcdef"):
+        Bundle.load(exiting)
+
+
+def sealed_again(bundle: Path, name: str) -> None:
+    """Let the manifest agree with a changed file, as a forger would."""
+    told = json.loads((bundle / MANIFEST).read_text())
+    told["files"][name] = hashlib.sha256((bundle / name).read_bytes()).hexdigest()
+    (bundle / MANIFEST).write_text(Manifest.model_validate(told).sealed().model_dump_json())
+
+
+def test_a_stopped_run_goes_on_where_it_was_and_another_time_trains_nothing(
+    runs: dict[str, RunResult], simulated: Path, trained: Path, tmp_path: Path, epochs: Epochs
+) -> None:
+    begun(trained, tmp_path)
+    epochs.stop_at = "student_int8", 0
+    with pytest.raises(KeyboardInterrupt):
+        run_to(tmp_path, simulated, config_of(FORMS["int8"]))
+    assert epochs.trained == []
+    epochs.stop_at = None
+    resumed = run_to(tmp_path, simulated, config_of(FORMS["int8"]))
+    assert epochs.trained == [("student_int8", 0)]
+    assert resumed.report.models["student"].pr_auc == runs["int8"].report.models["student"].pr_auc
+    run_to(tmp_path, simulated, config_of(FORMS["int8"]))
+    assert epochs.trained == [("student_int8", 0)]
+
+
+def test_a_recovery_of_another_pruning_is_not_taken_up(
+    simulated: Path, trained: Path, tmp_path: Path, epochs: Epochs
+) -> None:
+    begun(trained, tmp_path)
+    epochs.stop_at = "student_pruned", 0
+    with pytest.raises(KeyboardInterrupt):
+        run_to(tmp_path, simulated, config_of({"pruning": {"feedforward": 0.5}}))
+    assert epochs.trained == []
