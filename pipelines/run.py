@@ -21,6 +21,7 @@ from pipelines.progress import Steps
 from pipelines.served import serve
 from pipelines.students import train_students
 from pipelines.teachers import fit_teachers
+from pipelines.text_teacher import check_text_teacher
 from riskdistill import __version__
 from riskdistill.bundle import Bundle
 from riskdistill.config import ExperimentConfig
@@ -72,6 +73,7 @@ def run(
     """
     out.mkdir(parents=True, exist_ok=True)
     transformers_logging.disable_progress_bar()
+    check_text_teacher(config)
     prepared = prepare(config, source, out, steps, command=command, rows=rows)
     dataset = prepared.dataset
     for folder in ("models", "checkpoints", "onnx"):

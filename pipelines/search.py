@@ -23,6 +23,7 @@ from pipelines.networks import Workshop, stopping_rows
 from pipelines.progress import Steps
 from pipelines.students import School
 from pipelines.teachers import Teachers, fit_teachers
+from pipelines.text_teacher import check_text_teacher
 from riskdistill.config import ExperimentConfig, SearchConfig, StudentConfig
 from riskdistill.distillation.teacher_cache import TeacherCache
 from riskdistill.errors import ConfigError
@@ -55,6 +56,7 @@ def search(
         RiskDistillError: see the parts, e.g. TrainingError where no size is within the latency.
     """
     offered = offered_choices(config)
+    check_text_teacher(config)
     dataset = prepare(config, source, out, steps, command=command, rows=rows).dataset
     for name in ("models", "checkpoints"):
         (out / name).mkdir(exist_ok=True)

@@ -2,6 +2,8 @@
 
 boosted trees (baseline, chosen by validation) → the same without each block of time → event transformer
 → gate of the ensemble, fitted on the earlier half of validation → what it says of the training rows
+
+Where a text teacher is configured, it joins in what is taught (`pipelines.text_teacher`), not in what is served.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.networks import Workshop
+from pipelines.text_teacher import Others, teach_with_text
 from riskdistill.config import ExperimentConfig
 from riskdistill.evaluation.metrics import TEACHER
 from riskdistill.models.bins import Bins
@@ -35,10 +38,11 @@ class Teachers:
         baseline: the single boosted-tree model that everything is compared with.
         trees: fitted without each block of time.
         event: the event transformer.
-        ensemble: of the trees and the event transformer.
+        ensemble: of the trees and the event transformer, which is served for the bypass.
         shift: brings the event transformer's logits to natural prevalence.
         taught: float32 [rows of the mix], the ensemble's log-odds at natural prevalence. The trees answer out of
-            fold; the event transformer answers rows that it has learned from, surer than it would new ones.
+            fold; the event transformer answers rows that it has learned from, surer than it would new ones; a text
+            teacher is heard on those of them that it was asked about.
     """
 
     baseline: BoostedTrees
@@ -77,8 +81,12 @@ def fit_teachers(config: ExperimentConfig, workshop: Workshop) -> Teachers:
     rows = dataset.train.encoded
     unseen = trees.out_of_fold(rows.context, dataset.mixed_from).astype(np.float32)
     answers = [Answers(logit=unseen), members[1].answer(rows, _LOGITS)]
+    taught = ensemble.together(answers, rows).logit
     step.done(f"out-of-fold log loss {gate.loss:.5f} weighted by transaction, {gate.constant_loss:.5f} constant")
-    return Teachers(baseline, trees, event, ensemble, shift, ensemble.together(answers, rows).logit)
+    if config.text_teacher is not None:
+        others = Others(gate, known, np.array([each.logit for each in answers]))
+        taught = teach_with_text(config.text_teacher, workshop, others)
+    return Teachers(baseline, trees, event, ensemble, shift, taught)
 
 
 def _trees(config: ExperimentConfig, workshop: Workshop) -> tuple[BoostedTrees, CrossFittedTrees]:

@@ -18,6 +18,7 @@ from riskdistill.config.base import Count, NonNegative, Number, OpenShare, Secti
 from riskdistill.config.distillation import DistillationConfig
 from riskdistill.config.models import BoostedTreesConfig, ModelConfig, StudentConfig
 from riskdistill.config.student import CompressionConfig, PruningConfig, SearchConfig, kept_parts
+from riskdistill.config.text import TextTeacherConfig
 from riskdistill.config.thresholds import ThresholdConfig
 from riskdistill.config.training import PhasesConfig, TrainingConfig
 from riskdistill.errors import ConfigError
@@ -155,6 +156,7 @@ class ExperimentConfig(Section):
     teacher: ModelConfig = ModelConfig()
     student: StudentConfig = StudentConfig()
     boosted_trees: BoostedTreesConfig = BoostedTreesConfig()
+    text_teacher: TextTeacherConfig | None = None  # teaches beside the other two, and is never served
     training: TrainingConfig = TrainingConfig()
     phases: PhasesConfig | None = (
         None  # of the teacher's training; None: the domain phase alone, as `training` says
@@ -175,10 +177,14 @@ class ExperimentConfig(Section):
             raise ValueError(f"none, but mix.synthetic is {info.data['mix'].synthetic}")
         return chosen
 
-    @field_validator("teacher", "student")
+    @field_validator("teacher", "student", "text_teacher")
     @classmethod
-    def _reads_what_is_kept(cls, model: ModelConfig, info: ValidationInfo) -> ModelConfig:
-        kept = info.data["features"].events_per_party if "features" in info.data else model.events_per_party
+    def _reads_what_is_kept(
+        cls, model: ModelConfig | TextTeacherConfig | None, info: ValidationInfo
+    ) -> ModelConfig | TextTeacherConfig | None:
+        if model is None or "features" not in info.data:
+            return model
+        kept = info.data["features"].events_per_party
         if model.events_per_party > kept:
             raise ValueError(f"events_per_party {model.events_per_party} is above features.events_per_party {kept}")
         return model
@@ -186,11 +192,14 @@ class ExperimentConfig(Section):
     @field_validator("training", "student_training", mode="before")
     @classmethod
     def _inherits_the_seed(cls, training: Any, info: ValidationInfo) -> Any:
-        if isinstance(training, TrainingConfig):
-            training = training.model_dump(exclude_unset=True)
-        if isinstance(training, dict) and "seed" in info.data:
-            return {"seed": info.data["seed"], **training}
-        return training
+        return _seeded(training, info)
+
+    @field_validator("text_teacher", mode="before")
+    @classmethod
+    def _trains_with_the_seed(cls, text: Any, info: ValidationInfo) -> Any:
+        if isinstance(text, TextTeacherConfig):
+            text = text.model_dump(exclude_unset=True)
+        return {**text, "training": _seeded(text.get("training", {}), info)} if isinstance(text, dict) else text
 
     @field_validator("training")
     @classmethod
@@ -268,3 +277,12 @@ class ExperimentConfig(Section):
                 f"distillation.relation_heads {distillation.relation_heads} does not divide"
             )
         return chosen
+
+
+def _seeded(training: Any, info: ValidationInfo) -> Any:
+    """What is told of a training, with the experiment's seed where it names none."""
+    if isinstance(training, Section):
+        training = training.model_dump(exclude_unset=True)
+    if isinstance(training, dict) and "seed" in info.data:
+        return {"seed": info.data["seed"], **training}
+    return training

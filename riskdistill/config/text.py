@@ -95,6 +95,8 @@ class TextTeacherConfig(Section):
     events_per_party: Count = 8  # newest events that are told, at most what the features keep
     max_tokens: Annotated[int, Field(strict=True, ge=16)] = 512  # word pieces; what is beyond is cut off
     inference_batch: Count = 32  # texts answered at a time
+    # that a run asks it about, of the mix and of validation each: those that the other teachers are least sure of
+    rows: Count = 20_000
     # payment formats told by name, the simulator's; of others only the number of the hash bucket is known
     format_names: tuple[str, ...] = ("wire", "ach", "card", "cash", "cheque", "instant", "crypto")
     templates: TextTemplates = TextTemplates()

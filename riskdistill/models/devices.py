@@ -33,8 +33,7 @@ class Devices:
     """
 
     def __init__(self, precision: Precision) -> None:
-        AcceleratorState._reset_state()  # it keeps one precision for the whole process; each training has its own
-        self._accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
+        self._accelerator = new_accelerator(precision)
         self.device: torch.device = self._accelerator.device
         if precision == "fp16" and self.device.type == "cpu":
             raise TrainingError("fp16 needs a GPU, and there is none here", mend="set precision to fp32 or bf16")
@@ -80,3 +79,9 @@ class Devices:
         """Go on from what `scale` gave."""
         if self._accelerator.scaler is not None and scale:
             self._accelerator.scaler.load_state_dict(scale)
+
+
+def new_accelerator(precision: Precision) -> Accelerator:
+    """One for a training of its own: accelerate keeps one precision for the whole process unless it is reset."""
+    AcceleratorState._reset_state()
+    return Accelerator(mixed_precision="no" if precision == "fp32" else precision)

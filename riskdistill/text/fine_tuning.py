@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 from torch import Tensor
@@ -26,6 +25,8 @@ from riskdistill.config import TextTrainingConfig
 from riskdistill.distillation.terms import smoothed_labels
 from riskdistill.errors import TrainingError
 from riskdistill.features import Encoded
+from riskdistill.models.checkpoint import load_checkpoint, save_checkpoint
+from riskdistill.models.devices import new_accelerator
 from riskdistill.models.training import Progress, TrainingRows
 from riskdistill.text.pieces import Pieces, by_length, collate, cut
 from riskdistill.text.serialise import Serialiser
@@ -71,8 +72,8 @@ class FineTuner:
         self.rows, self.per_epoch = rows, min(self.config.rows_per_epoch, len(rows.draw))
         self.steps_per_epoch = math.ceil(self.per_epoch / (self.config.batch_size * self.config.accumulation))
         self.total = self.config.epochs * self.steps_per_epoch
-        precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
-        self.accelerator = Accelerator(mixed_precision=precision)
+        in_half = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        self.accelerator = new_accelerator("bf16" if in_half else "fp32")
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=self.config.learning_rate, weight_decay=self.config.weight_decay)
         warmup = round(self.config.warmup * self.total)
@@ -95,7 +96,7 @@ class FineTuner:
         """Train until the epochs are over or validation has not improved for `patience` epochs.
 
         Raises:
-            TrainingError: the loss is not finite.
+            TrainingError: the loss is not finite, or the checkpoint is damaged.
         """
         self._resume()
         state = self.state
@@ -143,7 +144,7 @@ class FineTuner:
             if not torch.isfinite(loss):
                 raise TrainingError(
                     f"the loss of the text teacher is {float(loss.detach())} in step {step}",
-                    mend="lower text.training.learning_rate",
+                    mend="lower text_teacher.training.learning_rate",
                 )
             self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.config.clip)
@@ -177,14 +178,12 @@ class FineTuner:
             "schedule": self.schedule.state_dict(),
             "state": vars(self.state),
         }
-        temporary = self.checkpoint.with_suffix(".tmp")
-        torch.save(kept, temporary)
-        temporary.replace(self.checkpoint)
+        save_checkpoint(kept, self.checkpoint)
 
     def _resume(self) -> None:
         if self.checkpoint is None or not self.checkpoint.exists():
             return
-        kept = torch.load(self.checkpoint, weights_only=True, map_location=self.accelerator.device)
+        kept = load_checkpoint(self.checkpoint, self.accelerator.device)
         self.model.load_state_dict(kept["trained"], strict=False)
         self.optimizer.load_state_dict(kept["optimizer"])
         self.schedule.load_state_dict(kept["schedule"])

@@ -63,17 +63,17 @@ class Serialiser:
             raise ConfigError(
                 f"the text tells {config.events_per_party} events of each party, the features keep "
                 f"{spec.events_per_party}",
-                where="text.events_per_party",
+                where="text_teacher.events_per_party",
                 mend="lower it or raise features.events_per_party",
             )
         self.spec, self.events = spec, config.events_per_party
         self._templates = config.templates
-        self._context = _parsed(config.templates.context, spec.names, "text.templates.context")
-        self._event = _parsed(config.templates.event, EVENT_FIELDS, "text.templates.event")
+        self._context = _parsed(config.templates.context, spec.names, "text_teacher.templates.context")
+        self._event = _parsed(config.templates.event, EVENT_FIELDS, "text_teacher.templates.event")
         if all(fields for _, fields in self._context):
             raise ConfigError(
                 "every clause has a field, so that a transaction may be left without words",
-                where="text.templates.context",
+                where="text_teacher.templates.context",
                 mend="add a clause without fields",
             )
         self._formats = _format_words(config.format_names)

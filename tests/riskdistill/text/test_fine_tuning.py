@@ -11,6 +11,7 @@ import torch
 from riskdistill.config import TextTeacherConfig
 from riskdistill.dataset import Dataset
 from riskdistill.errors import TrainingError
+from riskdistill.models.devices import Devices
 from riskdistill.models.training import TrainingRows
 from riskdistill.text.fine_tuning import FineTuned, FineTuner
 from riskdistill.text.serialise import Serialiser
@@ -119,3 +120,14 @@ def test_a_loss_that_is_not_finite_is_refused(tiny_dataset: Dataset, causal: Cau
     with pytest.raises(TrainingError, match="learning_rate"):
         work.run()
     assert work.state == FineTuned()
+
+
+def test_it_follows_a_training_of_another_precision(tiny_dataset: Dataset, causal: Causal) -> None:
+    Devices("bf16")
+    assert tuner(tiny_dataset, causal("llama")).run().best_epoch == 0
+
+
+def test_a_damaged_checkpoint_is_refused(tiny_dataset: Dataset, causal: Causal, tmp_path: Path) -> None:
+    (tmp_path / "state.pt").write_bytes(b"half of it")
+    with pytest.raises(TrainingError, match="training starts anew"):
+        tuner(tiny_dataset, causal("llama"), tmp_path / "state.pt").run()

@@ -89,7 +89,7 @@ def test_a_bad_template_is_refused_with_what_is_known(templates: dict[str, tuple
 
 
 def test_more_events_than_the_features_keep_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"text\.events_per_party"):
+    with pytest.raises(ConfigError, match=r"text_teacher\.events_per_party"):
         Serialiser(SPEC, TextTeacherConfig(events_per_party=3))
 
 

@@ -67,9 +67,9 @@ def test_lora_trains_adapters_and_head_alone(causal: Causal) -> None:
     [
         ({"model": "no/such-model-here"}, "cannot be loaded"),
         ({"model": "package:no_such_package/model"}, "pip install no_such_package"),
-        ({"max_tokens": 10_000}, r"text\.max_tokens"),
+        ({"max_tokens": 10_000}, r"text_teacher\.max_tokens"),
         ({"load_bits": 4}, "bitsandbytes"),
-        ({"lora": {"target_modules": ("no_such_layer",)}}, r"text\.lora\.target_modules"),
+        ({"lora": {"target_modules": ("no_such_layer",)}}, r"text_teacher\.lora\.target_modules"),
     ],
 )
 def test_what_cannot_be_loaded_is_refused_with_the_mend(
