@@ -49,12 +49,14 @@ def int8(world: World) -> list[Measurement]:
 
 
 def exits(world: World) -> list[Measurement]:
-    """Rows leave after the first layer where an exit is sure; chosen on validation, judged on the test period."""
-    student, test = world.study.taught(world.options.seeds[0]).model, world.dataset.test
+    """A student of two layers, which rows leave early where an exit is sure; chosen on validation."""
+    size, test = world.config.student.model_copy(update={"layers": 2}), world.dataset.test
+    trained = world.study.taught(world.options.seeds[0], size, name="two_layers")
+    student = trained.model
     folder = world.folder / _FOLDER / "exits"
     export_exits(*_compression(world).exits(student), folder, test.encoded.take(slice(0, 64)))
     scored, layers = EarlyExitScorer(folder, Calibrator()).score_by_layers(test.encoded)
-    full = float(average_precision_score(test.label, world.of_network(world.study.taught(world.options.seeds[0]))))
+    full = float(average_precision_score(test.label, world.of_network(trained)))
     value = float(average_precision_score(test.label, scored.score))
     saved = 1 - float(layers.mean()) / len(student.encoder)
     label = f"{SETS[world.name]}: early exit,"

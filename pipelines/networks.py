@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 
 from pipelines.progress import Steps
 from riskdistill import __version__
-from riskdistill.config import ModelConfig, PhasesConfig, TrainingConfig
+from riskdistill.config import DistillationConfig, ModelConfig, PhasesConfig, StudentConfig, TrainingConfig
 from riskdistill.dataset import Dataset, Period
+from riskdistill.distillation.teacher_cache import TeacherCache, ask, wanted_by
 from riskdistill.features import Encoded
 from riskdistill.models.alignment import Traffic
 from riskdistill.models.bins import Bins
 from riskdistill.models.event_transformer import EventTransformer, untrained
 from riskdistill.models.phases import Recipe, train_in_phases
-from riskdistill.models.teacher import weights_fingerprint
+from riskdistill.models.teacher import Teacher, weights_fingerprint
 from riskdistill.models.training import EpochLog, Objective, Trainer, Training, TrainingRows
 
 STOPPING_ROWS = 40_000  # rows that early stopping looks at: all laundering, and normal rows up to this
@@ -128,6 +129,20 @@ class Workshop:
             bar(f"{name.replace('_', ' ')} ({phase} phase)").done(_result(done))
         self._save(name, trained.model, {phase: _log(done.epochs) for phase, done in trained.phases.items()})
         return trained.phases[trained.kept]
+
+    def answers(self, teacher: Teacher, size: StudentConfig, distillation: DistillationConfig) -> TeacherCache:
+        """What a teacher says of the rows of the mix, as far as such a student needs it; asked once and kept."""
+        step = self.steps.step("teacher's answers")
+        found = ask(
+            teacher,
+            self.dataset.train.encoded,
+            wanted_by(distillation, size.events_per_party),
+            folder=self.out / "checkpoints" / "answers",
+            spec=self.dataset.spec.fingerprint,
+            progress=step.at,
+        )
+        step.done()
+        return found
 
     def untrained(self, size: ModelConfig, bins: Bins, seed: int) -> EventTransformer:
         """A new network for this dataset."""

@@ -146,5 +146,5 @@ def _key(config: ExperimentConfig, offered: SearchConfig, teachers: Teachers, wo
         offered.model_dump_json(exclude={"trials"}),
     )
     digest = hashlib.sha256("".join(parts).encode())
-    digest.update(teachers.taught.tobytes())
+    digest.update(teachers.taught[config.distillation.answers].tobytes())
     return digest.hexdigest()[:12]

@@ -28,7 +28,7 @@ from riskdistill.config import (
     TrainingConfig,
 )
 from riskdistill.distillation.objective import DistillationObjective
-from riskdistill.distillation.teacher_cache import TeacherCache, ask, wanted_by
+from riskdistill.distillation.teacher_cache import TeacherCache
 from riskdistill.evaluation.metrics import SCRATCH, STUDENT
 from riskdistill.models.bins import Bins
 from riskdistill.models.event_transformer import EventTransformer
@@ -97,20 +97,13 @@ class School:
 
     def answers(self, size: StudentConfig, distillation: DistillationConfig) -> TeacherCache:
         """What the ensemble says of the rows of the mix; what only the event transformer knows comes from it."""
-        dataset = self.workshop.dataset
-        step = self.workshop.steps.step("teacher's answers")
-        cache = ask(
-            EventTeacher(self.teachers.event.model, self.teachers.shift),
-            dataset.train.encoded,
-            wanted_by(distillation, size.events_per_party),
-            folder=self.workshop.out / "checkpoints" / "answers",
-            spec=dataset.spec.fingerprint,
-            progress=step.at,
+        cache = self.workshop.answers(
+            EventTeacher(self.teachers.event.model, self.teachers.shift), size, distillation
         )
-        step.done()
         # logits are the ensemble's: to whoever checks, these are no longer one member's answers
-        said = hashlib.sha256(self.teachers.taught.tobytes()).hexdigest()[:16]
-        return replace(cache, logit=self.teachers.taught, teacher=f"{cache.teacher}{said}")
+        taught = self.teachers.taught[distillation.answers]
+        said = hashlib.sha256(taught.tobytes()).hexdigest()[:16]
+        return replace(cache, logit=taught, teacher=f"{cache.teacher}{said}")
 
     def untaught(self, name: str, size: StudentConfig, training: TrainingConfig) -> Training:
         """A student that learns from labels and typologies alone; its numbers are cut as the other's are.

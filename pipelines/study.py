@@ -22,7 +22,7 @@ from pipelines.networks import Workshop
 from pipelines.progress import Steps
 from pipelines.students import School
 from pipelines.teachers import fit_teachers
-from riskdistill.config import DistillationConfig, ExperimentConfig, StudentConfig
+from riskdistill.config import AnswersFrom, DistillationConfig, ExperimentConfig, StudentConfig
 from riskdistill.distillation.teacher_cache import TeacherCache, wanted_by
 from riskdistill.evaluation.comparison import Resampled, resample
 from riskdistill.evaluation.distillation import AblationLine, DistillationEvidence, RetentionPoint
@@ -64,6 +64,7 @@ RECIPES: Final[dict[str, dict[str, Any]]] = {
         "preset": "feature_attention_logits",
         "stages": "feature_attention_logits",
     },
+    "answers of trees that have not seen the row": {"terms": LOGITS, "answers": "unseen_trees"},
     "surest half of each class": {"terms": LOGITS, "selection": {"confident": 0.5}},
     "MixUp": {"terms": LOGITS, "mixup": 0.2},
     "hard rows mined by disagreement": {"terms": LOGITS, "mining": {"share": 0.3, "by": "disagreement"}},
@@ -85,7 +86,7 @@ class Study:
     school: School
     teacher: Scores
     seeds: tuple[int, ...]
-    _answers: dict[Wanted, TeacherCache] = field(default_factory=dict)
+    _answers: dict[tuple[Wanted, AnswersFrom], TeacherCache] = field(default_factory=dict)
 
     def taught(
         self,
@@ -102,10 +103,10 @@ class Study:
 
     def answers(self, size: StudentConfig, distillation: DistillationConfig) -> TeacherCache:
         """What the teachers say of the rows of the mix; asked once."""
-        wanted = wanted_by(distillation, size.events_per_party)
-        if wanted not in self._answers:
-            self._answers[wanted] = self.school.answers(size, distillation)
-        return self._answers[wanted]
+        key = wanted_by(distillation, size.events_per_party), distillation.answers
+        if key not in self._answers:
+            self._answers[key] = self.school.answers(size, distillation)
+        return self._answers[key]
 
     def untaught(self, seed: int, size: StudentConfig | None = None) -> Training:
         """The same student without a teacher."""

@@ -8,6 +8,7 @@ Where a text teacher is configured, it joins in what is taught (`pipelines.text_
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipelines.networks import Workshop
 from pipelines.text_teacher import Others, teach_with_text
-from riskdistill.config import ExperimentConfig
+from riskdistill.config import AnswersFrom, ExperimentConfig
 from riskdistill.evaluation.metrics import TEACHER
 from riskdistill.models.bins import Bins
 from riskdistill.models.boosted_trees import BoostedTrees, fit_trees
@@ -24,10 +25,8 @@ from riskdistill.models.calibration import prior_shift
 from riskdistill.models.cross_fitting import CrossFittedTrees, cross_fit
 from riskdistill.models.ensemble import EnsembleTeacher, Gate
 from riskdistill.models.ensemble_scorer import TREES, save_served
-from riskdistill.models.teacher import Answers, EventTeacher, TreesTeacher, Wanted
+from riskdistill.models.teacher import EventTeacher, TreesTeacher, Wanted
 from riskdistill.models.training import LabelObjective, Training
-
-_LOGITS = Wanted(student_events=1, relation_heads=1)  # and nothing else
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Teachers:
     event: Training
     ensemble: EnsembleTeacher
     shift: float
-    taught: NDArray[np.float32]
+    taught: Mapping[AnswersFrom, NDArray[np.float32]]
 
     @property
     def parameters(self) -> int:
@@ -72,20 +71,24 @@ def fit_teachers(config: ExperimentConfig, workshop: Workshop) -> Teachers:
     shift = prior_shift(dataset.prevalence, dataset.mixed_prevalence)
     event = _event(config, workshop, trees)
 
-    step = workshop.steps.step("ensemble of teachers")
     members = TreesTeacher(trees, "boosted_trees"), EventTeacher(event.model, shift, "event_transformer")
+    of_event = workshop.answers(members[1], config.student, config.distillation)  # as students will ask
+    step = workshop.steps.step("ensemble of teachers")
     tuning, _ = dataset.validation.halves()
-    known = np.array([member.answer(tuning.encoded, _LOGITS).logit for member in members])
+    known = np.array([member.answer(tuning.encoded, Wanted()).logit for member in members])
     gate = Gate.fit([member.name for member in members], known, tuning.encoded, tuning.label)
     ensemble = EnsembleTeacher(members, gate)
     rows = dataset.train.encoded
-    unseen = trees.out_of_fold(rows.context, dataset.mixed_from).astype(np.float32)
-    answers = [Answers(logit=unseen), members[1].answer(rows, _LOGITS)]
-    taught = ensemble.together(answers, rows).logit
+    told: dict[AnswersFrom, NDArray[np.float64]] = {
+        "all_trees": trees.score_logits(rows.context, threads=0),  # as many as there are cores
+        "unseen_trees": trees.out_of_fold(rows.context, dataset.mixed_from, threads=0),
+    }
+    mix = {name: np.array([logit, of_event.logit]) for name, logit in told.items()}
+    taught = {name: gate.combine(logits, rows).astype(np.float32) for name, logits in mix.items()}
     step.done(f"out-of-fold log loss {gate.loss:.5f} weighted by transaction, {gate.constant_loss:.5f} constant")
     if config.text_teacher is not None:
-        others = Others(gate, known, np.array([each.logit for each in answers]))
-        taught = teach_with_text(config.text_teacher, workshop, others)
+        others = Others(gate, known, mix[config.distillation.answers])
+        taught[config.distillation.answers] = teach_with_text(config.text_teacher, workshop, others)
     return Teachers(baseline, trees, event, ensemble, shift, taught)
 
 

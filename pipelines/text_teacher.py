@@ -35,7 +35,6 @@ from riskdistill.text.teacher import TextTeacher
 from riskdistill.text.text_model import TextModel
 
 NAME = "text_teacher"
-_LOGITS = Wanted(student_events=1, relation_heads=1)  # and nothing else
 Ints = NDArray[np.int64]
 
 
@@ -96,7 +95,7 @@ def teach_with_text(config: TextTeacherConfig, workshop: Workshop, others: Other
     said = ask(
         teacher,
         Encoded.concat([rows, mixed]),
-        _LOGITS,
+        Wanted(),
         folder=workshop.out / "checkpoints" / "answers",
         spec=dataset.spec.fingerprint,
         progress=step.at,

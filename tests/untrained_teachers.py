@@ -18,10 +18,11 @@ def untrained_teachers(
     monkeypatch: pytest.MonkeyPatch, job: ModuleType, dataset: Dataset, config: ExperimentConfig
 ) -> SimpleNamespace:
     """What the job finds in place of fitted teachers."""
+    said = np.linspace(-4, 4, len(dataset.train.label), dtype=np.float32)
     teachers = SimpleNamespace(
         event=SimpleNamespace(model=tiny.network(dataset, config.teacher)),
         shift=0.0,
-        taught=np.linspace(-4, 4, len(dataset.train.label), dtype=np.float32),
+        taught={"all_trees": said, "unseen_trees": -said},
     )
     monkeypatch.setattr(job, "prepare", lambda *_, **__: SimpleNamespace(dataset=dataset))
     monkeypatch.setattr(job, "fit_teachers", lambda *_: teachers)

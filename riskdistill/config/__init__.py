@@ -1,6 +1,7 @@
 """Typed configuration: `schema` says what an experiment may state, `loader` reads it from YAML."""
 
 from riskdistill.config.distillation import (
+    AnswersFrom,
     DistillationConfig,
     MiningConfig,
     SelectionConfig,
@@ -26,6 +27,7 @@ from riskdistill.config.training import AlignmentConfig, PhasesConfig, Pretraini
 
 __all__ = [
     "AlignmentConfig",
+    "AnswersFrom",
     "BoostedTreesConfig",
     "CompressionConfig",
     "DistillationConfig",

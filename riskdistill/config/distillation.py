@@ -10,6 +10,8 @@ from riskdistill.config.base import Count, NonNegative, Section, Share
 
 Heat = Annotated[float, Field(strict=True, ge=1)]
 
+AnswersFrom = Literal["all_trees", "unseen_trees"]
+
 # Terms of the literature that teach nothing where there are two classes, and why.
 DEGENERATE: Final = {
     "non_target": "of two classes the non-target distribution has one member: its KL is exactly 0; use logits",
@@ -125,6 +127,8 @@ class DistillationConfig(Section):
 
     Attributes:
         preset: named terms and weights in place of `terms`.
+        answers: whose answers to a training row teach: the mean of all trees, of which most have seen the row and
+            its label, or those of the trees that were fitted without its block of time.
         weights: as configured; for each row from learned signals; or so that gradient norms keep these shares.
         stages: which terms are on in which third of the epochs; see `riskdistill.distillation.stages`.
         mixup: alpha of MixUp, with which rows, labels and the teacher's logits are mixed; 0 leaves them as they
@@ -135,10 +139,12 @@ class DistillationConfig(Section):
     preset: Literal["logits_and_attention", "soft_and_hard", "feature_attention_logits"] | None = None
     terms: tuple[TermConfig, ...] = (
         TermConfig(name="logits", weight=0.7),
-        TermConfig(name="attention_relations", weight=0.3),
+        TermConfig(name="labels", weight=0.3),
+        TermConfig(name="attention_relations", weight=0.1),
         TermConfig(name="typology", weight=0.1),
     )
     temperature: TemperatureConfig = TemperatureConfig()
+    answers: AnswersFrom = "all_trees"
     weights: Literal["configured", "dynamic", "gradient_norms"] = "configured"
     stages: Literal["output_intermediate_adversarial", "feature_attention_logits"] | None = None
     selection: SelectionConfig = SelectionConfig()

@@ -41,7 +41,7 @@ class StudentConfig(ModelConfig):
     """Size of the student: the same transformer with smaller defaults."""
 
     width: Count = 32
-    layers: Count = 2
+    layers: Count = 1
     heads: Count = 4
     # none: a teacher's answers need no guard against being learned by heart, and every feature has its part in them
     dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0

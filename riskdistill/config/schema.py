@@ -161,7 +161,9 @@ class ExperimentConfig(Section):
     phases: PhasesConfig | None = (
         None  # of the teacher's training; None: the domain phase alone, as `training` says
     )
-    student_training: TrainingConfig = TrainingConfig(epochs=6, learning_rate=3e-3, patience=3)
+    student_training: TrainingConfig = TrainingConfig(
+        epochs=6, rows_per_epoch=110_000, learning_rate=3e-3, patience=3
+    )
     distillation: DistillationConfig = DistillationConfig()
     compression: CompressionConfig = CompressionConfig()
     search: SearchConfig = SearchConfig()

@@ -28,9 +28,9 @@ class BoostedTrees:
     chosen: TreeCandidate
     validation_pr_auc: float
 
-    def score_logits(self, context: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Raw log-odds [n] of laundering, on one thread."""
-        return np.asarray(self.booster.predict(context, raw_score=True, num_threads=1), np.float64)
+    def score_logits(self, context: NDArray[np.float32], threads: int = 1) -> NDArray[np.float64]:
+        """Raw log-odds [n] of laundering."""
+        return np.asarray(self.booster.predict(context, raw_score=True, num_threads=threads), np.float64)
 
     @property
     def parameters(self) -> int:
