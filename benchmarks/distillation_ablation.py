@@ -5,13 +5,13 @@ from __future__ import annotations
 from distillation_world import World
 from feature_data import SETS, Measurement
 
-from pipelines.study import FULL, NONE
+from pipelines.recipes import FULL, NONE, recipes
 
 
 def ablation(world: World) -> list[Measurement]:
-    """Every recipe against the configured one and against no teacher, paired over seeds."""
+    """Every recipe against the configured one and against no teacher, paired over two seeds."""
     rows = []
-    for line in world.short_study.ablation():
+    for line in world.short_study.ablation(recipes(world.config)):
         low, high = line.against_full.difference_interval
         detail = f"against {FULL} {line.against_full.difference:+.3f} ({low:+.3f} to {high:+.3f})"
         low, high = line.against_none.difference_interval
@@ -21,7 +21,7 @@ def ablation(world: World) -> list[Measurement]:
 
 
 def retention(world: World) -> list[Measurement]:
-    """PR-AUC of students of five sizes as a share of the ensemble's."""
+    """PR-AUC of students of five sizes as a share of the ensemble's, over two seeds."""
     rows = []
     for point in world.short_study.retention():
         kept = point.against_teacher

@@ -11,7 +11,6 @@ from distillation_world import World
 from feature_data import SETS, Measurement
 from machine import one_core
 
-from pipelines.study import LOGITS
 from riskdistill.config import DistillationConfig
 from riskdistill.features import Encoded
 from riskdistill.models.calibration import Calibrator
@@ -56,9 +55,10 @@ def speed(world: World) -> list[Measurement]:
 
 def step(world: World) -> list[Measurement]:
     """Time of one step of the student: attention relations against logits alone, both from the cache."""
+    attention = DistillationConfig(preset="logits_and_attention")
     losses = {
-        "logits alone": DistillationConfig.model_validate({"terms": LOGITS}),
-        "with attention relations": DistillationConfig(preset="logits_and_attention"),
+        "logits alone": DistillationConfig(terms=attention.terms[:1]),
+        "with attention relations": attention,
     }
     times = {name: _step(world, loss) for name, loss in losses.items()}
     label = f"{SETS[world.name]}: a step of {_STEP_ROWS} rows,"
@@ -70,8 +70,8 @@ def step(world: World) -> list[Measurement]:
 def _step(world: World, config: DistillationConfig) -> float:
     """Seconds of forward and backward: the median of many."""
     model = world.study.taught(world.options.seeds[0]).model
-    size, training = world.config.student, world.config.student_training
-    objective = world.school.objective(size, training, config, world.study.answers(size, config))
+    answers = world.study.answers(world.config.model_copy(update={"distillation": config}))
+    objective = world.school.objective(world.config.student, world.config.student_training, config, answers)
     drawn = np.random.default_rng(0).permutation(world.dataset.train.draw)
     model.train()
     took = []

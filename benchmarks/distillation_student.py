@@ -51,7 +51,8 @@ def int8(world: World) -> list[Measurement]:
 def exits(world: World) -> list[Measurement]:
     """A student of two layers, which rows leave early where an exit is sure; chosen on validation."""
     size, test = world.config.student.model_copy(update={"layers": 2}), world.dataset.test
-    trained = world.study.taught(world.options.seeds[0], size, name="two_layers")
+    deep = world.config.model_copy(update={"student": size})
+    trained = world.study.taught(world.options.seeds[0], deep, "two_layers")
     student = trained.model
     folder = world.folder / _FOLDER / "exits"
     export_exits(*_compression(world).exits(student), folder, test.encoded.take(slice(0, 64)))
@@ -86,8 +87,7 @@ def pruning(world: World) -> list[Measurement]:
 
 def _compression(world: World) -> Compression:
     """As in `riskdistill run`."""
-    config = world.config
-    return Compression(world.school, config, world.study.answers(config.student, config.distillation))
+    return Compression(world.school, world.config, world.study.answers(world.config))
 
 
 def _judged(world: World, model: EventTransformer) -> float:

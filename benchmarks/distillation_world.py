@@ -94,7 +94,7 @@ class World:
     @cached_property
     def study(self) -> Study:
         """Students with all seeds."""
-        return Study(self.config, self.school, self.members[ENSEMBLE], self.options.seeds)
+        return Study(self.config, self.school, self.dataset.test, self.options.seeds)
 
     @cached_property
     def short_study(self) -> Study:

@@ -123,7 +123,7 @@ def study(
     from riskdistill.config import load_config
 
     settings = load_config(config, overrides or [])
-    command = command_line("study", config, input, out, overrides)
+    command = f"{command_line('study', config, input, out, overrides)} --seeds {seeds}"
     with Steps() as steps:
         page = study_job(settings, input, out, steps, seeds=seeds, command=command, rows=rows)
     made({"study": page})

@@ -81,7 +81,8 @@ def offered_choices(config: ExperimentConfig) -> SearchConfig:
     Raises:
         ConfigError: none of a kind is left.
     """
-    kept, heads = config.features.events_per_party, config.distillation.relation_heads
+    heads = config.distillation.relation_heads
+    kept = min(config.features.events_per_party, config.teacher.events_per_party)
     left = {
         "events_per_party": tuple(events for events in config.search.events_per_party if events <= kept),
         "width": tuple(width for width in config.search.width if width % heads == 0),
@@ -89,7 +90,7 @@ def offered_choices(config: ExperimentConfig) -> SearchConfig:
     for name, choices in left.items():
         if not choices:
             raise ConfigError(
-                f"no choice fits features.events_per_party {kept} and distillation.relation_heads {heads}",
+                f"no choice fits the {kept} events that the teacher reads, or distillation.relation_heads {heads}",
                 where=f"search.{name}",
                 mend="offer one that does",
             )
@@ -102,8 +103,10 @@ class _Trials:
     def __init__(self, config: ExperimentConfig, teachers: Teachers, workshop: Workshop) -> None:
         self.config, self.workshop, self.school = config, workshop, School(teachers, workshop)
         self.training = config.student_training.model_copy(
-            update={"epochs": 1, "rows_per_epoch": config.search.rows}
+            # one epoch is no time for a curriculum
+            update={"epochs": 1, "rows_per_epoch": config.search.rows, "curriculum": "none"}
         )
+        self.distillation = config.distillation.settled()  # nor for stages or schedules
         tuning, _ = workshop.dataset.validation.halves()
         self.judged_on = stopping_rows(tuning, self.training.seed)
         self.answers = cache(self._answers)
@@ -114,8 +117,8 @@ class _Trials:
 
     def train(self, size: StudentConfig) -> float:
         """PR-AUC on the tuning half of validation, after one short epoch."""
-        answers, distillation = self.answers(size.events_per_party), self.config.distillation
-        objective = self.school.objective(size, self.training, distillation, answers)
+        answers = self.answers(size.events_per_party)
+        objective = self.school.objective(size, self.training, self.distillation, answers)
         step = self.workshop.steps.step(f"student {size.width} x {size.layers}")
         rows = self.workshop.dataset.train
         trainer = Trainer(
@@ -133,7 +136,7 @@ class _Trials:
     def _answers(self, events_per_party: int) -> TeacherCache:
         """Terms inside the network read the tokens that both models have, so as many as the student reads."""
         size = self.config.student.model_copy(update={"events_per_party": events_per_party})
-        return self.school.answers(size, self.config.distillation)
+        return self.school.answers(size, self.distillation)
 
 
 def _key(config: ExperimentConfig, offered: SearchConfig, teachers: Teachers, workshop: Workshop) -> str:

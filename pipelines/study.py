@@ -3,15 +3,17 @@
 OUT/study/report/distillation.html   both drawn, with intervals and every verdict, for people
 OUT/study/report/distillation.json   the same for programs
 
-The teachers are those that `run` with the same `--out` would fit, and it takes them over, as it does every student
-that an earlier, stopped study finished.
+What is chosen by it is chosen on the later half of validation: the test period stays unseen. The teachers are those
+that `run` with the same `--out` would fit, and it takes them over, as it does every student that an earlier,
+stopped study finished.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +22,12 @@ from pipelines.datasets import prepare
 from pipelines.evidence import scheme_names
 from pipelines.networks import Workshop
 from pipelines.progress import Steps
+from pipelines.recipes import FULL, NONE, recipes
 from pipelines.students import School
 from pipelines.teachers import fit_teachers
-from riskdistill.config import AnswersFrom, DistillationConfig, ExperimentConfig, StudentConfig
+from pipelines.text_teacher import check_text_teacher
+from riskdistill.config import AnswersFrom, ExperimentConfig, StudentConfig
+from riskdistill.dataset import Period
 from riskdistill.distillation.teacher_cache import TeacherCache, wanted_by
 from riskdistill.evaluation.comparison import Resampled, resample
 from riskdistill.evaluation.distillation import AblationLine, DistillationEvidence, RetentionPoint
@@ -31,46 +36,10 @@ from riskdistill.evaluation.metrics import TEACHER
 from riskdistill.models.teacher import Wanted
 from riskdistill.models.training import Training, score_logits
 
-FULL: Final = "as configured"
-NONE: Final = "no teacher"
-LOGITS: Final = [{"name": "logits", "weight": 0.7}]
+COMPRESSION: Final = (5, 10, 20, 40, 80)  # times fewer parameters than the teachers
+WIDTHS: Final = range(8, 136, 8)  # of the students among which those are looked for
+PIECES: Final = (300, 2_400)  # fewest and most
 Scores = NDArray[np.float64]
-
-
-def _with(name: str, weight: float, **more: Any) -> dict[str, Any]:
-    return {"terms": [*LOGITS, {"name": name, "weight": weight, **more}]}
-
-
-RECIPES: Final[dict[str, dict[str, Any]]] = {
-    "logits alone": {"terms": LOGITS},
-    "logits + attention relations": _with("attention_relations", 0.3),
-    "logits + attention maps": _with("attention_maps", 0.3),
-    "logits + hidden states": _with("hidden_states", 0.3),
-    "logits + feature": _with("feature", 0.3),
-    "logits + typology": _with("typology", 0.1),
-    "logits + labels": _with("labels", 0.3),
-    "logits + batch correlation": _with("batch_correlation", 0.3),
-    "logits + ranking": _with("ranking", 0.3),
-    "temperature 1": {"terms": LOGITS, "temperature": {"start": 1.0}},
-    "temperature 5 to 8": {"terms": LOGITS, "temperature": {"schedule": "rising", "start": 5.0, "after_epoch": 3}},
-    "temperature 5 to 1": {
-        "terms": LOGITS,
-        "temperature": {"schedule": "annealed", "start": 5.0, "end": 1.0, "after_epoch": 0},
-    },
-    "temperature learned": {"terms": LOGITS, "temperature": {"schedule": "learned", "start": 2.0}},
-    "dynamic weights": {"preset": "logits_and_attention", "weights": "dynamic"},
-    "gradient norms balanced": {"preset": "logits_and_attention", "weights": "gradient_norms"},
-    "stages: feature, attention, logits": {
-        "preset": "feature_attention_logits",
-        "stages": "feature_attention_logits",
-    },
-    "answers of trees that have not seen the row": {"terms": LOGITS, "answers": "unseen_trees"},
-    "surest half of each class": {"terms": LOGITS, "selection": {"confident": 0.5}},
-    "MixUp": {"terms": LOGITS, "mixup": 0.2},
-    "hard rows mined by disagreement": {"terms": LOGITS, "mining": {"share": 0.3, "by": "disagreement"}},
-}
-# (width, layers, context width, pieces): from large to small
-SIZES: Final = ((64, 2, 96, 1_600), (48, 2, 48, 1_200), (32, 2, 24, 800), (16, 1, 16, 600), (8, 1, 8, 500))
 
 
 @dataclass(frozen=True)
@@ -78,53 +47,44 @@ class Study:
     """Students of the same teachers, rows and seeds that differ in one thing.
 
     Attributes:
-        teacher: float64 [rows of the test period], what the ensemble scores there.
+        period: what they are judged on.
         seeds: of the students; every recipe has the same ones, so that they compare in pairs.
     """
 
     config: ExperimentConfig
     school: School
-    teacher: Scores
+    period: Period
     seeds: tuple[int, ...]
     _answers: dict[tuple[Wanted, AnswersFrom], TeacherCache] = field(default_factory=dict)
 
-    def taught(
-        self,
-        seed: int,
-        size: StudentConfig | None = None,
-        distillation: DistillationConfig | None = None,
-        name: str = "student",
-    ) -> Training:
-        """A student of the teachers; by default of the configured size and loss."""
-        size, distillation = size or self.config.student, distillation or self.config.distillation
-        training = self.config.student_training.model_copy(update={"seed": seed})
-        answers = self.answers(size, distillation)
-        return self.school.taught(f"{name}-{seed}", size, training, distillation, answers)
+    def taught(self, seed: int, config: ExperimentConfig | None = None, name: str = "student") -> Training:
+        """A student of the teachers, by default as configured."""
+        config = config or self.config
+        training = config.student_training.model_copy(update={"seed": seed})
+        answers = self.answers(config)
+        return self.school.taught(f"{name}-{seed}", config.student, training, config.distillation, answers)
 
-    def answers(self, size: StudentConfig, distillation: DistillationConfig) -> TeacherCache:
-        """What the teachers say of the rows of the mix; asked once."""
+    def untaught(self, seed: int) -> Training:
+        """The same student without a teacher."""
+        training = self.config.student_training.model_copy(update={"seed": seed})
+        return self.school.untaught(f"alone-{seed}", self.config.student, training)
+
+    def answers(self, config: ExperimentConfig) -> TeacherCache:
+        """What the teachers say of the rows of the mix to such a student; asked once."""
+        size, distillation = config.student, config.distillation
         key = wanted_by(distillation, size.events_per_party), distillation.answers
         if key not in self._answers:
             self._answers[key] = self.school.answers(size, distillation)
         return self._answers[key]
 
-    def untaught(self, seed: int, size: StudentConfig | None = None) -> Training:
-        """The same student without a teacher."""
-        training = self.config.student_training.model_copy(update={"seed": seed})
-        return self.school.untaught(f"alone-{seed}", size or self.config.student, training)
-
-    def ablation(self) -> tuple[AblationLine, ...]:
+    def ablation(self, changed: Mapping[str, ExperimentConfig]) -> tuple[AblationLine, ...]:
         """Every recipe against the configured one and against no teacher."""
         runs = {
             FULL: [self._scores(self.taught(seed)) for seed in self.seeds],
             NONE: [self._scores(self.untaught(seed)) for seed in self.seeds],
         }
-        for number, (name, changes) in enumerate(RECIPES.items()):
-            changed = DistillationConfig.model_validate(changes)
-            runs[name] = [
-                self._scores(self.taught(seed, distillation=changed, name=f"recipe_{number}"))
-                for seed in self.seeds
-            ]
+        for number, (name, config) in enumerate(changed.items()):
+            runs[name] = [self._scores(self.taught(seed, config, f"recipe_{number}")) for seed in self.seeds]
         found = self._resampled(runs)
         return tuple(
             AblationLine(
@@ -138,14 +98,15 @@ class Study:
 
     def retention(self) -> tuple[RetentionPoint, ...]:
         """What students of several sizes keep of the ensemble's PR-AUC."""
-        runs, compression = {TEACHER: [self.teacher]}, {}
-        for width, layers, context, pieces in SIZES:
-            changes = {"width": width, "layers": layers, "context_width": context, "pieces": pieces}
-            size = self.config.student.model_copy(update=changes)
-            trained = [self.taught(seed, size, name=f"size_{width}_{context}") for seed in self.seeds]
-            name = f"width {width}, {layers} layers, context {context}"
+        teachers = self.school.teachers
+        said = teachers.ensemble.answer(self.period.encoded, Wanted()).logit.astype(np.float64)
+        runs, compression = {TEACHER: [said]}, {}
+        for size in self._sizes():
+            config = self.config.model_copy(update={"student": size})
+            trained = [self.taught(seed, config, f"width_{size.width}") for seed in self.seeds]
+            name = f"width {size.width}, context {size.context_width}"
             runs[name] = [self._scores(one) for one in trained]
-            compression[name] = self.school.teachers.parameters / trained[0].model.parameter_count()
+            compression[name] = teachers.parameters / trained[0].model.parameter_count()
         found = self._resampled(runs)
         return tuple(
             RetentionPoint(
@@ -154,12 +115,32 @@ class Study:
             for name, times in compression.items()
         )
 
+    def _sizes(self) -> list[StudentConfig]:
+        """For each compression the student of the configured proportions that comes nearest, the largest first."""
+        sizes = {width: self._sized(width) for width in WIDTHS}
+        count = {width: self._parameters(size) for width, size in sizes.items() if size is not None}
+        wanted = [np.log(self.school.teachers.parameters / times) for times in COMPRESSION]
+        nearest = {min(count, key=lambda width: abs(np.log(count[width]) - size)) for size in wanted}
+        return [size for width in sorted(nearest, reverse=True) if (size := sizes[width]) is not None]
+
+    def _sized(self, width: int) -> StudentConfig | None:
+        """The configured student so wide, and all else in proportion; None where its heads do not divide it."""
+        student, heads = self.config.student, self.config.distillation.relation_heads
+        if width % student.heads or width % heads:
+            return None
+        part = width / student.width
+        pieces = int(np.clip(round(student.pieces * part), *PIECES))
+        changes = {"width": width, "context_width": max(8, round(student.context_width * part)), "pieces": pieces}
+        return student.model_copy(update=changes)
+
+    def _parameters(self, size: StudentConfig) -> int:
+        return self.school.workshop.untrained(size, self.school.bins(size), 0).parameter_count()
+
     def _scores(self, trained: Training) -> Scores:
-        return score_logits(trained.model, self.school.workshop.dataset.test.encoded)[0]
+        return score_logits(trained.model, self.period.encoded)[0]
 
     def _resampled(self, runs: dict[str, list[Scores]]) -> Resampled:
-        test = self.school.workshop.dataset.test
-        return resample(test.label, scheme_names(test), runs, seed=self.config.seed)
+        return resample(self.period.label, scheme_names(self.period), runs, seed=self.config.seed)
 
 
 def study(
@@ -181,22 +162,21 @@ def study(
     Raises:
         RiskDistillError: see the parts.
     """
+    check_text_teacher(config)
+    changed = recipes(config)
     dataset = prepare(config, source, out, steps, command=command, rows=rows).dataset
     for name in ("models", "checkpoints"):
         (out / name).mkdir(exist_ok=True)
     workshop = Workshop(dataset, out, steps)
-    teachers = fit_teachers(config, workshop)
+    school = School(fit_teachers(config, workshop), workshop)
     first = config.student_training.seed
-    asked = Study(
-        config,
-        School(teachers, workshop),
-        teachers.ensemble.answer(dataset.test.encoded, Wanted()).logit.astype(np.float64),
-        tuple(range(first, first + seeds)),
-    )
+    _, period = dataset.validation.halves()
+    asked = Study(config, school, period, tuple(range(first, first + seeds)))
     evidence = DistillationEvidence(
         name=f"{config.name}: a study",
         dataset=dataset.fingerprint,
+        period="later half of the validation period",
         retention=asked.retention(),
-        ablation=asked.ablation(),
+        ablation=asked.ablation(changed),
     )
     return write_distillation_report(out / "study", evidence)

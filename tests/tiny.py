@@ -37,7 +37,7 @@ CONFIG = ExperimentConfig.model_validate(
         "student": {"width": 16, "layers": 1, "heads": 2, "events_per_party": 4, "context_width": 16}
         | {"pieces": 1_000, "feature_dropout": 0.0},
         "training": {"epochs": 2, "batch_size": 128},
-        "student_training": {"epochs": 2, "batch_size": 128},
+        "student_training": {"epochs": 2, "batch_size": 128, "learning_rate": 1e-3},
         "distillation": {"relation_heads": 4},
     }
 )

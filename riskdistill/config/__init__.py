@@ -23,7 +23,13 @@ from riskdistill.config.schema import (
 from riskdistill.config.student import CompressionConfig, PruningConfig, SearchConfig
 from riskdistill.config.text import TextTeacherConfig, TextTemplates, TextTrainingConfig
 from riskdistill.config.thresholds import ThresholdConfig
-from riskdistill.config.training import AlignmentConfig, PhasesConfig, PretrainingConfig, TrainingConfig
+from riskdistill.config.training import (
+    AlignmentConfig,
+    PhasesConfig,
+    PretrainingConfig,
+    StudentTrainingConfig,
+    TrainingConfig,
+)
 
 __all__ = [
     "AlignmentConfig",
@@ -47,6 +53,7 @@ __all__ = [
     "SourceConfig",
     "SplitConfig",
     "StudentConfig",
+    "StudentTrainingConfig",
     "TemperatureConfig",
     "TermConfig",
     "TextTeacherConfig",

@@ -20,7 +20,7 @@ from riskdistill.config.models import BoostedTreesConfig, ModelConfig, StudentCo
 from riskdistill.config.student import CompressionConfig, PruningConfig, SearchConfig, kept_parts
 from riskdistill.config.text import TextTeacherConfig
 from riskdistill.config.thresholds import ThresholdConfig
-from riskdistill.config.training import PhasesConfig, TrainingConfig
+from riskdistill.config.training import PhasesConfig, StudentTrainingConfig, TrainingConfig
 from riskdistill.errors import ConfigError
 from riskdistill.features.spec import FORGET_AFTER_DAYS, MAX_HOPS, WINDOWS, ForgetAfter, Hops, Windows
 
@@ -161,9 +161,7 @@ class ExperimentConfig(Section):
     phases: PhasesConfig | None = (
         None  # of the teacher's training; None: the domain phase alone, as `training` says
     )
-    student_training: TrainingConfig = TrainingConfig(
-        epochs=6, rows_per_epoch=110_000, learning_rate=3e-3, patience=3
-    )
+    student_training: StudentTrainingConfig = StudentTrainingConfig()
     distillation: DistillationConfig = DistillationConfig()
     compression: CompressionConfig = CompressionConfig()
     search: SearchConfig = SearchConfig()
@@ -190,6 +188,16 @@ class ExperimentConfig(Section):
         if model.events_per_party > kept:
             raise ValueError(f"events_per_party {model.events_per_party} is above features.events_per_party {kept}")
         return model
+
+    @field_validator("student")
+    @classmethod
+    def _reads_no_more_than_its_teacher(cls, student: StudentConfig, info: ValidationInfo) -> StudentConfig:
+        teacher = info.data.get("teacher")
+        if teacher is not None and student.events_per_party > teacher.events_per_party:
+            raise ValueError(
+                f"events_per_party {student.events_per_party} is above the teacher's {teacher.events_per_party}"
+            )
+        return student
 
     @field_validator("training", "student_training", mode="before")
     @classmethod
@@ -222,7 +230,7 @@ class ExperimentConfig(Section):
 
     @field_validator("student_training")
     @classmethod
-    def _learns_from_rows_as_the_teacher_saw_them(cls, training: TrainingConfig) -> TrainingConfig:
+    def _learns_from_rows_as_the_teacher_saw_them(cls, training: StudentTrainingConfig) -> StudentTrainingConfig:
         if training.mixup or training.adversarial:
             raise ValueError(
                 "mixup and adversarial must be 0: the teacher's answers are of rows as they are; "

@@ -34,6 +34,15 @@ class TrainingConfig(Section):
     seed: Seed = 7  # where the file is silent: the experiment's
 
 
+class StudentTrainingConfig(TrainingConfig):
+    """How a student is trained: longer than a teacher, whose answers can hardly be learned by heart."""
+
+    epochs: Count = 6
+    rows_per_epoch: Count | None = 110_000
+    learning_rate: Positive = 3e-3
+    patience: Count = 3
+
+
 class PretrainingConfig(Section):
     """The general phase: what a network learns from traffic without labels."""
 

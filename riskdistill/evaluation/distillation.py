@@ -71,6 +71,7 @@ class DistillationEvidence(_Record):
 
     name: str
     dataset: str
+    period: str = "test period"  # that it was measured on
     retention: tuple[RetentionPoint, ...] = ()
     ablation: tuple[AblationLine, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
