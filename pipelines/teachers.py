@@ -39,9 +39,9 @@ class Teachers:
         event: the event transformer.
         ensemble: of the trees and the event transformer, which is served for the bypass.
         shift: brings the event transformer's logits to natural prevalence.
-        taught: float32 [rows of the mix], the ensemble's log-odds at natural prevalence. The trees answer out of
-            fold; the event transformer answers rows that it has learned from, surer than it would new ones; a text
-            teacher is heard on those of them that it was asked about.
+        taught: float32 [rows of the mix], the ensemble's log-odds at natural prevalence, by whose trees answer. The
+            event transformer answers rows that it has learned from, surer than it would new ones; a text teacher is
+            heard on those that it was asked about, where the configured trees answer.
     """
 
     baseline: BoostedTrees
