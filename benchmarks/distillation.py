@@ -12,15 +12,18 @@ all models calibrated on the later half, judged on the last fifth. The peers are
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded: threads that spin starve each other
+
 import feature_peer
 from distillation_ablation import ablation, retention
-from distillation_quality import quality
+from distillation_quality import peers, quality
 from distillation_recipe import killed, recipe
 from distillation_speed import speed, step
 from distillation_student import exits, int8, pruning
@@ -40,7 +43,8 @@ def sections(options: Options) -> dict[str, Callable[[], list[Measurement]]]:
     world = cache(lambda name: World(name, options))
     known: dict[str, Callable[[], list[Measurement]]] = {}
     for name in options.names:
-        known[f"quality_{name}"] = lambda name=name: quality(world(name))  # type: ignore[misc]
+        known[f"quality_{name}"] = partial(_of, quality, world, name)
+        known[f"peers_{name}"] = partial(_of, peers, world, name)
     for section in (speed, step, int8, exits, pruning, recipe, ablation, retention):
         known[section.__name__] = partial(_of, section, world, options.names[0])
     for section in (killed, text):  # on the smallest set
