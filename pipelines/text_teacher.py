@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,18 +24,20 @@ from riskdistill.data.schema import NORMAL
 from riskdistill.dataset import Dataset
 from riskdistill.dataset.build import feature_engine
 from riskdistill.distillation.teacher_cache import ask
-from riskdistill.errors import TrainingError
+from riskdistill.errors import ConfigError, RiskDistillError, TrainingError
 from riskdistill.features import Encoded
 from riskdistill.models.calibration import prior_shift
 from riskdistill.models.ensemble import Gate, Logits
 from riskdistill.models.teacher import Wanted
 from riskdistill.models.training import TrainingRows
 from riskdistill.text.fine_tuning import FineTuned, FineTuner
-from riskdistill.text.serialise import Serialiser
+from riskdistill.text.pieces import cut
+from riskdistill.text.serialise import Serialised, Serialiser
 from riskdistill.text.teacher import TextTeacher
 from riskdistill.text.text_model import TextModel
 
 NAME = "text_teacher"
+_SHORT: Final = Serialised("payment", np.array([[0, 7]]))
 Ints = NDArray[np.int64]
 
 
@@ -62,14 +65,26 @@ class Asked:
 
 
 def check_text_teacher(config: ExperimentConfig) -> None:
-    """Refuse a text teacher that could not be fitted here; its model is loaded for that, and let go.
+    """Refuse a text teacher that could not be fitted here; its model is loaded and asked once for that, and let go.
 
     Raises:
-        ConfigError: a template, the model or a package that it needs is wrong or not there.
+        ConfigError: a template, the model or a package that it needs is wrong or not there, or the model cannot
+            read a text.
     """
-    if config.text_teacher is not None:
-        Serialiser(feature_engine(config.features).spec, config.text_teacher)
-        TextModel.build(config.text_teacher, [NORMAL])
+    if config.text_teacher is None:
+        return
+    Serialiser(feature_engine(config.features).spec, config.text_teacher)
+    try:
+        model = TextModel.build(config.text_teacher, [NORMAL])
+        model.score(cut(model.tokenizer, [_SHORT], config.text_teacher.max_tokens))
+    except RiskDistillError:
+        raise
+    except Exception as error:  # what is not made for text alone fails in ways of its own
+        raise ConfigError(
+            f"{config.text_teacher.model!r} cannot read a text: {error}",
+            where="text_teacher.model",
+            mend="name an encoder or a causal model of text",
+        ) from error
 
 
 def teach_with_text(config: TextTeacherConfig, workshop: Workshop, others: Others) -> NDArray[np.float32]:

@@ -173,6 +173,17 @@ def test_what_could_not_be_fitted_is_refused_before_anything_is_read(
         run(config, tmp_path / "nothing-here", tmp_path / "out", Steps())
 
 
+def test_a_model_that_cannot_read_a_text_is_refused_before_anything_is_read(
+    text: TextTeacherConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def seeing(*_: Any, **named: Any) -> None:
+        raise TypeError("pixel_values are missing")
+
+    monkeypatch.setattr("transformers.LlamaModel.forward", seeing)
+    with pytest.raises(ConfigError, match=r"text_teacher\.model: .*pixel_values are missing.*of text"):
+        run(tiny.configured(text_teacher=text), tmp_path / "nothing-here", tmp_path / "out", Steps())
+
+
 def test_adapters_without_their_package_are_refused_before_anything_is_read(
     text: TextTeacherConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
