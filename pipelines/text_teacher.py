@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -120,8 +121,8 @@ def teach_with_text(config: TextTeacherConfig, workshop: Workshop, others: Other
     without = Gate.fit(others.gate.members, before, rows, label)
     gate = Gate.fit([*without.members, teacher.name], np.vstack([before, of_tuning]), rows, label)
     taught[asked.mix] = gate.combine(np.vstack([others.mix[:, asked.mix], of_mix]), mixed)
-    losses = {"with": _loss(gate), "without": _loss(without)}
-    step.done(f"out-of-fold log loss {losses['with']:.5f} with them, {losses['without']:.5f} without")
+    losses = {"with": gate.kept_loss, "without": without.kept_loss}
+    step.done(losses_told({f"{way} them": loss for way, loss in losses.items()}))
     told = {"asked": {"validation": len(rows), "mix": len(mixed)}, "log_loss": losses, **vars(tuned)}
     (workshop.out / "models" / NAME / "training.json").write_text(json.dumps(told, indent=1))
     return taught
@@ -193,6 +194,8 @@ def _fine_tuned(config: TextTeacherConfig, workshop: Workshop) -> tuple[TextTeac
     return teacher, tuned
 
 
-def _loss(gate: Gate) -> float:
-    """Out-of-fold log loss of the weights that were kept."""
-    return min(gate.loss, gate.constant_loss)
+def losses_told(losses: Mapping[str, float | None]) -> str:
+    """A gate's out-of-fold log losses in words, by what they are of."""
+    if None in losses.values():
+        return "out-of-fold log loss cannot be told: laundering lies in one block of time"
+    return "out-of-fold log loss " + ", ".join(f"{loss:.5f} {of}" for of, loss in losses.items())

@@ -21,7 +21,7 @@ from pipelines.networks import Workshop
 from pipelines.progress import Steps
 from pipelines.run import run
 from pipelines.teachers import fit_teachers
-from pipelines.text_teacher import Others, teach_with_text
+from pipelines.text_teacher import Others, losses_told, teach_with_text
 from riskdistill.config import ExperimentConfig, TextTeacherConfig
 from riskdistill.dataset import Dataset
 from riskdistill.errors import ConfigError, TrainingError
@@ -114,6 +114,13 @@ def test_it_is_saved_with_what_it_was_asked_and_how_it_did(taught: Taught, works
     few = workshop.dataset.test.encoded.take(slice(0, 3))
     answers = TextTeacher.load(folder).answer(few, Wanted(student_events=1, relation_heads=1))
     assert np.isfinite(answers.logit).all()
+
+
+def test_a_loss_that_cannot_be_told_is_not_told_as_0() -> None:
+    assert losses_told({"with them": 0.5, "without them": 0.25}) == (
+        "out-of-fold log loss 0.50000 with them, 0.25000 without them"
+    )
+    assert losses_told({"with them": None, "without them": None}).startswith("out-of-fold log loss cannot be told")
 
 
 def test_a_finished_one_is_taken_from_its_checkpoint_unless_it_would_learn_otherwise(
