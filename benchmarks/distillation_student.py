@@ -54,7 +54,8 @@ def exits(world: World) -> list[Measurement]:
     trained = world.study.taught(world.options.seeds[0], size, name="two_layers")
     student = trained.model
     folder = world.folder / _FOLDER / "exits"
-    export_exits(*_compression(world).exits(student), folder, test.encoded.take(slice(0, 64)))
+    chosen = _compression(world).exits(student)
+    export_exits(chosen.student, chosen.rule, folder, test.encoded.take(slice(0, 64)))
     scored, layers = EarlyExitScorer(folder, Calibrator()).score_by_layers(test.encoded)
     full = float(average_precision_score(test.label, world.of_network(trained)))
     value = float(average_precision_score(test.label, scored.score))

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from monitoring.profile import build_profile, draw_sample
 from pipelines.served import Served
+from pipelines.students import Student
 from riskdistill import __version__
 from riskdistill.bundle import Bundle, BundleParts, KnownRates, Thresholds, write_bundle
 from riskdistill.config import CompressionConfig, ExperimentConfig, ServingConfig
 from riskdistill.data.rates import Rates
 from riskdistill.dataset import Dataset
 from riskdistill.dataset.card import DatasetCard
-from riskdistill.evaluation.metrics import STUDENT, TEACHER, MetricsReport, ScoredPeriod
+from riskdistill.evaluation.metrics import STUDENT, TEACHER, MetricsReport, ModelMetrics, ScoredPeriod
 from riskdistill.evaluation.thresholds import choose_threshold
 
 
@@ -100,7 +101,7 @@ def make_bundle(
         spread=(quartiles[2] - quartiles[0]).astype(np.float32),
         profile=profile.model_dump(mode="json"),
         reference=reference,
-        model_card=_model_card(config, dataset, card, report, thresholds, created_at),
+        model_card=_model_card(config, dataset, card, served, report, thresholds, created_at),
     )
     bundle = write_bundle(out / "bundle", parts, served.files)
     shutil.rmtree(out / "onnx")
@@ -113,8 +114,8 @@ def _without_empty_columns(context: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(np.isnan(context).all(axis=0), np.float32(0), context)
 
 
-def _compressed(compression: CompressionConfig) -> str:
-    """What was done to the student after it was taught, in words."""
+def _compressed(compression: CompressionConfig, exits: str) -> str:
+    """What was done to the student after it was taught, in words; `exits`: what its exits save."""
     pruning = compression.pruning
     done = [
         f"{share:.0%} of its {part} kept"
@@ -125,20 +126,33 @@ def _compressed(compression: CompressionConfig) -> str:
         )
         if share < 1
     ]
-    done += ["served in 8-bit integers"] * compression.int8 + ["with early exits"] * compression.early_exits
+    done += ["served in 8-bit integers"] * compression.int8 + [f"with early exits: {exits}"] * bool(exits)
     return ", ".join(done) or "none"
+
+
+def _saved(student: Student, metrics: ModelMetrics) -> str:
+    """What early exits save, in words; "" where there are none."""
+    if student.exits is None:
+        return ""
+    chosen = student.exits.gain.saved
+    return (
+        f"{metrics.layers_saved:.0%} of the layer evaluations saved on the test period, "
+        f"{chosen:.0%} where their rule was chosen"
+    )
 
 
 def _model_card(
     config: ExperimentConfig,
     dataset: Dataset,
     card: DatasetCard,
+    served: Served,
     report: MetricsReport,
     thresholds: Thresholds,
     created_at: datetime,
 ) -> str:
     student, teacher = report.models[STUDENT], report.models[TEACHER]
     interval = student.pr_auc_interval
+    exits = _saved(served.students[STUDENT], student)
     return f"""# Model card: {config.name}
 
 Made {created_at:%Y-%m-%d %H:%M} UTC by riskdistill {__version__} from dataset `{dataset.fingerprint}`.
@@ -157,7 +171,7 @@ tuned the models, the later one gave calibration and thresholds; judged on {len(
 | calibration error | {student.ece:.4f} | {teacher.ece:.4f} |
 | parameters | {student.parameters:,} | {teacher.parameters:,} |
 
-**Compression of the student.** {_compressed(config.compression)}.
+**Compression of the student.** {_compressed(config.compression, exits)}.
 
 **Thresholds.** Review from {thresholds.review:.4g}, hold from {thresholds.hold:.4g}; the teacher is asked between
 {thresholds.uncertain_low:.4g} and {thresholds.uncertain_high:.4g} and from {thresholds.high_risk:.4g}.

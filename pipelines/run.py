@@ -34,7 +34,6 @@ from riskdistill.evaluation.metrics import (
     evaluate,
 )
 from riskdistill.evaluation.report import write_report
-from riskdistill.models.teacher import weights_fingerprint
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def run(
         "dataset": dataset.fingerprint,
         "features": dataset.spec.fingerprint,
         "teacher": teachers.ensemble.fingerprint,
-        "student": weights_fingerprint(students[STUDENT].model),
+        "student": students[STUDENT].fingerprint,
         "riskdistill": __version__,
     }
     page = write_report(out, report, test, config, provenance)

@@ -33,10 +33,10 @@ from riskdistill.evaluation.metrics import SCRATCH, STUDENT
 from riskdistill.models.bins import Bins
 from riskdistill.models.event_transformer import EventTransformer
 from riskdistill.models.quantisation import quantise
-from riskdistill.models.teacher import EventTeacher
+from riskdistill.models.teacher import EventTeacher, weights_fingerprint
 from riskdistill.models.training import LabelObjective, Training, validation_pr_auc
 from riskdistill.student.exit_scorer import ExitRule
-from riskdistill.student.exits import ExitingStudent, choose_rule, fit_exits
+from riskdistill.student.exits import ExitGain, ExitingStudent, choose_rule, fit_exits
 from riskdistill.student.pruning import importance, prune
 
 # Rows of the mix: on which a smaller student wins back what it lost, and exits are fitted
@@ -55,10 +55,11 @@ _GENTLE: Final = {
 
 
 class Exits(NamedTuple):
-    """Early exits of a student, and the rule by which rows leave."""
+    """Early exits of a student, the rule by which rows leave, and what it saved where it was chosen."""
 
     student: ExitingStudent
     rule: ExitRule
+    gain: ExitGain
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,14 @@ class Student:
     def parameters(self) -> int:
         """Trained numbers, those of the exits included."""
         return self.model.parameter_count() if self.exits is None else self.exits.student.parameter_count()
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over all weights, with exits theirs and the rule too."""
+        if self.exits is None:
+            return weights_fingerprint(self.model)
+        told = f"{weights_fingerprint(self.exits.student)}{self.exits.rule.model_dump_json()}"
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def train_students(teachers: Teachers, config: ExperimentConfig, workshop: Workshop) -> dict[str, Student]:
@@ -214,7 +223,7 @@ class Compression:
         rule, gain = choose_rule(exiting, tuning.encoded, tuning.label, shift=self.school.teachers.shift)
         scores = f"validation PR-AUC {gain.pr_auc:.3f}, of the whole network {gain.full_pr_auc:.3f}"
         step.done(f"{gain.saved:.0%} of the layers saved, {scores}")
-        return Exits(exiting, rule)
+        return Exits(exiting, rule, gain)
 
     @property
     def _training(self) -> TrainingConfig:

@@ -75,7 +75,7 @@ def test_metrics_have_the_promised_keys(finished: RunResult) -> None:
     assert told.keys() >= {"dataset", "models", "retention", "compression", "speedup"}
     assert told["models"].keys() == MODELS
     for model in told["models"].values():
-        assert model.keys() == MEASURES | {"pr_auc_interval", "f1_threshold"}
+        assert model.keys() == MEASURES | {"pr_auc_interval", "f1_threshold", "layers_saved"}
         assert model["precision_at_budget"].keys() == model["recall_at_budget"].keys() == {"0.001", "0.005", "0.01"}
     assert MetricsReport.model_validate(told) == finished.report
     assert finished.metrics == finished.page.parent / "metrics.json"
