@@ -9,6 +9,7 @@ It scores as `OnnxScorer` does, and so stands wherever a student scores.
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Final, Self
 
@@ -155,6 +156,12 @@ class EarlyExitScorer(Scorer):
         parts = [encoded.take(slice(start, start + ROWS_AT_A_TIME)) for start in starts]
         done = sum(int(self.score_by_layers(part)[1].sum()) for part in parts)
         return 1 - done / (len(encoded) * len(self._segments))
+
+    def by_score_alone(self) -> EarlyExitScorer:
+        """The same, by a rule under which no row leaves for having few events."""
+        other = copy.copy(self)  # sessions are shared
+        other.rule = self.rule.model_copy(update={"short": -1})
+        return other
 
 
 def segment_file(depth: int) -> str:
