@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from monitoring.profile import build_profile, draw_sample
 from pipelines.served import Served
-from pipelines.students import Student
 from riskdistill import __version__
 from riskdistill.bundle import Bundle, BundleParts, KnownRates, Thresholds, write_bundle
 from riskdistill.config import CompressionConfig, ExperimentConfig, ServingConfig
 from riskdistill.data.rates import Rates
 from riskdistill.dataset import Dataset
 from riskdistill.dataset.card import DatasetCard
-from riskdistill.evaluation.metrics import STUDENT, TEACHER, MetricsReport, ModelMetrics, ScoredPeriod
+from riskdistill.evaluation.metrics import SCRATCH, STUDENT, TEACHER, MetricsReport, ModelMetrics, ScoredPeriod
 from riskdistill.evaluation.thresholds import choose_threshold
 
 
@@ -114,31 +113,24 @@ def _without_empty_columns(context: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(np.isnan(context).all(axis=0), np.float32(0), context)
 
 
-def _compressed(compression: CompressionConfig, exits: str) -> str:
-    """What was done to the student after it was taught, in words; `exits`: what its exits save."""
-    pruning = compression.pruning
-    done = [
-        f"{share:.0%} of its {part} kept"
-        for part, share in (
-            ("attention heads", pruning.heads),
-            ("feed-forward units", pruning.feedforward),
-            ("context units", pruning.context),
+def _compressed(compression: CompressionConfig, served: Served, metrics: ModelMetrics) -> str:
+    """What was done to the student after it was taught, in words; the untaught one is as large as it was before."""
+    student, whole = served.students[STUDENT], served.students[SCRATCH].model.config
+    left = student.model.config
+    counts = {
+        "attention heads of each layer": (left.heads, whole.heads),
+        "feed-forward units of each layer": (left.feedforward_width, whole.feedforward_width),
+        "context units": (left.context_width, whole.context_width),
+    }
+    done = [f"{kept} of {count} {part} kept" for part, (kept, count) in counts.items() if kept < count]
+    if compression.int8:
+        done.append("served in 8-bit integers")
+    if student.exits is not None:
+        done.append(
+            f"with early exits: {metrics.layers_saved:.0%} of the layer evaluations saved on the test period, "
+            f"{student.exits.gain.saved:.0%} where their rule was chosen"
         )
-        if share < 1
-    ]
-    done += ["served in 8-bit integers"] * compression.int8 + [f"with early exits: {exits}"] * bool(exits)
     return ", ".join(done) or "none"
-
-
-def _saved(student: Student, metrics: ModelMetrics) -> str:
-    """What early exits save, in words; "" where there are none."""
-    if student.exits is None:
-        return ""
-    chosen = student.exits.gain.saved
-    return (
-        f"{metrics.layers_saved:.0%} of the layer evaluations saved on the test period, "
-        f"{chosen:.0%} where their rule was chosen"
-    )
 
 
 def _model_card(
@@ -152,7 +144,6 @@ def _model_card(
 ) -> str:
     student, teacher = report.models[STUDENT], report.models[TEACHER]
     interval = student.pr_auc_interval
-    exits = _saved(served.students[STUDENT], student)
     return f"""# Model card: {config.name}
 
 Made {created_at:%Y-%m-%d %H:%M} UTC by riskdistill {__version__} from dataset `{dataset.fingerprint}`.
@@ -171,7 +162,7 @@ tuned the models, the later one gave calibration and thresholds; judged on {len(
 | calibration error | {student.ece:.4f} | {teacher.ece:.4f} |
 | parameters | {student.parameters:,} | {teacher.parameters:,} |
 
-**Compression of the student.** {_compressed(config.compression, exits)}.
+**Compression of the student.** {_compressed(config.compression, served, student)}.
 
 **Thresholds.** Review from {thresholds.review:.4g}, hold from {thresholds.hold:.4g}; the teacher is asked between
 {thresholds.uncertain_low:.4g} and {thresholds.uncertain_high:.4g} and from {thresholds.high_risk:.4g}.

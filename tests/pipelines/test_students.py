@@ -155,8 +155,8 @@ def test_a_rebuilt_bundle_keeps_its_exits(runs: dict[str, RunResult], tmp_path: 
 @pytest.mark.parametrize(
     ("form", "told"),
     [
-        ("pruned", "50% of its attention heads kept, 50% of its feed-forward units kept"),
-        ("int8", "50% of its context units kept, served in 8-bit integers."),
+        ("pruned", "1 of 2 attention heads of each layer kept, 16 of 32 feed-forward units of each layer kept"),
+        ("int8", "8 of 16 context units kept, served in 8-bit integers."),
         ("exits", "of the layer evaluations saved on the test period"),
     ],
 )
