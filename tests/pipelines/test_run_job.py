@@ -87,6 +87,14 @@ def test_the_page_shows_every_model_s_figures(finished: RunResult) -> None:
         assert f"{model.pr_auc:.3f}" in page
 
 
+def test_the_page_of_evidence_tells_whether_the_ensemble_beats_each_member(finished: RunResult) -> None:
+    told = json.loads(finished.distillation.with_suffix(".json").read_text())["comparisons"]
+    page, members = finished.distillation.read_text(), ("cross-fitted trees", "event transformer")
+    assert {one["second"] for one in told if one["first"] == "teacher"} == {"boosted_trees", *members}
+    for member in members:
+        assert f"teacher against {member}: PR-AUC" in page
+
+
 def test_the_bundle_scores_as_the_network_that_was_trained_and_judged(finished: RunResult) -> None:
     bundle = Bundle.load(finished.bundle.path)
     out, test = finished.bundle.path.parent, finished.dataset.test
