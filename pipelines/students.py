@@ -8,10 +8,10 @@ What comes after teaching happens where the configuration's `compression` asks f
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -182,9 +182,9 @@ class Compression:
         """The student as the configuration wants it served."""
         chosen = self.config.compression
         if chosen.pruning != PruningConfig():
-            model = self.recovered("student_pruned", self.pruned(model, chosen.pruning)).model
+            model = self.recovered("student_pruned", self.pruned(model, chosen.pruning))
         if chosen.int8:
-            model = self.recovered("student_int8", self.rounded(model)).model
+            model = self.recovered("student_int8", self.rounded(model))
         return Student(model, self.exits(model) if chosen.early_exits else None)
 
     def pruned(self, model: EventTransformer, keep: PruningConfig) -> EventTransformer:
@@ -202,16 +202,28 @@ class Compression:
         """A copy that rounds to 8 bits, with the ranges that suit the earlier half of validation better."""
         dataset = self.school.workshop.dataset
         step = self.school.workshop.steps.step("ranges for 8 bits")
-        judge = partial(validation_pr_auc, stopping_rows(dataset.validation.halves()[0], self._training.seed))
-        rounding = quantise(model, dataset.train.encoded.take(self._of_the_mix(_RANGE_ROWS)), judge)
+        rounding = quantise(model, dataset.train.encoded.take(self._of_the_mix(_RANGE_ROWS)), self._judge)
         step.done()
         return rounding
 
-    def recovered(self, name: str, model: EventTransformer) -> Training:
-        """The same after one gentle epoch of distillation; it trains `model` itself."""
+    def recovered(self, name: str, model: EventTransformer) -> EventTransformer:
+        """The same after one gentle epoch of distillation, or as it was where that ranks the earlier half of
+        validation better; `models/NAME` holds what is given back. It trains `model` itself."""
+        workshop = self.school.workshop
+        score, before = self._judge(model), copy.deepcopy(model)
         key = f"{self.answers.teacher}{self._distillation.model_dump_json()}"
-        size = self.config.student
-        return self.school.workshop.train_on(name, model, size, self._training, self._objective(), key)
+        trained = workshop.train_on(name, model, self.config.student, self._training, self._objective(), key)
+        if trained.best_score >= score:
+            return trained.model
+        step = workshop.steps.step(f"{name.replace('_', ' ')}, kept as it was")
+        before.save_pretrained(workshop.out / "models" / name)
+        step.done(f"validation PR-AUC {score:.3f} without the epoch")
+        return before
+
+    def _judge(self, model: EventTransformer) -> float:
+        """What early stopping looks at, of any network."""
+        tuning, _ = self.school.workshop.dataset.validation.halves()
+        return validation_pr_auc(stopping_rows(tuning, self._training.seed), model)
 
     def exits(self, model: EventTransformer) -> Exits:
         """Early exits that foretell the network on rows of the mix, their rule chosen on the earlier half of

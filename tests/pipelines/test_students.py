@@ -10,24 +10,30 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import tiny
+import torch
 from sklearn.metrics import average_precision_score
 from tiny_runs import Epochs, config_with, run_to
 
+from pipelines.progress import Steps
 from pipelines.run import RunResult
+from pipelines.students import Compression
 from riskdistill.bundle import Bundle, rebuild_bundle
 from riskdistill.config import ExperimentConfig
+from riskdistill.dataset import Dataset
 from riskdistill.errors import BundleDamagedError, BundleIncompatibleError
 from riskdistill.explain import reasons
 from riskdistill.manifest import MANIFEST, Manifest
 from riskdistill.models.calibration import Calibrator
 from riskdistill.models.event_transformer import EventTransformer
 from riskdistill.models.onnx_model import OnnxScorer
-from riskdistill.models.training import score_logits
+from riskdistill.models.training import Training, score_logits
 from riskdistill.student.exit_scorer import NEVER, RULE_FILE, EarlyExitScorer
 
 PRUNING = {"heads": 0.5, "feedforward": 0.5, "context": 0.5}
@@ -121,6 +127,30 @@ def test_a_pruned_student_is_smaller_and_stored_as_it_is_served(runs: dict[str, 
     served = result.bundle.student.score_all(rows).logit
     np.testing.assert_allclose(served, score_logits(pruned, rows)[0], rtol=0, atol=1e-4)
     assert [one["epoch"] for one in json.loads((models / "student_pruned" / "training.json").read_text())] == [0]
+
+
+@pytest.mark.parametrize(("before", "kept"), [(0.3, True), (0.2, False), (0.1, False)])
+def test_the_gentle_epoch_is_kept_only_where_it_ranks_no_worse(
+    before: float, kept: bool, tiny_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train_on(name: str, model: EventTransformer, *_: object) -> Training:
+        with torch.no_grad():
+            model.head.bias.fill_(5.0)
+        model.save_pretrained(tmp_path / "models" / name)
+        return Training(model, 0, 0.2)
+
+    config = config_of(FORMS["pruned"])
+    workshop = SimpleNamespace(out=tmp_path, steps=Steps(), train_on=train_on)
+    monkeypatch.setattr(Compression, "_judge", lambda *_: before)
+    monkeypatch.setattr(Compression, "_objective", lambda *_: None)
+    school: Any = SimpleNamespace(workshop=workshop)
+    answers: Any = SimpleNamespace(teacher="")
+    given = Compression(school, config, answers).recovered(
+        "student_pruned", tiny.network(tiny_dataset, config.student)
+    )
+    stored = EventTransformer.from_pretrained(tmp_path / "models" / "student_pruned")
+    for model in (given, stored):
+        assert (model.head.bias[0].item() != 5.0) == kept
 
 
 def test_a_student_in_8_bits_multiplies_integers(runs: dict[str, RunResult]) -> None:
