@@ -173,14 +173,13 @@ def _fine_tuned(config: TextTeacherConfig, workshop: Workshop) -> tuple[TextTeac
 
     model = TextModel.build(config, dataset.typologies)
     untrained = TextTeacher(model, dataset.spec, shift)  # stands for settings, base model and features
-    digest = hashlib.sha256(f"{dataset.fingerprint}{untrained.fingerprint}{__version__}".encode()).hexdigest()[:12]
     tuning, _ = dataset.validation.halves()
     tuner = FineTuner(
         model,
         untrained.serialiser,
         rows,
         (tuning.encoded, tuning.label),
-        checkpoint=workshop.out / "checkpoints" / f"{NAME}-{digest}.pt",
+        checkpoint=workshop.out / "checkpoints" / f"{NAME}-{digest_of(untrained, dataset)}.pt",
         progress=show,
     )
     tuned = tuner.run()
@@ -192,6 +191,12 @@ def _fine_tuned(config: TextTeacherConfig, workshop: Workshop) -> tuple[TextTeac
     teacher = TextTeacher(model, dataset.spec, shift)
     teacher.save(workshop.out / "models" / NAME)
     return teacher, tuned
+
+
+def digest_of(untrained: TextTeacher, dataset: Dataset) -> str:
+    """12 hex digits over all that decides what becomes of a text teacher that learns from rows of a dataset."""
+    told = f"{dataset.fingerprint}{untrained.fingerprint}{__version__}"
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
 def losses_told(losses: Mapping[str, float | None]) -> str:
