@@ -39,6 +39,8 @@ from riskdistill.student.exit_scorer import ExitRule
 from riskdistill.student.exits import ExitGain, ExitingStudent, choose_rule, fit_exits
 from riskdistill.student.pruning import importance, prune
 
+PRUNED: Final = "student_pruned"  # folders below `models`
+INT8: Final = "student_int8"
 # Rows of the mix: on which a smaller student wins back what it lost, and exits are fitted
 _RECOVERY_ROWS: Final = 40_000
 _RANGE_ROWS: Final = 1_024  # from which the ranges of activations are taken
@@ -181,10 +183,10 @@ class Compression:
     def compressed(self, model: EventTransformer) -> Student:
         """The student as the configuration wants it served."""
         chosen = self.config.compression
-        if chosen.pruning != PruningConfig():
-            model = self.recovered("student_pruned", self.pruned(model, chosen.pruning))
+        if chosen.prunes:
+            model = self.recovered(PRUNED, self.pruned(model, chosen.pruning))
         if chosen.int8:
-            model = self.recovered("student_int8", self.rounded(model))
+            model = self.recovered(INT8, self.rounded(model))
         return Student(model, self.exits(model) if chosen.early_exits else None)
 
     def pruned(self, model: EventTransformer, keep: PruningConfig) -> EventTransformer:
