@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,9 @@ _SPEEDS: Final = {"rows_per_second", "speedup"}
 
 def recipe(world: World) -> list[Measurement]:
     """`riskdistill run` from nothing, on two cores, against its limit."""
-    seconds = _run(world, world.folder / "recipe")
+    out = world.folder / "recipe"
+    shutil.rmtree(out, ignore_errors=True)
+    seconds = _run(world, out)
     label = f"{SETS[world.name]}: riskdistill run, from files to bundle and reports"
     return [Measurement(label, seconds / 60, "minutes", 45.0, "lower", "two threads, nothing cached")]
 
@@ -30,6 +33,8 @@ def recipe(world: World) -> list[Measurement]:
 def killed(world: World) -> list[Measurement]:
     """Two runs with the same settings, of which one is killed without warning and started again."""
     whole, stopped = world.folder / "whole", world.folder / "killed"
+    for out in (whole, stopped):
+        shutil.rmtree(out, ignore_errors=True)  # or there would be nothing left to kill
     seconds, random_ = _run(world, whole), random.Random(7)
     for _ in range(KILLS):
         with subprocess.Popen(

@@ -30,7 +30,7 @@ def int8(world: World) -> list[Measurement]:
     student, label = world.study.taught(world.options.seeds[0]).model, f"{SETS[world.name]}:"
     compression = _compression(world)
     rounded = compression.rounded(student)
-    trained = compression.recovered("student-int8", copy.deepcopy(rounded)).model
+    trained = compression.recovered("student-int8", copy.deepcopy(rounded))
     full, found = _pr_auc(world, student, "fp32")[0], []
     for name, model in (("int8", rounded), ("int8, trained to round", trained)):
         value, scorer = _pr_auc(world, model, name.replace(", ", "_").replace(" ", "_"))
@@ -55,7 +55,8 @@ def exits(world: World) -> list[Measurement]:
     trained = world.study.taught(world.options.seeds[0], deep, "two_layers")
     student = trained.model
     folder = world.folder / _FOLDER / "exits"
-    export_exits(*_compression(world).exits(student), folder, test.encoded.take(slice(0, 64)))
+    chosen = _compression(world).exits(student)
+    export_exits(chosen.student, chosen.rule, folder, test.encoded.take(slice(0, 64)))
     scored, layers = EarlyExitScorer(folder, Calibrator()).score_by_layers(test.encoded)
     full = float(average_precision_score(test.label, world.of_network(trained)))
     value = float(average_precision_score(test.label, scored.score))
@@ -77,7 +78,7 @@ def pruning(world: World) -> list[Measurement]:
         compression = _compression(world)
         pruned = compression.pruned(student, PruningConfig(heads=share, feedforward=share, context=share))
         before = _judged(world, pruned)
-        after = _judged(world, compression.recovered(f"student-pruned-{share}", pruned).model)
+        after = _judged(world, compression.recovered(f"student-pruned-{share}", pruned))
         sizes = f"{student.parameter_count():,} to {pruned.parameter_count():,} parameters"
         label = f"{SETS[world.name]}: {share:.0%} kept of heads, hidden units and context units"
         detail = f"{sizes}; whole {full:.4f}, before recovery {before:.4f}"

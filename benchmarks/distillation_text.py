@@ -13,12 +13,12 @@ from distillation_world import Scores, World
 from feature_data import SETS, Measurement
 from sklearn.metrics import average_precision_score
 
+from pipelines.text_teacher import digest_of
 from riskdistill.config import DistillationConfig, StudentConfig, TextTeacherConfig, TrainingConfig
 from riskdistill.distillation.objective import DistillationObjective
 from riskdistill.distillation.teacher_cache import ask, wanted_by
 from riskdistill.models.training import LabelObjective, Trainer, TrainingRows
 from riskdistill.text.fine_tuning import FineTuner
-from riskdistill.text.serialise import Serialiser
 from riskdistill.text.teacher import TextTeacher
 from riskdistill.text.text_model import TextModel
 
@@ -81,10 +81,12 @@ def _teacher(world: World, rows: TrainingRows) -> TextTeacher:
         }
     )
     model = TextModel.build(config, world.dataset.typologies)
-    serialiser = Serialiser(world.dataset.spec, config)
+    untrained = TextTeacher(model, world.dataset.spec, world.teachers.shift)
     tuning, _ = world.dataset.validation.halves()
-    path = world.folder / "checkpoints" / f"text-{len(rows.draw)}.pt"
-    FineTuner(model, serialiser, rows, (tuning.encoded, tuning.label), checkpoint=path).run()
+    path = (
+        world.folder / "checkpoints" / f"text-{digest_of(untrained, world.dataset)}.pt"
+    )  # their count is a setting
+    FineTuner(model, untrained.serialiser, rows, (tuning.encoded, tuning.label), checkpoint=path).run()
     return TextTeacher(model, world.dataset.spec, world.teachers.shift)
 
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipelines.served import Served
+from pipelines.teachers import Teachers
 from riskdistill.config import ExperimentConfig
 from riskdistill.dataset import Dataset, Period
 from riskdistill.evaluation.agreement import (
@@ -37,6 +38,7 @@ from riskdistill.models.calibration import Calibrator
 from riskdistill.models.event_transformer import EventTransformer
 from riskdistill.models.onnx_model import Scorer
 from riskdistill.models.teacher import shared_tokens
+from riskdistill.models.training import score_logits
 
 EXAMPLES: Final = 8  # payments on which teacher and student disagree most
 SCHEMES_DRAWN: Final = 2
@@ -55,8 +57,11 @@ def write_evidence(
     budgets = config.evaluation.budgets
     main_first = sorted(budgets, key=lambda budget: budget != config.evaluation.typology_budget)
     runs = {name: [test.scores[name]] for name in (TEACHER, STUDENT, SCRATCH, TREES)}
+    members = _members(served.teachers, dataset.test)
+    runs |= {name: [scores] for name, scores in members.items()}
     measured = resample(test.labels, scheme_names(dataset.test), runs, seed=config.seed)
-    pairs = ((STUDENT, TEACHER), (STUDENT, SCRATCH), (STUDENT, TREES), (TEACHER, TREES))
+    pairs = [(STUDENT, TEACHER), (STUDENT, SCRATCH), (STUDENT, TREES), (TEACHER, TREES)]
+    pairs += [(TEACHER, name) for name in members]  # does the ensemble beat each of them?
     raw: Mapping[str, Scores] = {name: _uncalibrated(served.scorers[name], dataset.test) for name in _MODELS}
     stages: tuple[tuple[Stage, Mapping[str, Scores]], ...] = (("before", raw), ("after", test.scores))
     evidence = DistillationEvidence(
@@ -75,6 +80,14 @@ def write_evidence(
         attention=tuple(_attention(dataset, served.teachers.event.model, served.students[STUDENT].model)),
     )
     return write_distillation_report(out, evidence)
+
+
+def _members(teachers: Teachers, test: Period) -> dict[str, Scores]:
+    """Each member of the ensemble that teaches, on the test period; log-odds rank as scores do."""
+    return {
+        "cross-fitted trees": teachers.trees.score_logits(test.encoded.context),
+        "event transformer": score_logits(teachers.event.model, test.encoded)[0],
+    }
 
 
 def _agreement(dataset: Dataset, test: ScoredPeriod, budgets: tuple[float, ...]) -> Agreement:

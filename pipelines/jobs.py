@@ -14,7 +14,7 @@ from pipelines.inputs import replay_history, valid_transactions
 from pipelines.progress import Steps
 from pipelines.run import period_facts
 from pipelines.score import check_ending, score_table, write_scores
-from pipelines.served import measure_speed
+from pipelines.served import facts_of
 from riskdistill.bundle import Bundle
 from riskdistill.config import EvaluationConfig, SplitConfig
 from riskdistill.config.loader import apply_override
@@ -28,7 +28,6 @@ from riskdistill.evaluation.metrics import (
     TEACHER,
     DatasetFacts,
     MetricsReport,
-    ModelFacts,
     PeriodFacts,
     ScoredPeriod,
     evaluate,
@@ -122,11 +121,7 @@ def evaluate_bundle(
     )
     settings = EvaluationConfig()
     facts = {
-        model: ModelFacts(
-            parameters=bundle.manifest.parameters[model],
-            bytes=scorer.bytes,
-            rows_per_second=measure_speed(periods[1].encoded, settings, scorer.score),
-        )
+        model: facts_of(scorer, bundle.manifest.parameters[model], periods[1].encoded, settings)
         for model, scorer in scorers.items()
     }
     dataset = _judged_on(f"{bundle.manifest.name} on {source.resolve().name}", tables, periods)

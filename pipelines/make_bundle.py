@@ -17,7 +17,7 @@ from riskdistill.config import CompressionConfig, ExperimentConfig, ServingConfi
 from riskdistill.data.rates import Rates
 from riskdistill.dataset import Dataset
 from riskdistill.dataset.card import DatasetCard
-from riskdistill.evaluation.metrics import STUDENT, TEACHER, MetricsReport, ScoredPeriod
+from riskdistill.evaluation.metrics import SCRATCH, STUDENT, TEACHER, MetricsReport, ModelMetrics, ScoredPeriod
 from riskdistill.evaluation.thresholds import choose_threshold
 
 
@@ -100,7 +100,7 @@ def make_bundle(
         spread=(quartiles[2] - quartiles[0]).astype(np.float32),
         profile=profile.model_dump(mode="json"),
         reference=reference,
-        model_card=_model_card(config, dataset, card, report, thresholds, created_at),
+        model_card=_model_card(config, dataset, card, served, report, thresholds, created_at),
     )
     bundle = write_bundle(out / "bundle", parts, served.files)
     shutil.rmtree(out / "onnx")
@@ -113,19 +113,23 @@ def _without_empty_columns(context: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(np.isnan(context).all(axis=0), np.float32(0), context)
 
 
-def _compressed(compression: CompressionConfig) -> str:
-    """What was done to the student after it was taught, in words."""
-    pruning = compression.pruning
-    done = [
-        f"{share:.0%} of its {part} kept"
-        for part, share in (
-            ("attention heads", pruning.heads),
-            ("feed-forward units", pruning.feedforward),
-            ("context units", pruning.context),
+def _compressed(compression: CompressionConfig, served: Served, metrics: ModelMetrics) -> str:
+    """What was done to the student after it was taught, in words; the untaught one is as large as it was before."""
+    student, whole = served.students[STUDENT], served.students[SCRATCH].model.config
+    left = student.model.config
+    counts = {
+        "attention heads of each layer": (left.heads, whole.heads),
+        "feed-forward units of each layer": (left.feedforward_width, whole.feedforward_width),
+        "context units": (left.context_width, whole.context_width),
+    }
+    done = [f"{kept} of {count} {part} kept" for part, (kept, count) in counts.items() if kept < count]
+    if compression.int8:
+        done.append("served in 8-bit integers")
+    if student.exits is not None:
+        done.append(
+            f"with early exits: {metrics.layers_saved:.0%} of the layer evaluations saved on the test period, "
+            f"{student.exits.gain.saved:.0%} where their rule was chosen"
         )
-        if share < 1
-    ]
-    done += ["served in 8-bit integers"] * compression.int8 + ["with early exits"] * compression.early_exits
     return ", ".join(done) or "none"
 
 
@@ -133,6 +137,7 @@ def _model_card(
     config: ExperimentConfig,
     dataset: Dataset,
     card: DatasetCard,
+    served: Served,
     report: MetricsReport,
     thresholds: Thresholds,
     created_at: datetime,
@@ -157,7 +162,7 @@ tuned the models, the later one gave calibration and thresholds; judged on {len(
 | calibration error | {student.ece:.4f} | {teacher.ece:.4f} |
 | parameters | {student.parameters:,} | {teacher.parameters:,} |
 
-**Compression of the student.** {_compressed(config.compression)}.
+**Compression of the student.** {_compressed(config.compression, served, student)}.
 
 **Thresholds.** Review from {thresholds.review:.4g}, hold from {thresholds.hold:.4g}; the teacher is asked between
 {thresholds.uncertain_low:.4g} and {thresholds.uncertain_high:.4g} and from {thresholds.high_risk:.4g}.

@@ -8,6 +8,7 @@ checkpoint whose name says which data and settings it belongs to.
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from pipelines.make_bundle import make_bundle
 from pipelines.networks import Workshop
 from pipelines.progress import Steps
 from pipelines.served import serve
-from pipelines.students import train_students
+from pipelines.students import INT8, PRUNED, train_students
 from pipelines.teachers import fit_teachers
+from pipelines.text_teacher import NAME as TEXT
 from pipelines.text_teacher import check_text_teacher
 from riskdistill import __version__
 from riskdistill.bundle import Bundle
@@ -34,7 +36,6 @@ from riskdistill.evaluation.metrics import (
     evaluate,
 )
 from riskdistill.evaluation.report import write_report
-from riskdistill.models.teacher import weights_fingerprint
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def run(
     dataset = prepared.dataset
     for folder in ("models", "checkpoints", "onnx"):
         (out / folder).mkdir(exist_ok=True)
+    _remove_stale(out / "models", config)
     workshop = Workshop(dataset, out, steps)
     teachers = fit_teachers(config, workshop)
     students = train_students(teachers, config, workshop)
@@ -93,7 +95,7 @@ def run(
         "dataset": dataset.fingerprint,
         "features": dataset.spec.fingerprint,
         "teacher": teachers.ensemble.fingerprint,
-        "student": weights_fingerprint(students[STUDENT].model),
+        "student": students[STUDENT].fingerprint,
         "riskdistill": __version__,
     }
     page = write_report(out, report, test, config, provenance)
@@ -102,6 +104,15 @@ def run(
     distillation = write_evidence(dataset, test, served, config, out)
     metrics = out / "report" / "metrics.json"
     return RunResult(config, dataset, report, page, distillation, metrics, bundle)
+
+
+def _remove_stale(models: Path, config: ExperimentConfig) -> None:
+    """Remove what an earlier run left of networks that this one does not make; what it makes, it replaces."""
+    compression = config.compression
+    made = {PRUNED: compression.prunes, INT8: compression.int8, TEXT: config.text_teacher is not None}
+    for name, wanted in made.items():
+        if not wanted:
+            shutil.rmtree(models / name, ignore_errors=True)
 
 
 def period_facts(period: Period) -> PeriodFacts:

@@ -54,10 +54,11 @@ class Served:
         """
         students, baseline = self.students, self.teachers.baseline
         facts = {
-            name: ModelFacts(
-                parameters=students[name].parameters if name in students else self.teachers.parameters,
-                bytes=scorer.bytes,
-                rows_per_second=measure_speed(rows, config, scorer.score),
+            name: facts_of(
+                scorer,
+                students[name].parameters if name in students else self.teachers.parameters,
+                rows,
+                config,
             )
             for name, scorer in self.scorers.items()
         }
@@ -102,9 +103,19 @@ def _exported(name: str, student: Student, folder: Path, sample: Encoded) -> tup
         path = folder / f"{name}.onnx"
         export_onnx(student.model, path, sample)
         return OnnxScorer(path, Calibrator()), (path,)
-    export_exits(*student.exits, folder, sample)
+    export_exits(student.exits.student, student.exits.rule, folder, sample)
     exiting = EarlyExitScorer(folder, Calibrator())
     return exiting, exiting.files
+
+
+def facts_of(scorer: Scorer, parameters: int, rows: Encoded, config: EvaluationConfig) -> ModelFacts:
+    """What a scorer costs on `rows`, and what its early exits save."""
+    return ModelFacts(
+        parameters=parameters,
+        bytes=scorer.bytes,
+        rows_per_second=measure_speed(rows, config, scorer.score),
+        layers_saved=scorer.layers_saved(rows) if isinstance(scorer, EarlyExitScorer) else None,
+    )
 
 
 def measure_speed(rows: Encoded, config: EvaluationConfig, score: Callable[[Encoded], object]) -> float:

@@ -8,10 +8,10 @@ What comes after teaching happens where the configuration's `compression` asks f
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -33,12 +33,14 @@ from riskdistill.evaluation.metrics import SCRATCH, STUDENT
 from riskdistill.models.bins import Bins
 from riskdistill.models.event_transformer import EventTransformer
 from riskdistill.models.quantisation import quantise
-from riskdistill.models.teacher import EventTeacher
+from riskdistill.models.teacher import EventTeacher, weights_fingerprint
 from riskdistill.models.training import LabelObjective, Training, validation_pr_auc
 from riskdistill.student.exit_scorer import ExitRule
-from riskdistill.student.exits import ExitingStudent, choose_rule, fit_exits
+from riskdistill.student.exits import ExitGain, ExitingStudent, choose_rule, fit_exits
 from riskdistill.student.pruning import importance, prune
 
+PRUNED: Final = "student_pruned"  # folders below `models`
+INT8: Final = "student_int8"
 # Rows of the mix: on which a smaller student wins back what it lost, and exits are fitted
 _RECOVERY_ROWS: Final = 40_000
 _RANGE_ROWS: Final = 1_024  # from which the ranges of activations are taken
@@ -55,10 +57,11 @@ _GENTLE: Final = {
 
 
 class Exits(NamedTuple):
-    """Early exits of a student, and the rule by which rows leave."""
+    """Early exits of a student, the rule by which rows leave, and what it saved where it was chosen."""
 
     student: ExitingStudent
     rule: ExitRule
+    gain: ExitGain
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,14 @@ class Student:
     def parameters(self) -> int:
         """Trained numbers, those of the exits included."""
         return self.model.parameter_count() if self.exits is None else self.exits.student.parameter_count()
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over all weights, with exits theirs and the rule too."""
+        if self.exits is None:
+            return weights_fingerprint(self.model)
+        told = f"{weights_fingerprint(self.exits.student)}{self.exits.rule.model_dump_json()}"
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def train_students(teachers: Teachers, config: ExperimentConfig, workshop: Workshop) -> dict[str, Student]:
@@ -172,10 +183,10 @@ class Compression:
     def compressed(self, model: EventTransformer) -> Student:
         """The student as the configuration wants it served."""
         chosen = self.config.compression
-        if chosen.pruning != PruningConfig():
-            model = self.recovered("student_pruned", self.pruned(model, chosen.pruning)).model
+        if chosen.prunes:
+            model = self.recovered(PRUNED, self.pruned(model, chosen.pruning))
         if chosen.int8:
-            model = self.recovered("student_int8", self.rounded(model)).model
+            model = self.recovered(INT8, self.rounded(model))
         return Student(model, self.exits(model) if chosen.early_exits else None)
 
     def pruned(self, model: EventTransformer, keep: PruningConfig) -> EventTransformer:
@@ -193,16 +204,28 @@ class Compression:
         """A copy that rounds to 8 bits, with the ranges that suit the earlier half of validation better."""
         dataset = self.school.workshop.dataset
         step = self.school.workshop.steps.step("ranges for 8 bits")
-        judge = partial(validation_pr_auc, stopping_rows(dataset.validation.halves()[0], self._training.seed))
-        rounding = quantise(model, dataset.train.encoded.take(self._of_the_mix(_RANGE_ROWS)), judge)
+        rounding = quantise(model, dataset.train.encoded.take(self._of_the_mix(_RANGE_ROWS)), self._judge)
         step.done()
         return rounding
 
-    def recovered(self, name: str, model: EventTransformer) -> Training:
-        """The same after one gentle epoch of distillation; it trains `model` itself."""
+    def recovered(self, name: str, model: EventTransformer) -> EventTransformer:
+        """The same after one gentle epoch of distillation, or as it was where that ranks the earlier half of
+        validation better; `models/NAME` holds what is given back. It trains `model` itself."""
+        workshop = self.school.workshop
+        score, before = self._judge(model), copy.deepcopy(model)
         key = f"{self.answers.teacher}{self._distillation.model_dump_json()}"
-        size = self.config.student
-        return self.school.workshop.train_on(name, model, size, self._training, self._objective(), key)
+        trained = workshop.train_on(name, model, self.config.student, self._training, self._objective(), key)
+        if trained.best_score >= score:
+            return trained.model
+        step = workshop.steps.step(f"{name.replace('_', ' ')}, kept as it was")
+        before.save_pretrained(workshop.out / "models" / name)
+        step.done(f"validation PR-AUC {score:.3f} without the epoch")
+        return before
+
+    def _judge(self, model: EventTransformer) -> float:
+        """What early stopping looks at, of any network."""
+        tuning, _ = self.school.workshop.dataset.validation.halves()
+        return validation_pr_auc(stopping_rows(tuning, self._training.seed), model)
 
     def exits(self, model: EventTransformer) -> Exits:
         """Early exits that foretell the network on rows of the mix, their rule chosen on the earlier half of
@@ -214,7 +237,7 @@ class Compression:
         rule, gain = choose_rule(exiting, tuning.encoded, tuning.label, shift=self.school.teachers.shift)
         scores = f"validation PR-AUC {gain.pr_auc:.3f}, of the whole network {gain.full_pr_auc:.3f}"
         step.done(f"{gain.saved:.0%} of the layers saved, {scores}")
-        return Exits(exiting, rule)
+        return Exits(exiting, rule, gain)
 
     @property
     def _training(self) -> TrainingConfig:

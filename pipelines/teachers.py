@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.networks import Workshop
-from pipelines.text_teacher import Others, teach_with_text
+from pipelines.text_teacher import Others, losses_told, teach_with_text
 from riskdistill.config import AnswersFrom, ExperimentConfig
 from riskdistill.evaluation.metrics import TEACHER
 from riskdistill.models.bins import Bins
@@ -85,7 +85,7 @@ def fit_teachers(config: ExperimentConfig, workshop: Workshop) -> Teachers:
     }
     mix = {name: np.array([logit, of_event.logit]) for name, logit in told.items()}
     taught = {name: gate.combine(logits, rows).astype(np.float32) for name, logits in mix.items()}
-    step.done(f"out-of-fold log loss {gate.loss:.5f} weighted by transaction, {gate.constant_loss:.5f} constant")
+    step.done(losses_told({"weighted by transaction": gate.loss, "constant": gate.constant_loss}))
     if config.text_teacher is not None:
         others = Others(gate, known, mix[config.distillation.answers])
         taught[config.distillation.answers] = teach_with_text(config.text_teacher, workshop, others)

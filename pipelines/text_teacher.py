@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,18 +25,20 @@ from riskdistill.data.schema import NORMAL
 from riskdistill.dataset import Dataset
 from riskdistill.dataset.build import feature_engine
 from riskdistill.distillation.teacher_cache import ask
-from riskdistill.errors import TrainingError
+from riskdistill.errors import ConfigError, RiskDistillError, TrainingError
 from riskdistill.features import Encoded
 from riskdistill.models.calibration import prior_shift
 from riskdistill.models.ensemble import Gate, Logits
 from riskdistill.models.teacher import Wanted
 from riskdistill.models.training import TrainingRows
 from riskdistill.text.fine_tuning import FineTuned, FineTuner
-from riskdistill.text.serialise import Serialiser
+from riskdistill.text.pieces import cut
+from riskdistill.text.serialise import Serialised, Serialiser
 from riskdistill.text.teacher import TextTeacher
 from riskdistill.text.text_model import TextModel
 
 NAME = "text_teacher"
+_SHORT: Final = Serialised("payment", np.array([[0, 7]]))
 Ints = NDArray[np.int64]
 
 
@@ -62,14 +66,26 @@ class Asked:
 
 
 def check_text_teacher(config: ExperimentConfig) -> None:
-    """Refuse a text teacher that could not be fitted here; its model is loaded for that, and let go.
+    """Refuse a text teacher that could not be fitted here; its model is loaded and asked once for that, and let go.
 
     Raises:
-        ConfigError: a template, the model or a package that it needs is wrong or not there.
+        ConfigError: a template, the model or a package that it needs is wrong or not there, or the model cannot
+            read a text.
     """
-    if config.text_teacher is not None:
-        Serialiser(feature_engine(config.features).spec, config.text_teacher)
-        TextModel.build(config.text_teacher, [NORMAL])
+    if config.text_teacher is None:
+        return
+    Serialiser(feature_engine(config.features).spec, config.text_teacher)
+    try:
+        model = TextModel.build(config.text_teacher, [NORMAL])
+        model.score(cut(model.tokenizer, [_SHORT], config.text_teacher.max_tokens))
+    except RiskDistillError:
+        raise
+    except Exception as error:  # what is not made for text alone fails in ways of its own
+        raise ConfigError(
+            f"{config.text_teacher.model!r} cannot read a text: {error}",
+            where="text_teacher.model",
+            mend="name an encoder or a causal model of text",
+        ) from error
 
 
 def teach_with_text(config: TextTeacherConfig, workshop: Workshop, others: Others) -> NDArray[np.float32]:
@@ -105,8 +121,8 @@ def teach_with_text(config: TextTeacherConfig, workshop: Workshop, others: Other
     without = Gate.fit(others.gate.members, before, rows, label)
     gate = Gate.fit([*without.members, teacher.name], np.vstack([before, of_tuning]), rows, label)
     taught[asked.mix] = gate.combine(np.vstack([others.mix[:, asked.mix], of_mix]), mixed)
-    losses = {"with": _loss(gate), "without": _loss(without)}
-    step.done(f"out-of-fold log loss {losses['with']:.5f} with them, {losses['without']:.5f} without")
+    losses = {"with": gate.kept_loss, "without": without.kept_loss}
+    step.done(losses_told({f"{way} them": loss for way, loss in losses.items()}))
     told = {"asked": {"validation": len(rows), "mix": len(mixed)}, "log_loss": losses, **vars(tuned)}
     (workshop.out / "models" / NAME / "training.json").write_text(json.dumps(told, indent=1))
     return taught
@@ -157,14 +173,13 @@ def _fine_tuned(config: TextTeacherConfig, workshop: Workshop) -> tuple[TextTeac
 
     model = TextModel.build(config, dataset.typologies)
     untrained = TextTeacher(model, dataset.spec, shift)  # stands for settings, base model and features
-    digest = hashlib.sha256(f"{dataset.fingerprint}{untrained.fingerprint}{__version__}".encode()).hexdigest()[:12]
     tuning, _ = dataset.validation.halves()
     tuner = FineTuner(
         model,
         untrained.serialiser,
         rows,
         (tuning.encoded, tuning.label),
-        checkpoint=workshop.out / "checkpoints" / f"{NAME}-{digest}.pt",
+        checkpoint=workshop.out / "checkpoints" / f"{NAME}-{digest_of(untrained, dataset)}.pt",
         progress=show,
     )
     tuned = tuner.run()
@@ -178,6 +193,14 @@ def _fine_tuned(config: TextTeacherConfig, workshop: Workshop) -> tuple[TextTeac
     return teacher, tuned
 
 
-def _loss(gate: Gate) -> float:
-    """Out-of-fold log loss of the weights that were kept."""
-    return min(gate.loss, gate.constant_loss)
+def digest_of(untrained: TextTeacher, dataset: Dataset) -> str:
+    """12 hex digits over all that decides what becomes of a text teacher that learns from rows of a dataset."""
+    told = f"{dataset.fingerprint}{untrained.fingerprint}{__version__}"
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def losses_told(losses: Mapping[str, float | None]) -> str:
+    """A gate's out-of-fold log losses in words, by what they are of."""
+    if None in losses.values():
+        return "out-of-fold log loss cannot be told: laundering lies in one block of time"
+    return "out-of-fold log loss " + ", ".join(f"{loss:.5f} {of}" for of, loss in losses.items())

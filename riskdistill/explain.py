@@ -2,7 +2,8 @@
 
 Group occlusion: each group in turn is set to its typical values, the student scores all versions in one batch, and
 the fall of the logit is the group's effect (Covert et al., "Explaining by removing", 2021). The same row under the
-same bundle always gets the same reasons.
+same bundle always gets the same reasons. Where a student has early exits, its rule for short histories is left out:
+an effect is of the events, not of the exit that their absence would lead to.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from riskdistill.bundle import Bundle
 from riskdistill.features import Encoded, Feature
+from riskdistill.student.exit_scorer import EarlyExitScorer
 
 MATERIAL = 0.05  # effects on the logit below this are not reasons
 
@@ -49,7 +51,10 @@ def reasons(bundle: Bundle, encoded: Encoded, limit: int = 3) -> list[Reason]:
     half = bundle.spec.events_per_party
     events[-2, :half] = 0.0
     events[-1, half:] = 0.0
-    logits = bundle.student.score(Encoded(context, events)).logit
+    student = bundle.student
+    if isinstance(student, EarlyExitScorer):
+        student = student.by_score_alone()  # or a row would leave earlier because its events were taken away
+    logits = student.score(Encoded(context, events)).logit
     effects = logits[0] - logits[1:]
     codes = [*groups, "sender events", "receiver events"]
     order = sorted(range(len(codes)), key=lambda index: (-effects[index], index))

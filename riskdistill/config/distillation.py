@@ -52,6 +52,11 @@ class TermConfig(Section):
     end_weight: NonNegative | None = None
     form: Literal["mse", "kl", "cosine"] | None = None
 
+    @property
+    def last_weight(self) -> float:
+        """The weight in the last epoch."""
+        return self.weight if self.end_weight is None else self.end_weight
+
     @field_validator("name", mode="before")
     @classmethod
     def _carries_a_signal(cls, name: Any) -> Any:
@@ -156,19 +161,19 @@ class DistillationConfig(Section):
     def settled(self) -> DistillationConfig:
         """The loss once its schedules have ended, for a student that is trained on: no stages, one temperature.
 
-        Terms with an adapter are left out where there are others: a new adapter would have to learn first.
+        Terms with an adapter are left out where there are others: a new adapter would have to learn first. A
+        learned temperature settles at its start, as no configuration knows where the adversary left it.
         """
-        ended = [
-            term.model_copy(update={"weight": term.end_weight, "end_weight": None})
-            if term.end_weight is not None
-            else term
+        ended = tuple(
+            term.model_copy(update={"weight": term.last_weight, "end_weight": None})
             for term in self.terms
-        ]
+            if term.last_weight
+        )
         heat = self.temperature
         last = heat.end if heat.schedule in ("rising", "annealed") else heat.start
-        terms = tuple(term for term in ended if term.weight and term.name not in ADAPTED)
+        terms = tuple(term for term in ended if term.name not in ADAPTED)
         temperature = TemperatureConfig(start=last)
-        changes = {"preset": None, "terms": terms or self.terms, "temperature": temperature, "stages": None}
+        changes = {"preset": None, "terms": terms or ended, "temperature": temperature, "stages": None}
         return self.model_copy(update=changes)
 
     @model_validator(mode="before")
@@ -194,6 +199,8 @@ class DistillationConfig(Section):
             raise ValueError(f"named more than once: {', '.join(twice)}")
         if not any(term.weight or term.end_weight for term in terms):
             raise ValueError("at least one term needs a weight above 0")
+        if not any(term.last_weight for term in terms):
+            raise ValueError("all weights end at 0, so that the last epoch would learn nothing: leave one above it")
         return terms
 
     @field_validator("mixup")

@@ -41,6 +41,11 @@ class CompressionConfig(Section):
     int8: Switch = False  # weights and activations in 8 bits, their ranges fixed
     early_exits: Switch = False  # rows leave after the first layers where these are sure
 
+    @property
+    def prunes(self) -> bool:
+        """Whether anything is cut."""
+        return self.pruning != PruningConfig()
+
     @field_validator("early_exits")
     @classmethod
     def _not_of_integers(cls, exits: bool, info: ValidationInfo) -> bool:

@@ -39,6 +39,7 @@ class ModelFacts(_Record):
     parameters: int
     bytes: int
     rows_per_second: float
+    layers_saved: float | None = None  # share of layer evaluations that early exits spare on the test period
 
 
 class PeriodFacts(_Record):

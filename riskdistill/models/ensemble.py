@@ -41,7 +41,8 @@ class Gate(BaseModel):
         weights: w, one for each member.
         by_transaction: u, [members][reliabilities]; empty where constant weights stand.
         reach: the largest value of each reliability that was seen; weights do not move beyond it.
-        loss, constant_loss: log loss out of fold, with and without weights by transaction; 0 where not told.
+        loss, constant_loss: log loss out of fold, with and without weights by transaction; None where that
+            cannot be told.
         event_shift: of a served ensemble: brings its event transformer's logits to natural prevalence.
         files: of a served ensemble: its members' files, and the SHA-256 of each.
     """
@@ -54,8 +55,8 @@ class Gate(BaseModel):
     weights: tuple[float, ...]
     by_transaction: tuple[tuple[float, ...], ...] = ()
     reach: tuple[float, ...] = ()
-    loss: float = 0.0
-    constant_loss: float = 0.0
+    loss: float | None = None
+    constant_loss: float | None = None
     event_shift: float = 0.0
     files: dict[str, str] = {}
 
@@ -92,6 +93,11 @@ class Gate(BaseModel):
             losses.append(float(log_loss(label, _probability(answers))))
         chosen = _fit(members, logits, encoded, label, losses[0] < losses[1])
         return chosen.model_copy(update={"loss": losses[0], "constant_loss": losses[1]})
+
+    @property
+    def kept_loss(self) -> float | None:
+        """Log loss out of fold of the weights that stand."""
+        return self.loss if self.by_transaction else self.constant_loss
 
     def combine(self, logits: Logits, encoded: Encoded) -> NDArray[np.float64]:
         """Log-odds [n] of the ensemble from its members' [members, n]."""

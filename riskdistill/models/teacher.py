@@ -122,7 +122,7 @@ def shared_tokens(teacher_events: int, student_events: int) -> NDArray[np.int64]
     return np.concatenate([[0], 1 + newest, 1 + teacher_events + newest])
 
 
-def weights_fingerprint(model: EventTransformer) -> str:
+def weights_fingerprint(model: torch.nn.Module) -> str:
     """16 hex digits over all weights and percentiles of a model."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):

@@ -9,6 +9,7 @@ It scores as `OnnxScorer` does, and so stands wherever a student scores.
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Final, Self
 
@@ -19,7 +20,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from riskdistill.errors import BundleDamagedError
 from riskdistill.features import Encoded
 from riskdistill.models.calibration import Calibrator
-from riskdistill.models.onnx_model import Provider, Scored, Scorer, finite, open_session, softmax
+from riskdistill.models.onnx_model import (
+    ROWS_AT_A_TIME,
+    Provider,
+    Scored,
+    Scorer,
+    finite,
+    open_session,
+    softmax,
+)
 
 RULE_FILE: Final = "exits.json"
 NEVER: Final = -1.0  # a bound below every score
@@ -140,6 +149,19 @@ class EarlyExitScorer(Scorer):
             if not len(staying):
                 break
         return Scored(self.calibrator(log_odds), log_odds, softmax(answers[:, 1:])), layers
+
+    def layers_saved(self, encoded: Encoded) -> float:
+        """Share of the layer evaluations of at least one row that the exits spare; in bounded memory."""
+        starts = range(0, len(encoded), ROWS_AT_A_TIME)
+        parts = [encoded.take(slice(start, start + ROWS_AT_A_TIME)) for start in starts]
+        done = sum(int(self.score_by_layers(part)[1].sum()) for part in parts)
+        return 1 - done / (len(encoded) * len(self._segments))
+
+    def by_score_alone(self) -> EarlyExitScorer:
+        """The same, by a rule under which no row leaves for having few events."""
+        other = copy.copy(self)  # sessions are shared
+        other.rule = self.rule.model_copy(update={"short": -1})
+        return other
 
 
 def segment_file(depth: int) -> str:

@@ -6,7 +6,6 @@ are read, and no code of the model's own is run.
 
 from __future__ import annotations
 
-import importlib.resources
 import importlib.util
 import json
 import shutil
@@ -65,6 +64,7 @@ class TextModel(nn.Module):
         super().__init__()
         self.backbone, self.tokenizer, self.config = backbone, tokenizer, config
         self.typologies = tuple(typologies)
+        self._attention = self._base.config._attn_implementation  # the fastest that the architecture has
         self.causal = backbone.config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
         self.head = nn.Linear(backbone.config.hidden_size, 1 + len(self.typologies))
         nn.init.normal_(self.head.weight, std=0.02)
@@ -85,6 +85,11 @@ class TextModel(nn.Module):
         return cls(backbone, tokenizer, config, typologies)
 
     @property
+    def _base(self) -> Any:
+        """The backbone without its adapters."""
+        return self.backbone.get_base_model() if hasattr(self.backbone, "get_base_model") else self.backbone
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.head.weight.device
@@ -96,8 +101,9 @@ class TextModel(nn.Module):
 
     def forward(self, batch: PieceBatch, attention: bool = False) -> TextOutput:
         """With `attention` the maps are worked out in the open, which the fused kernel never does."""
-        base = self.backbone.get_base_model() if hasattr(self.backbone, "get_base_model") else self.backbone
-        base.set_attn_implementation("eager" if attention else "sdpa")
+        base, wanted = self._base, "eager" if attention else self._attention
+        if base.config._attn_implementation != wanted:  # some architectures know one, and complain when told of it
+            base.set_attn_implementation(wanted)
         output = self.backbone(input_ids=batch.ids, attention_mask=batch.mask, output_attentions=attention)
         hidden = output.last_hidden_state
         there = batch.mask.unsqueeze(-1).to(hidden.dtype)
@@ -170,8 +176,12 @@ def located(model: str) -> str:
     if not model.startswith(_PACKAGE):
         return model
     package, _, folder = model.removeprefix(_PACKAGE).partition("/")
-    if package and importlib.util.find_spec(package) is not None:
-        path = Path(str(importlib.resources.files(package))) / folder
+    try:
+        found = importlib.util.find_spec(package)
+    except (ImportError, ValueError):  # the package that it would be part of is not there, or it is no name
+        found = None
+    for place in found.submodule_search_locations or () if found is not None else ():
+        path = Path(place) / folder
         if path.is_dir():
             return str(path)
     raise ConfigError(

@@ -75,7 +75,7 @@ def test_metrics_have_the_promised_keys(finished: RunResult) -> None:
     assert told.keys() >= {"dataset", "models", "retention", "compression", "speedup"}
     assert told["models"].keys() == MODELS
     for model in told["models"].values():
-        assert model.keys() == MEASURES | {"pr_auc_interval", "f1_threshold"}
+        assert model.keys() == MEASURES | {"pr_auc_interval", "f1_threshold", "layers_saved"}
         assert model["precision_at_budget"].keys() == model["recall_at_budget"].keys() == {"0.001", "0.005", "0.01"}
     assert MetricsReport.model_validate(told) == finished.report
     assert finished.metrics == finished.page.parent / "metrics.json"
@@ -85,6 +85,14 @@ def test_the_page_shows_every_model_s_figures(finished: RunResult) -> None:
     page = finished.page.read_text()
     for model in finished.report.models.values():
         assert f"{model.pr_auc:.3f}" in page
+
+
+def test_the_page_of_evidence_tells_whether_the_ensemble_beats_each_member(finished: RunResult) -> None:
+    told = json.loads(finished.distillation.with_suffix(".json").read_text())["comparisons"]
+    page, members = finished.distillation.read_text(), ("cross-fitted trees", "event transformer")
+    assert {one["second"] for one in told if one["first"] == "teacher"} == {"boosted_trees", *members}
+    for member in members:
+        assert f"teacher against {member}: PR-AUC" in page
 
 
 def test_the_bundle_scores_as_the_network_that_was_trained_and_judged(finished: RunResult) -> None:

@@ -8,36 +8,67 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import tiny
+import torch
 from sklearn.metrics import average_precision_score
 from tiny_runs import Epochs, config_with, run_to
 
+from pipelines import served
+from pipelines.progress import Steps
 from pipelines.run import RunResult
+from pipelines.students import Compression, Student
 from riskdistill.bundle import Bundle, rebuild_bundle
 from riskdistill.config import ExperimentConfig
+from riskdistill.dataset import Dataset
 from riskdistill.errors import BundleDamagedError, BundleIncompatibleError
 from riskdistill.explain import reasons
+from riskdistill.features import Encoded
 from riskdistill.manifest import MANIFEST, Manifest
 from riskdistill.models.calibration import Calibrator
 from riskdistill.models.event_transformer import EventTransformer
-from riskdistill.models.onnx_model import OnnxScorer
-from riskdistill.models.training import score_logits
-from riskdistill.student.exit_scorer import RULE_FILE, EarlyExitScorer
+from riskdistill.models.onnx_model import OnnxScorer, Scored
+from riskdistill.models.training import Training, score_logits
+from riskdistill.student.exit_scorer import NEVER, RULE_FILE, EarlyExitScorer
 
 PRUNING = {"heads": 0.5, "feedforward": 0.5, "context": 0.5}
 FORMS: Mapping[str, Mapping[str, Any]] = {
-    "pruned": {"pruning": PRUNING},
     "int8": {"pruning": PRUNING, "int8": True},
-    "exits": {"early_exits": True},
+    "exits": {"pruning": PRUNING, "early_exits": True},
 }
 
-pytestmark = pytest.mark.usefixtures("one_export_of_equal_weights")
+pytestmark = pytest.mark.usefixtures("one_export_of_equal_weights", "no_export_of_the_untaught")
+
+
+class Unexported(OnnxScorer):
+    """A network that scores by itself."""
+
+    def __init__(self, model: EventTransformer) -> None:
+        self.model, self.calibrator, self.bytes = model, Calibrator(), 1
+
+    def score(self, encoded: Encoded) -> Scored:
+        logit, typology = score_logits(self.model, encoded)
+        return Scored(self.calibrator(logit), logit, typology)
+
+
+@pytest.fixture(scope="module")
+def no_export_of_the_untaught() -> Iterator[None]:
+    """The student without a teacher, of which no bundle knows, is spared the seconds that an export takes."""
+    export = served._exported
+
+    def exported(name: str, student: Student, *rest: Any) -> Any:
+        return (Unexported(student.model), ()) if name == "student_scratch" else export(name, student, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(served, "_exported", exported)
+        yield
 
 
 def config_of(compression: Mapping[str, Any]) -> ExperimentConfig:
@@ -52,27 +83,27 @@ def begun(trained: Path, out: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pruned(simulated: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
-    """The first run, which trains what the others take over."""
-    return run_to(tmp_path_factory.mktemp("pruned"), simulated, config_of(FORMS["pruned"]))
+def first(simulated: Path, tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    """The run with exits, which trains what the other takes over, in a folder that another configuration used."""
+    out = tmp_path_factory.mktemp("exits")
+    for name in ("student_pruned", "student_int8", "text_teacher"):
+        (out / "models" / name).mkdir(parents=True)
+    return run_to(out, simulated, config_of(FORMS["exits"]))
 
 
 @pytest.fixture(scope="module")
-def trained(pruned: RunResult) -> Path:
+def trained(first: RunResult) -> Path:
     """Its folder."""
-    return pruned.bundle.path.parent
+    return first.bundle.path.parent
 
 
 @pytest.fixture(scope="module")
 def runs(
-    pruned: RunResult, simulated: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory
+    first: RunResult, simulated: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, RunResult]:
     """A finished run of each form."""
-    others = {
-        form: run_to(begun(trained, tmp_path_factory.mktemp(form)), simulated, config_of(FORMS[form]))
-        for form in ("int8", "exits")
-    }
-    return {"pruned": pruned, **others}
+    out = begun(trained, tmp_path_factory.mktemp("int8"))
+    return {"exits": first, "int8": run_to(out, simulated, config_of(FORMS["int8"]))}
 
 
 @pytest.fixture
@@ -90,7 +121,10 @@ def test_what_was_judged_is_what_the_bundle_serves(runs: dict[str, RunResult], f
     assert average_precision_score(test.label, score) == pytest.approx(judged.pr_auc, abs=1e-9)
     assert (bundle.manifest.parameters["student"], bundle.student.bytes) == (judged.parameters, judged.bytes)
     assert judged.rows_per_second > 0
-    assert isinstance(reasons(bundle, test.encoded.take(slice(0, 1))), list)
+    surest = int(score.argmax())
+    effects = [reason.effect for reason in reasons(bundle, test.encoded.take(slice(surest, surest + 1)))]
+    assert effects
+    assert effects == sorted(effects, reverse=True)
 
 
 @pytest.mark.parametrize("form", list(FORMS))
@@ -112,15 +146,41 @@ def test_the_student_is_calibrated_on_the_later_half_of_validation(runs: dict[st
 
 
 def test_a_pruned_student_is_smaller_and_stored_as_it_is_served(runs: dict[str, RunResult]) -> None:
-    result = runs["pruned"]
+    result = runs["exits"]
     models, rows = result.bundle.path.parent / "models", result.dataset.test.encoded
     whole, pruned = (EventTransformer.from_pretrained(models / name) for name in ("student", "student_pruned"))
     assert (pruned.config.heads, pruned.config.feedforward_width, pruned.config.context_width) == (1, 16, 8)
-    assert pruned.parameter_count() == result.report.models["student"].parameters < whole.parameter_count()
+    assert pruned.parameter_count() < result.report.models["student"].parameters < whole.parameter_count()
     assert result.report.models["student_scratch"].parameters == whole.parameter_count()
-    served = result.bundle.student.score_all(rows).logit
-    np.testing.assert_allclose(served, score_logits(pruned, rows)[0], rtol=0, atol=1e-4)
+    student = Bundle.load(result.bundle.path).student
+    assert isinstance(student, EarlyExitScorer)
+    student.rule = student.rule.leaving_at(1)  # the whole network
+    np.testing.assert_allclose(student.score_all(rows).logit, score_logits(pruned, rows)[0], rtol=0, atol=1e-4)
     assert [one["epoch"] for one in json.loads((models / "student_pruned" / "training.json").read_text())] == [0]
+
+
+@pytest.mark.parametrize(("before", "kept"), [(0.3, True), (0.2, False), (0.1, False)])
+def test_the_gentle_epoch_is_kept_only_where_it_ranks_no_worse(
+    before: float, kept: bool, tiny_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train_on(name: str, model: EventTransformer, *_: object) -> Training:
+        with torch.no_grad():
+            model.head.bias.fill_(5.0)
+        model.save_pretrained(tmp_path / "models" / name)
+        return Training(model, 0, 0.2)
+
+    config = config_of(FORMS["exits"])
+    workshop = SimpleNamespace(out=tmp_path, steps=Steps(), train_on=train_on)
+    monkeypatch.setattr(Compression, "_judge", lambda *_: before)
+    monkeypatch.setattr(Compression, "_objective", lambda *_: None)
+    school: Any = SimpleNamespace(workshop=workshop)
+    answers: Any = SimpleNamespace(teacher="")
+    given = Compression(school, config, answers).recovered(
+        "student_pruned", tiny.network(tiny_dataset, config.student)
+    )
+    stored = EventTransformer.from_pretrained(tmp_path / "models" / "student_pruned")
+    for model in (given, stored):
+        assert (model.head.bias[0].item() != 5.0) == kept
 
 
 def test_a_student_in_8_bits_multiplies_integers(runs: dict[str, RunResult]) -> None:
@@ -136,8 +196,11 @@ def test_a_student_with_exits_is_served_in_segments(runs: dict[str, RunResult]) 
     assert {RULE_FILE, "segment_0.onnx", "segment_1.onnx"} < bundle.manifest.files.keys()
     assert "student.onnx" not in bundle.manifest.files
     _, layers = bundle.student.score_by_layers(test)
-    assert set(layers.tolist()) <= {1, 2}
-    model = EventTransformer.from_pretrained(bundle.path.parent / "models" / "student")
+    rule, judged = bundle.student.rule, runs["exits"].report.models
+    assert 1 in layers or (rule.bounds, rule.short) == ((NEVER,), -1)
+    assert judged["student"].layers_saved == pytest.approx(1 - layers.mean() / 2)
+    assert judged["teacher"].layers_saved is judged["student_scratch"].layers_saved is None
+    model = EventTransformer.from_pretrained(bundle.path.parent / "models" / "student_pruned")
     heads = (model.config.width + 1) * (1 + len(model.config.typologies))
     assert bundle.manifest.parameters["student"] == model.parameter_count() + heads
 
@@ -152,9 +215,9 @@ def test_a_rebuilt_bundle_keeps_its_exits(runs: dict[str, RunResult], tmp_path: 
 @pytest.mark.parametrize(
     ("form", "told"),
     [
-        ("pruned", "50% of its attention heads kept, 50% of its feed-forward units kept"),
-        ("int8", "50% of its context units kept, served in 8-bit integers."),
-        ("exits", "student.** with early exits."),
+        ("exits", "1 of 2 attention heads of each layer kept, 16 of 32 feed-forward units of each layer kept"),
+        ("int8", "8 of 16 context units kept, served in 8-bit integers."),
+        ("exits", "of the layer evaluations saved on the test period"),
     ],
 )
 def test_the_model_card_tells_what_was_done(runs: dict[str, RunResult], form: str, told: str) -> None:
@@ -194,7 +257,12 @@ def sealed_again(bundle: Path, name: str) -> None:
 
 
 def test_a_stopped_run_goes_on_where_it_was_and_another_time_trains_nothing(
-    runs: dict[str, RunResult], simulated: Path, trained: Path, tmp_path: Path, epochs: Epochs
+    runs: dict[str, RunResult],
+    simulated: Path,
+    trained: Path,
+    tmp_path: Path,
+    epochs: Epochs,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     begun(trained, tmp_path)
     epochs.stop_at = "student_int8", 0
@@ -205,8 +273,22 @@ def test_a_stopped_run_goes_on_where_it_was_and_another_time_trains_nothing(
     resumed = run_to(tmp_path, simulated, config_of(FORMS["int8"]))
     assert epochs.trained == [("student_int8", 0)]
     assert resumed.report.models["student"].pr_auc == runs["int8"].report.models["student"].pr_auc
-    run_to(tmp_path, simulated, config_of(FORMS["int8"]))
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipelines.run.serve", stop)  # once all is trained: exports take seconds
+    with pytest.raises(KeyboardInterrupt):
+        run_to(tmp_path, simulated, config_of(FORMS["int8"]))
     assert epochs.trained == [("student_int8", 0)]
+
+
+def test_networks_that_an_earlier_run_made_and_this_one_does_not_are_removed(runs: dict[str, RunResult]) -> None:
+    made = {
+        form: {path.name for path in (run.bundle.path.parent / "models").iterdir()} for form, run in runs.items()
+    }
+    both = {"boosted_trees.txt", "teacher", "student_scratch", "student", "student_pruned"}
+    assert made == {"exits": both, "int8": both | {"student_int8"}}
 
 
 def test_a_recovery_of_another_pruning_is_not_taken_up(

@@ -21,7 +21,7 @@ from pipelines.networks import Workshop
 from pipelines.progress import Steps
 from pipelines.run import run
 from pipelines.teachers import fit_teachers
-from pipelines.text_teacher import Others, teach_with_text
+from pipelines.text_teacher import Others, losses_told, teach_with_text
 from riskdistill.config import ExperimentConfig, TextTeacherConfig
 from riskdistill.dataset import Dataset
 from riskdistill.errors import ConfigError, TrainingError
@@ -116,6 +116,13 @@ def test_it_is_saved_with_what_it_was_asked_and_how_it_did(taught: Taught, works
     assert np.isfinite(answers.logit).all()
 
 
+def test_a_loss_that_cannot_be_told_is_not_told_as_0() -> None:
+    assert losses_told({"with them": 0.5, "without them": 0.25}) == (
+        "out-of-fold log loss 0.50000 with them, 0.25000 without them"
+    )
+    assert losses_told({"with them": None, "without them": None}).startswith("out-of-fold log loss cannot be told")
+
+
 def test_a_finished_one_is_taken_from_its_checkpoint_unless_it_would_learn_otherwise(
     taught: Taught, workshop: Workshop, others: Others, text: TextTeacherConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +178,17 @@ def test_what_could_not_be_fitted_is_refused_before_anything_is_read(
     config = tiny.configured(text_teacher=text.model_dump() | changes)
     with pytest.raises(ConfigError, match=told):
         run(config, tmp_path / "nothing-here", tmp_path / "out", Steps())
+
+
+def test_a_model_that_cannot_read_a_text_is_refused_before_anything_is_read(
+    text: TextTeacherConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def seeing(*_: Any, **named: Any) -> None:
+        raise TypeError("pixel_values are missing")
+
+    monkeypatch.setattr("transformers.LlamaModel.forward", seeing)
+    with pytest.raises(ConfigError, match=r"text_teacher\.model: .*pixel_values are missing.*of text"):
+        run(tiny.configured(text_teacher=text), tmp_path / "nothing-here", tmp_path / "out", Steps())
 
 
 def test_adapters_without_their_package_are_refused_before_anything_is_read(

@@ -23,8 +23,8 @@ def test_every_name_has_a_term_and_every_term_a_name() -> None:
     assert set(DistillationConfig.model_fields["stages"].annotation.__args__[0].__args__) == set(STAGES)
 
 
-def test_by_default_no_label_is_learned() -> None:
-    assert [term.name for term in distillation().terms] == ["logits", "attention_relations", "typology"]
+def test_by_default_labels_are_learned_beside_the_answers() -> None:
+    assert [term.name for term in distillation().terms] == ["logits", "labels", "attention_relations", "typology"]
 
 
 @pytest.mark.parametrize("name", list(DEGENERATE))
@@ -57,6 +57,7 @@ def test_a_preset_and_other_terms_are_refused(preset: str) -> None:
         ({"terms": [{"name": 3, "weight": 1.0}]}, "Input should be 'logits'"),
         ({"terms": [{"name": "logits", "weight": -1.0}]}, "greater than or equal to 0"),
         ({"terms": [{"name": "logits", "weight": 0.0}]}, "at least one term needs a weight"),
+        ({"terms": [{"name": "logits", "weight": 1.0, "end_weight": 0.0}]}, "all weights end at 0"),
         ({"terms": [{"name": "logits", "weight": 1.0, "form": "kl"}]}, "it has one only"),
         ({"terms": [{"name": "feature", "weight": 1.0, "form": "kl"}]}, "cosine, mse"),
         ({"terms": [{"name": "attention_maps", "weight": 1.0, "form": "cosine"}]}, "mse, kl"),
@@ -109,6 +110,20 @@ def test_a_preset_settles_into_terms_that_stand_for_themselves(preset: str) -> N
 def test_where_all_terms_have_adapters_they_stay() -> None:
     config = distillation(terms=[{"name": "feature", "weight": 1.0}])
     assert config.settled() == config
+
+
+def test_where_only_terms_with_adapters_have_weight_at_the_end_they_stay_and_no_other_comes_back() -> None:
+    terms = [
+        {"name": "feature", "weight": 0.0, "end_weight": 0.5},
+        {"name": "logits", "weight": 1.0, "end_weight": 0.0},
+    ]
+    settled = distillation(terms=terms).settled()
+    assert [(term.name, term.weight, term.end_weight) for term in settled.terms] == [("feature", 0.5, None)]
+
+
+def test_a_learned_temperature_settles_at_its_start() -> None:
+    heat = distillation(temperature={"schedule": "learned", "start": 3.0}).settled().temperature
+    assert (heat.schedule, heat.start) == ("constant", 3.0)
 
 
 @pytest.mark.parametrize("model", ["teacher", "student"])

@@ -12,6 +12,8 @@ from riskdistill.bundle import Bundle
 from riskdistill.dataset import Dataset
 from riskdistill.explain import MATERIAL, reasons
 from riskdistill.features import Encoded, Feature
+from riskdistill.models.calibration import Calibrator
+from riskdistill.student.exit_scorer import NEVER, EarlyExitScorer, ExitRule, event_counts
 
 SPEC = SimpleNamespace(
     events_per_party=1,
@@ -48,6 +50,28 @@ def made(*weights: float) -> Bundle:
 
 def row(*values: float) -> Encoded:
     return Encoded(np.array([values], np.float32), np.zeros((1, 2, 12), np.float32))
+
+
+class Exiting(EarlyExitScorer):
+    """Such a student whose rows with few events leave with a logit of 0."""
+
+    def __init__(self) -> None:
+        self.rule = ExitRule(events_per_party=1, calibrators=(Calibrator(),) * 2, bounds=(NEVER,), short=1)
+
+    def score(self, encoded: Encoded) -> Any:
+        short = event_counts(encoded, 1) <= self.rule.short
+        scored = Additive(1.0, 0.0, 0.0, 0.0).score(encoded)
+        return SimpleNamespace(logit=np.where(short, 0.0, scored.logit))
+
+
+def test_a_row_does_not_leave_early_because_its_events_were_taken_away() -> None:
+    bundle = made()
+    bundle.student = Exiting()
+    events = np.zeros((1, 2, 12), np.float32)
+    events[0, :, 0] = 1.0
+    found = reasons(bundle, Encoded(np.array([[30, 9, 65, 1]], np.float32), events))
+    assert {reason.code: reason.effect for reason in found} == {"amount": 20.0, "sender events": 0.3}
+    assert bundle.student.rule.short == 1
 
 
 def test_the_strongest_group_comes_first_with_the_figure_that_stands_out() -> None:

@@ -50,7 +50,8 @@ def fit(rows: Made) -> Gate:
 
 
 def out_of_fold(gate: Gate) -> float:
-    return min(gate.loss, gate.constant_loss)
+    assert gate.kept_loss is not None
+    return gate.kept_loss
 
 
 # ---- what the gate decides
@@ -91,6 +92,14 @@ def test_weights_by_transaction_stand_where_members_are_reliable_on_other_rows()
 def test_weights_by_transaction_stand_only_where_they_win_out_of_fold(seed: int, noise: float) -> None:
     gate = fit(made(seed, (noise, noise)))
     assert bool(gate.by_transaction) == (gate.loss < gate.constant_loss)
+
+
+def test_no_loss_is_told_where_laundering_lies_in_one_block_of_time() -> None:
+    rows = made(1, (1.0, 1.0))
+    early = rows.label & (np.arange(len(rows.label)) < len(rows.label) // 4)
+    gate = Gate.fit(PAIR, rows.logits, rows.encoded, early)
+    assert gate.loss is gate.constant_loss is gate.kept_loss is None
+    assert not gate.by_transaction
 
 
 def test_a_row_is_combined_alone_as_in_a_batch() -> None:

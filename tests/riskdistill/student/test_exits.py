@@ -127,6 +127,14 @@ def test_rows_of_all_exits_answer_on_one_scale_which_one_calibrator_corrects(
     np.testing.assert_array_equal(scored.score, overall(scored.logit))
 
 
+def test_what_is_saved_is_told_of_the_layers_that_rows_went_through(
+    scorer: EarlyExitScorer, tiny_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exit_scorer, "ROWS_AT_A_TIME", 50)
+    _, layers = scorer.score_by_layers(tiny_dataset.test.encoded)
+    assert scorer.layers_saved(tiny_dataset.test.encoded) == pytest.approx(1 - layers.mean() / 3)
+
+
 def logit_of(score: float) -> NDArray[np.float64]:
     return np.array(np.log(score / (1 - score)))
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,6 +68,10 @@ def test_lora_trains_adapters_and_head_alone(causal: Causal) -> None:
     [
         ({"model": "no/such-model-here"}, "cannot be loaded"),
         ({"model": "package:no_such_package/model"}, "pip install no_such_package"),
+        ({"model": "package:no.such/model"}, r"pip install no\.such"),
+        ({"model": "package:/model"}, "no installed package has"),
+        ({"model": "package:json/no_such_folder"}, "no installed package has"),
+        ({"model": "package:math/model"}, "no installed package has"),
         ({"max_tokens": 10_000}, r"text_teacher\.max_tokens"),
         ({"load_bits": 4}, "bitsandbytes"),
         ({"lora": {"target_modules": ("no_such_layer",)}}, r"text_teacher\.lora\.target_modules"),
@@ -80,6 +85,36 @@ def test_what_cannot_be_loaded_is_refused_with_the_mend(
     config = configured(**({"model": causal("llama").model} | changes))
     with pytest.raises(ConfigError, match=told):
         TextModel.build(config, TYPOLOGIES)
+
+
+def test_attention_is_changed_only_where_maps_are_asked_for_and_back(
+    causal: Causal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = TextModel.build(causal("llama"), TYPOLOGIES)
+    fastest, told = model._base.config._attn_implementation, []
+    change = type(model._base).set_attn_implementation
+
+    def noted(backbone: Any, implementation: str) -> None:
+        told.append(implementation)
+        change(backbone, implementation)
+
+    monkeypatch.setattr(type(model._base), "set_attn_implementation", noted)
+    batch = collate(cut(model.tokenizer, texts("paid 5 USD"), 64), model.padding)
+    for attention in (False, True, True, False, False):
+        assert (model(batch, attention=attention).attention is not None) == attention
+    assert told == ["eager", fastest]
+
+
+def test_an_architecture_without_a_fused_kernel_is_never_asked_for_one(
+    causal: Causal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = causal("llama")
+    monkeypatch.setattr("transformers.LlamaModel._supports_sdpa", False)
+    monkeypatch.setattr(
+        "transformers.PreTrainedModel.set_attn_implementation", lambda *_: pytest.fail("was asked to change")
+    )
+    model = TextModel.build(config, TYPOLOGIES)
+    assert np.isfinite(model.score(cut(model.tokenizer, texts("paid 5 USD"), 64))).all()
 
 
 def test_an_empty_folder_holds_no_model(tmp_path: Path) -> None:
