@@ -47,7 +47,7 @@ def test_shipped_experiments_are_found() -> None:
 
 def test_defaults_fill_what_the_file_leaves_out(write: Callable[[str], Path]) -> None:
     config = load_config(write("name: small\nstudent: {width: 16}\n"))
-    assert (config.student.width, config.student.layers) == (16, 2)
+    assert (config.student.width, config.student.layers) == (16, 1)
     assert config == ExperimentConfig.model_validate({"name": "small", "student": {"width": 16}})
 
 
@@ -262,7 +262,7 @@ def test_overrides_reach_sections_list_items_and_defaults(write: Callable[[str],
         10,
         7,
     )
-    assert [term.weight for term in config.distillation.terms] == [0.9, 0.3, 0.1]
+    assert [term.weight for term in config.distillation.terms] == [0.9, 0.3, 0.1, 0.1]
     assert config.perturbations[1].parameters["max_hours"] == 0.1
     assert (config.training.epochs, config.training.patience) == (2, 1)
 
@@ -310,3 +310,15 @@ def test_any_text_loads_or_is_explained(text: str) -> None:
         path.write_bytes(text.encode("utf-8", "surrogatepass"))
         with pytest.raises(ConfigError):
             load_config(path, [text])
+
+
+def test_one_value_of_the_students_training_changes_that_value_alone() -> None:
+    default, told = (
+        ExperimentConfig.model_validate({"name": "x", "student_training": each}) for each in ({}, {"epochs": 8})
+    )
+    assert told.student_training == default.student_training.model_copy(update={"epochs": 8})
+
+
+def test_a_student_that_reads_more_than_its_teacher_is_refused() -> None:
+    with pytest.raises(ValidationError, match="above the teacher's 4"):
+        ExperimentConfig.model_validate({"name": "x", "teacher": {"events_per_party": 4}})

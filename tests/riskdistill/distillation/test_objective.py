@@ -162,8 +162,9 @@ def test_unlabelled_rows_teach_everything_but_labels(tiny_run: tiny.TinyRun, tin
         objective(unlabelled, tiny_run.cache, only("logits", "labels"))
     student = tiny.network(tiny_dataset, tiny.CONFIG.student)
     student.train(False)
-    without = objective(unlabelled, tiny_run.cache).loss(student, rows, 0)
-    labelled = objective(train, tiny_run.cache).loss(student, rows, 0)
+    others = only("logits", "attention_relations", "typology")
+    without = objective(unlabelled, tiny_run.cache, others).loss(student, rows, 0)
+    labelled = objective(train, tiny_run.cache, others).loss(student, rows, 0)
     assert {name: term.item() for name, term in without.items()} == pytest.approx(
         {name: term.item() for name, term in labelled.items()}
     )
