@@ -26,7 +26,7 @@ _CHANGES: Final[dict[str, dict[str, dict[str, Any]]]] = {
     "temperature learned": {"distillation": {"temperature": {"schedule": "learned"}}},
     "dynamic weights": {"distillation": {"weights": "dynamic"}},
     "gradient norms balanced": {"distillation": {"weights": "gradient_norms"}},
-    "answers of trees that have not seen the row": {"distillation": {"answers": "unseen_trees"}},
+    "answers out of fold": {"distillation": {"answers": "unseen_trees"}},
     "surest half of each class": {"distillation": {"selection": {"confident": 0.5}}},
     "hard rows mined by entropy": {"distillation": {"mining": {"share": 0.3}}},
     "hard rows mined by disagreement": {"distillation": {"mining": {"share": 0.3, "by": "disagreement"}}},

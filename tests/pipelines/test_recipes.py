@@ -40,7 +40,7 @@ def test_recipes_differ_from_one_another_and_from_the_experiment() -> None:
         ({"student_training": {"epochs": 3}}, "temperature 5 to 8"),
         ({"distillation": {"temperature": {"start": 1.0}}}, "temperature 1"),
         ({"distillation": {"preset": "soft_and_hard"}}, "without typology"),
-        ({"distillation": {"answers": "unseen_trees"}}, "answers of trees that have not seen the row"),
+        ({"distillation": {"answers": "unseen_trees"}}, "answers out of fold"),
     ],
 )
 def test_what_the_experiment_rules_out_or_says_already_is_no_recipe(sections: dict[str, Any], absent: str) -> None:

@@ -20,7 +20,7 @@ from riskdistill.models.training import Trainer
 
 CONFIG = tiny.configured(student_training={"epochs": 1, "rows_per_epoch": 128})
 WIDTHS = (8, 16)
-CHOSEN = ("logits alone", "with hidden states", "answers of trees that have not seen the row")
+CHOSEN = ("logits alone", "with hidden states", "answers out of fold")
 
 
 @pytest.fixture
