@@ -45,9 +45,9 @@ def sections(options: Options) -> dict[str, Callable[[], list[Measurement]]]:
     for name in options.names:
         known[f"quality_{name}"] = partial(_of, quality, world, name)
         known[f"peers_{name}"] = partial(_of, peers, world, name)
-    for section in (speed, step, int8, exits, pruning, recipe, ablation, retention):
+    for section in (speed, int8, exits, pruning, recipe, ablation, retention):
         known[section.__name__] = partial(_of, section, world, options.names[0])
-    for section in (killed, text):  # on the smallest set
+    for section in (step, killed, text):  # on the smallest set
         known[section.__name__] = partial(_of, section, world, "amlworld")
     return known
 
