@@ -34,7 +34,7 @@ async def client(tmp_path: Path, tiny_bundle: Bundle) -> AsyncIterator[httpx.Asy
 async def test_scores_over_http_are_the_bundle_s_own(
     client: httpx.AsyncClient, tiny_bundle: Bundle, tiny_tables: tuple[pa.Table, pa.Table]
 ) -> None:
-    traffic = tiny_tables[0].slice(0, 80)
+    traffic = tiny_tables[0].slice(0, 240)
     bodies = [transaction.model_dump(mode="json") for transaction in transactions_from(traffic)]
     answers = [(await client.post("/v1/score", json=one)).json() for one in bodies[:40]]
     batch = await client.post("/v1/score/batch", json={"transactions": bodies[40:]})

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from riskdistill.features import Encoded
     from riskdistill.models.event_transformer import EventTransformer
 
-SENT = 40
+SENT = 80
 KEY = "a-key-for-the-tests"
 
 
