@@ -130,7 +130,7 @@ def copied_logs(service_folder: Path, tmp_path: Path) -> Path:
 
 def test_the_logs_of_a_service_verify(done: Callable[..., str], service_folder: Path) -> None:
     told = done("audit", "verify", *logs_in(service_folder))
-    assert re.search(r"decision log intact: 40 entries, head [0-9a-f]{64}", told)
+    assert re.search(r"decision log intact: 80 entries, head [0-9a-f]{64}", told)
     assert re.search(r"release log intact: 2 entries, head [0-9a-f]{64}", told)
 
 
