@@ -57,11 +57,12 @@ def test_a_mistake_is_named(compression: dict[str, Any], sections: dict[str, Any
 
 
 def test_heads_that_no_relation_is_cut_from_may_be_any() -> None:
-    experiment(
+    config = experiment(
         {"pruning": {"heads": 0.75}},
         student={"width": 24},
         distillation={"terms": [{"name": "logits", "weight": 1.0}]},
     )
+    assert config.compression.pruning.heads == 0.75
 
 
 @pytest.mark.parametrize(("share", "parts", "kept"), [(1.0, 4, 4), (0.75, 4, 3), (0.7, 10, 7), (0.01, 4, 1)])
