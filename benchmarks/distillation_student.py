@@ -10,7 +10,7 @@ from distillation_world import Scores, World
 from feature_data import SETS, Measurement
 from sklearn.metrics import average_precision_score
 
-from pipelines.students import Compression
+from pipelines.compression import Compression
 from riskdistill.config import PruningConfig
 from riskdistill.models.calibration import Calibrator
 from riskdistill.models.event_transformer import EventTransformer

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.students import Student
+from pipelines.compression import Student
 from pipelines.teachers import Teachers
 from riskdistill.config import EvaluationConfig
 from riskdistill.dataset import Dataset, Period
