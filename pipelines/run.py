@@ -22,7 +22,7 @@ from pipelines.networks import Workshop
 from pipelines.progress import Steps
 from pipelines.served import serve
 from pipelines.students import School
-from pipelines.teachers import Teachers, fit_teachers
+from pipelines.teachers import Teachers, fit_teachers, teacher_names
 from pipelines.text_teacher import NAME as TEXT
 from pipelines.text_teacher import check_text_teacher
 from riskdistill import __version__
@@ -32,6 +32,7 @@ from riskdistill.dataset import Dataset, Period
 from riskdistill.evaluation.metrics import (
     SCRATCH,
     STUDENT,
+    TEACHER,
     DatasetFacts,
     MetricsReport,
     PeriodFacts,
@@ -122,6 +123,8 @@ def _remove_stale(models: Path, config: ExperimentConfig) -> None:
     """Remove what an earlier run left of networks that this one does not make; what it makes, it replaces."""
     compression = config.compression
     made = {PRUNED: compression.prunes, INT8: compression.int8, TEXT: config.text_teacher is not None}
+    made |= {path.name: False for path in models.glob(f"{TEACHER}_*")}
+    made |= dict.fromkeys(teacher_names(config.teacher.members), True)
     for name, wanted in made.items():
         if not wanted:
             shutil.rmtree(models / name, ignore_errors=True)

@@ -33,9 +33,7 @@ class School:
 
     def answers(self, size: StudentConfig, distillation: DistillationConfig) -> TeacherCache:
         """What the ensemble says of the rows of the mix; what only the event transformer knows comes from it."""
-        cache = self.workshop.answers(
-            EventTeacher(self.teachers.event.model, self.teachers.shift), size, distillation
-        )
+        cache = self.workshop.answers(EventTeacher(self.teachers.event, self.teachers.shift), size, distillation)
         # logits are the ensemble's: to whoever checks, these are no longer one member's answers
         taught = self.teachers.taught[distillation.answers]
         said = hashlib.sha256(taught.tobytes()).hexdigest()[:16]

@@ -27,6 +27,7 @@ from riskdistill.config import TrainingConfig
 from riskdistill.errors import TrainingError
 from riskdistill.features import Encoded
 from riskdistill.models.checkpoint import load_checkpoint, save_checkpoint, unusable
+from riskdistill.models.committee import Network
 from riskdistill.models.devices import Devices
 from riskdistill.models.emphasis import competence, easiest, scheme_weights
 from riskdistill.models.event_transformer import EventTransformer
@@ -117,7 +118,7 @@ Judge = Callable[[EventTransformer], float]  # of a network in evaluation mode; 
 
 
 @torch.inference_mode()
-def score_logits(model: EventTransformer, encoded: Encoded) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+def score_logits(model: Network, encoded: Encoded) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """Laundering logits [n] and typology logits [n, typologies] of all rows, in evaluation mode."""
     model.train(False)
     logits, typologies = [], []

@@ -37,7 +37,7 @@ def school(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (tmp_path / name).mkdir()
     monkeypatch.setattr(School, "bins", lambda *_: Bins.of_quantiles(dataset.train.encoded.context, 64))
     said = np.linspace(-4, 4, len(dataset.train.label), dtype=np.float32)
-    event = SimpleNamespace(model=tiny.network(dataset, CONFIG.teacher))
+    event = tiny.network(dataset, CONFIG.teacher.network)
     teachers = SimpleNamespace(event=event, shift=0.0, taught={"all_trees": said})
     return School(cast(Any, teachers), Workshop(dataset, tmp_path, Steps()))
 
