@@ -93,7 +93,7 @@ class Compression:
         if chosen.prunes:
             model = self.recovered(PRUNED, self.pruned(model, chosen.pruning))
         if chosen.int8:
-            model = self.recovered(INT8, self.rounded(model))
+            model = self.in_8_bits(model)
         return Student(model, self.exits(model) if chosen.early_exits else None)
 
     def pruned(self, model: EventTransformer, keep: PruningConfig) -> EventTransformer:
@@ -106,6 +106,15 @@ class Compression:
             smaller = prune(model, importance(model, self._objective(), batches), keep)
         step.done(f"{smaller.parameter_count():,} of {model.parameter_count():,} parameters left")
         return smaller
+
+    def in_8_bits(self, model: EventTransformer) -> EventTransformer:
+        """The network that rounds; where that ranks the earlier half of validation worse, a gentle epoch teaches it
+        to. `models/student_int8` holds what is given back."""
+        rounding = self.rounded(model)
+        if self._judge(rounding) < self._judge(model):
+            return self.recovered(INT8, rounding)
+        rounding.save_pretrained(self.school.workshop.out / "models" / INT8)
+        return rounding
 
     def rounded(self, model: EventTransformer) -> EventTransformer:
         """A copy that rounds to 8 bits, with the ranges that suit the earlier half of validation better."""

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -181,6 +181,23 @@ def test_the_gentle_epoch_is_kept_only_where_it_ranks_no_worse(
     stored = EventTransformer.from_pretrained(tmp_path / "models" / "student_pruned")
     for model in (given, stored):
         assert (model.head.bias[0].item() != 5.0) == kept
+
+
+@pytest.mark.parametrize(("rounded", "trained"), [(0.4, False), (0.5, False), (0.3, True)])
+def test_a_network_is_taught_to_round_only_where_rounding_ranks_worse(
+    rounded: float, trained: bool, tiny_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(FORMS["int8"])
+    model = tiny.network(tiny_dataset, config.student)
+    rounding = tiny.network(tiny_dataset, config.student, seed=8)
+    taught: list[EventTransformer] = []
+    monkeypatch.setattr(Compression, "_judge", lambda _, judged: 0.4 if judged is model else rounded)
+    monkeypatch.setattr(Compression, "rounded", lambda *_: rounding)
+    monkeypatch.setattr(Compression, "recovered", lambda _, name, given: taught.append(given) or given)
+    school: Any = SimpleNamespace(workshop=SimpleNamespace(out=tmp_path))
+    assert Compression(school, config, cast(Any, None)).in_8_bits(model) is rounding
+    assert taught == ([rounding] if trained else [])
+    assert (tmp_path / "models" / "student_int8" / "model.safetensors").exists() != trained
 
 
 def test_a_student_in_8_bits_multiplies_integers(runs: dict[str, RunResult]) -> None:
