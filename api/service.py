@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from api.account_state import rebuild
-from api.bypass import TeacherBypass
+from api.bypass import TeacherBypass, make_bypass
+from api.bypass.settings import read_bypass
 from api.group_commit import GroupCommit
 from api.metrics import Metrics
 from api.pseudonyms import Pseudonyms, key_from_file
@@ -34,6 +35,7 @@ class Parts(NamedTuple):
     scorer: Scorer
     log: DecisionLog
     commit: GroupCommit
+    bypass: TeacherBypass
 
 
 class Service:
@@ -111,6 +113,7 @@ class Service:
         await self.bundles.run(self.settings.follow_seconds)
 
     async def _assemble(self, settings: ApiSettings) -> Parts:
+        told = read_bypass(settings.bypass)
         settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._stack.enter_context(_claimed(settings.state_dir / "lock"))
         log = DecisionLog(settings.database_url)
@@ -122,14 +125,14 @@ class Service:
         warm = await self._bundles.first(settings.follow_seconds)
         engine = warm.bundle.engine(rates)
         place = await asyncio.to_thread(rebuild, engine, settings.history, log, pseudonyms)
-        bypass = TeacherBypass(settings.teacher_deadline_ms / 1e3)
-        self._stack.callback(bypass.close)
+        bypass = make_bypass(settings, told, rates, pseudonyms, self.metrics.teacher)
+        self._stack.push_async_callback(bypass.close)
         commit = GroupCommit(log)
         commit.start()
         self._stack.push_async_callback(commit.close)
         scorer = Scorer(self._bundles, engine, place, log, commit, bypass, pseudonyms, self.metrics)
         self._stack.push_async_callback(scorer.close)
-        return Parts(scorer, log, commit)
+        return Parts(scorer, log, commit, bypass)
 
     def _releases(self, settings: ApiSettings) -> ReleaseLog:
         assert settings.releases is not None  # the settings have one source
