@@ -2,7 +2,7 @@
 
     policies, customer_classes    what wants the teacher
     budget, breaker               when it is not asked although it is wanted
-    teachers, threads, remote     who answers: the bundle's own, another riskdistill, any Open Inference endpoint
+    teachers                      who answers: the bundle's own, another riskdistill, any Open Inference endpoint
     open_inference                the wire form, of both ends
     teacher_bypass                all of it, in the order in which a transaction meets it
     metrics, settings             what operators see and set

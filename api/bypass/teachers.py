@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from api.bypass.open_inference import FEATURES, answer_of, request_of
 from api.bypass.settings import OpenInference, RiskDistill
-from api.bypass.threads import Threads
+from api.threads import Threads
 from riskdistill.bundle import Bundle
 from riskdistill.errors import ConfigError, UnavailableError
 from riskdistill.features.encoded import Encoded

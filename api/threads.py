@@ -43,7 +43,7 @@ class Threads:
         with self._lock:
             while self._alive - self._hung() < self._size and self._alive < self._size + MAX_HUNG:
                 self._alive += 1
-                threading.Thread(target=self._work, name="teacher", daemon=True).start()
+                threading.Thread(target=self._work, name="may-hang", daemon=True).start()
         return await asyncio.wrap_future(future)
 
     def close(self) -> None:
