@@ -18,7 +18,7 @@ from dataclasses import replace
 from time import perf_counter
 from typing import Final, NamedTuple
 
-from api.bypass.breaker import CircuitBreaker
+from api.bypass.breaker import CircuitBreaker, State
 from api.bypass.budget import Budget
 from api.bypass.customer_classes import accounts_of
 from api.bypass.metrics import BypassMetrics
@@ -39,6 +39,7 @@ _logger = logging.getLogger(__name__)
 Wanted = tuple[WantedReason, ...]
 _ONLY_SAMPLED: Final[Wanted] = ("sampled",)
 _ABOVE: Final[dict[Band, Band]] = {"low": "medium", "medium": "high", "high": "high"}
+_LEVELS: Final[dict[State, int]] = {"closed": logging.INFO, "half_open": logging.INFO, "open": logging.WARNING}
 _REASONS: Final[dict[BypassOutcome, RouteReason]] = {
     "late": "teacher_late",
     "failed": "teacher_failed",
@@ -99,9 +100,9 @@ class TeacherBypass:
         clock: Callable[[], float] = perf_counter,
     ) -> None:
         self._settings, self._policies, self._deadline = settings, policies, deadline
-        self._local, self._teacher, self._clock = local, teacher, clock
+        self._local, self._teacher, self._metrics, self._clock = local, teacher, metrics, clock
         self._budget = Budget(settings.budget)
-        self._breaker = CircuitBreaker(settings.breaker, metrics.breaker)
+        self._breaker = CircuitBreaker(settings.breaker, self._tell_state)
         self._under_way, self._most = 0, settings.teacher.calls_at_once + settings.teacher.calls_waiting
 
     def wanted(self, bundle: Bundle, transaction: Transaction, student: Scored) -> Wanted:
@@ -137,6 +138,10 @@ class TeacherBypass:
         """Lets go of the teachers; a call of the bundle's own that is under way ends on its own."""
         await self._teacher.close()
         await self._local.close()
+
+    def _tell_state(self, state: State) -> None:
+        self._metrics.breaker(state)
+        _logger.log(_LEVELS[state], "the circuit breaker of the %s teacher is %s", self._teacher.kind, state)
 
     def _obstacle(self, bundle: Bundle) -> BypassOutcome | None:
         if not self._teacher.is_there(bundle):

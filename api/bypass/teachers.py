@@ -113,6 +113,7 @@ class RemoteTeacher:
         """Scores of one row, checked.
 
         Raises:
+            TimeoutError: a step of the call took longer than the deadline.
             UnavailableError: no answer, or none that can be used.
             BundleDamagedError: the logit that it gave is not a number.
         """
@@ -127,6 +128,8 @@ class RemoteTeacher:
                     raw += part
                     if len(raw) > MAX_ANSWER_BYTES:
                         raise UnavailableError("the teacher's answer is too long", where=self._url)
+        except httpx.TimeoutException as error:
+            raise TimeoutError(f"{self._url} is late") from error
         except httpx.HTTPError as error:
             raise UnavailableError(f"no answer ({type(error).__name__}: {error})", where=self._url) from error
         return Answer(*answer_of(bytes(raw), encoded, bundle.teacher, len(bundle.typologies)))

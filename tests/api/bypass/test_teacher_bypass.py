@@ -138,12 +138,15 @@ async def test_traffic_that_does_not_want_the_teacher_fills_the_budget_s_share()
     assert (await asking.verdict()).route == "teacher"
 
 
-async def test_late_answers_in_a_row_open_the_breaker_and_then_nobody_waits() -> None:
+async def test_late_answers_in_a_row_open_the_breaker_and_then_nobody_waits(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     asking = Asking(breaker={"failures": 3, "pause_seconds": 60}, budget={"share": 0.001, "burst": 4})
     asking.teacher.behaviour = None
     reasons = [(await asking.verdict()).reason for _ in range(6)]
     assert reasons == ["teacher_late"] * 3 + ["breaker_open"] * 3
     assert asking.teacher.asked == asking.teacher.cancelled == 3
+    assert "the circuit breaker of the fake teacher is open" in caplog.text
     assert 'riskdistill_teacher_breaker{state="open"} 1.0' in generate_latest(asking.registry).decode()
 
 
