@@ -20,7 +20,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
     """The application for `settings`; its lifespan starts and stops the service.
 
     Raises:
-        ConfigError: no usable API key. What fails later is in `app.state.service.failure` and `/readyz`.
+        ConfigError: no usable API key, or a wrong file of the teacher bypass. What fails later is in
+            `app.state.service.failure` and `/readyz`.
     """
     metrics = Metrics()
     service = Service(settings, metrics)

@@ -43,10 +43,14 @@ class Service:
 
     `start` returns at once: bundle and account state come up behind it while `/livez` answers. If they
     cannot, `failure` keeps the error, requests are told, and `on_failure` is called.
+
+    Raises:
+        ConfigError: the settings of the teacher bypass are wrong.
     """
 
     def __init__(self, settings: ApiSettings, metrics: Metrics) -> None:
         self.settings, self.metrics = settings, metrics
+        self._told = read_bypass(settings.bypass)
         self.failure: Exception | None = None
         self.on_failure: Callable[[], None] = lambda: None
         self._parts: Parts | None = None
@@ -113,7 +117,6 @@ class Service:
         await self.bundles.run(self.settings.follow_seconds)
 
     async def _assemble(self, settings: ApiSettings) -> Parts:
-        told = read_bypass(settings.bypass)
         settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._stack.enter_context(_claimed(settings.state_dir / "lock"))
         log = DecisionLog(settings.database_url)
@@ -125,7 +128,7 @@ class Service:
         warm = await self._bundles.first(settings.follow_seconds)
         engine = warm.bundle.engine(rates)
         place = await asyncio.to_thread(rebuild, engine, settings.history, log, pseudonyms)
-        bypass = make_bypass(settings, told, rates, pseudonyms, self.metrics.teacher)
+        bypass = make_bypass(settings, self._told, rates, pseudonyms, self.metrics.teacher)
         self._stack.push_async_callback(bypass.close)
         commit = GroupCommit(log)
         commit.start()

@@ -13,6 +13,7 @@ from api.auth import require_key
 from api.bypass.open_inference import InferRequest, InferResponse, rows_of, tensor
 from api.problems import documented
 from api.routes import Serving
+from riskdistill.errors import BundleDamagedError, TransactionError
 
 v2 = APIRouter(
     prefix="/v2/models/teacher",
@@ -31,6 +32,13 @@ async def infer(request: InferRequest, service: Serving) -> InferResponse:
     bypass, warm = service.parts.bypass, service.bundles.warm
     assert warm is not None  # the parts came up with it
     bundle = warm.bundle
-    scored = await bypass.lend(bundle, rows_of(request, bundle.spec))
+    try:
+        scored = await bypass.lend(bundle, rows_of(request, bundle.spec))
+    except BundleDamagedError as error:  # of rows that no engine encoded
+        raise TransactionError(
+            "the network gives no number for these rows",
+            where="inputs",
+            mend="send rows as the engine encodes them",
+        ) from error
     outputs = [tensor("score", scored.score), tensor("typology", scored.typology)]
     return InferResponse(model_name="teacher", model_version=bundle.version, outputs=outputs)

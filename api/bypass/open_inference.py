@@ -90,9 +90,12 @@ def rows_of(request: InferRequest, spec: FeatureSpec) -> Encoded:
         if name not in found or found[name].shape != shape:
             raise TransactionError(f"not of shape {shape}", where=f"input {name}", mend=_MEND)
         try:
-            arrays[name] = np.asarray(found[name].data, np.float32).reshape(shape)
+            with np.errstate(over="ignore"):
+                arrays[name] = np.asarray(found[name].data, np.float32).reshape(shape)
         except (ValueError, TypeError, OverflowError) as error:
             raise TransactionError("its data are not as many numbers", where=f"input {name}", mend=_MEND) from error
+        if np.isinf(arrays[name]).any():
+            raise TransactionError("a number of it is infinite", where=f"input {name}", mend=_MEND)
     return Encoded(arrays["context"], arrays["events"])
 
 
@@ -126,13 +129,18 @@ def answer_of(
         raise _refused("it has neither output score nor logit")
     if teacher is None:
         raise _refused("it gives a logit, and the bundle has no teacher to complete it")
-    logit = _numbers(outputs["logit"], 1).astype(np.float32)
+    logit = _single(_numbers(outputs["logit"], 1))
     kinds = _kinds(outputs.get("typology_logits"), typologies)
     return teacher.finish(encoded, logit, kinds), response.model_version
 
 
 def _kinds(output: Tensor | None, typologies: int) -> NDArray[np.float32]:
-    return _UNKNOWN if output is None else _numbers(output, typologies)[None].astype(np.float32)
+    return _UNKNOWN if output is None else _single(_numbers(output, typologies)[None])
+
+
+def _single(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # then it is infinite, and refused where it decides
+        return values.astype(np.float32)
 
 
 def _numbers(output: Tensor, size: int) -> NDArray[np.float64]:

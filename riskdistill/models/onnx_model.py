@@ -134,7 +134,7 @@ class NetworkScorer(Scorer, Protocol):
     """A scorer around a network, which may as well be computed somewhere else."""
 
     def finish(self, encoded: Encoded, logit: NDArray[np.float32], typology_logits: NDArray[np.float32]) -> Scored:
-        """Scores of what the network gave for these rows: [n] and [n, typologies]."""
+        """Scores of what the network gave for these rows: [n], and [n, typologies] or [n, 0] where it gave none."""
         ...
 
 
@@ -190,7 +190,7 @@ def finite(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Probabilities of logits, along the last axis."""
-    if not len(logits):
+    if not logits.size:
         return logits
     powers = np.exp(logits - logits.max(-1, keepdims=True))
     return np.asarray(powers / powers.sum(-1, keepdims=True), np.float32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,6 +60,16 @@ def test_a_whole_file_is_read_with_norway_as_a_country(write: Callable[[str], Pa
     assert settings.teacher.open_inference.url == "https://teacher.example:8443"
     assert settings.is_safe(("uncertain", "amount"))
     assert not settings.is_safe(("uncertain", "sampled"))
+
+
+def test_the_file_in_the_readme_is_read_and_states_the_defaults_that_it_says(write: Callable[[str], Path]) -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^    policies: .*?^    fallback_of: .*?$", readme, re.DOTALL | re.MULTILINE)
+    settings = read_bypass(write(textwrap.dedent(text)))
+    assert settings.breaker == BypassSettings().breaker
+    assert settings.fallback == BypassSettings().fallback
+    assert settings.is_safe(("amount",))
+    assert settings.policies.customer_classes is not None
 
 
 @pytest.mark.parametrize(

@@ -91,8 +91,13 @@ async def test_another_service_s_teacher_gives_the_bundle_s_own_scores(
     assert {answer["bypass"]["teacher_version"] for answer in answers} == {tiny_bundle.version}
 
 
+@pytest.mark.parametrize("states_typology", [True, False])
 async def test_a_plain_model_server_s_logit_becomes_the_bundle_s_own_score(
-    tmp_path: Path, tiny_bundle: Bundle, tiny_tables: tuple[pa.Table, pa.Table], rows: Encoded
+    states_typology: bool,
+    tmp_path: Path,
+    tiny_bundle: Bundle,
+    tiny_tables: tuple[pa.Table, pa.Table],
+    rows: Encoded,
 ) -> None:
     teacher = tiny_bundle.teacher
     assert teacher is not None
@@ -105,7 +110,8 @@ async def test_a_plain_model_server_s_logit_becomes_the_bundle_s_own_score(
                 for one in server.bodies[-1]["inputs"]
             }
             logit, typology_logits = network._session.run(None, sent)
-            server.gives(logit=logit.tolist(), typology_logits=typology_logits.tolist())
+            kinds = {"typology_logits": typology_logits.tolist()} if states_typology else {}
+            server.gives(logit=logit.tolist(), **kinds)
 
         server.before = compute
         app = asking(tmp_path, tiny_bundle, "open_inference", server.url)
