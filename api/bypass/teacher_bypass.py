@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 from time import perf_counter
 from typing import Final, NamedTuple
@@ -86,7 +85,6 @@ class TeacherBypass:
         local: the bundle's teacher, which is also lent to other services.
         teacher: who is asked.
         metrics: told of the breaker.
-        clock: seconds, for latencies.
     """
 
     def __init__(
@@ -97,10 +95,9 @@ class TeacherBypass:
         local: LocalTeacher,
         teacher: Teacher,
         metrics: BypassMetrics,
-        clock: Callable[[], float] = perf_counter,
     ) -> None:
         self._settings, self._policies, self._deadline = settings, policies, deadline
-        self._local, self._teacher, self._metrics, self._clock = local, teacher, metrics, clock
+        self._local, self._teacher, self._metrics = local, teacher, metrics
         self._budget = Budget(settings.budget)
         self._breaker = CircuitBreaker(settings.breaker, self._tell_state)
         self._under_way, self._most = 0, settings.teacher.calls_at_once + settings.teacher.calls_waiting
@@ -153,7 +150,7 @@ class TeacherBypass:
         return None if self._budget.take() else "budget"
 
     async def _ask(self, bundle: Bundle, encoded: Encoded) -> _Asked:
-        started, era = self._clock(), self._breaker.begin()
+        started, era = perf_counter(), self._breaker.begin()
         answer: Answer | None = None
         outcome: BypassOutcome = "failed"
         self._under_way += 1
@@ -169,7 +166,7 @@ class TeacherBypass:
         finally:
             self._under_way -= 1
             self._breaker.end(era, answered=outcome == "answered")
-        return _Asked(outcome, answer, self._clock() - started)
+        return _Asked(outcome, answer, perf_counter() - started)
 
     def _verdict(self, wanted: Wanted, asked: _Asked, bundle: Bundle, student: Scored) -> Verdict:
         own = bundle.thresholds.band(float(student.score[0]))
