@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from api import problems, routes
+from api import problems, routes, teacher_routes
 from api.auth import KeyRing
 from api.gate import Gate
 from api.metrics import Metrics, RequestMetrics
@@ -20,7 +20,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
     """The application for `settings`; its lifespan starts and stops the service.
 
     Raises:
-        ConfigError: no usable API key. What fails later is in `app.state.service.failure` and `/readyz`.
+        ConfigError: no usable API key, or a wrong file of the teacher bypass. What fails later is in
+            `app.state.service.failure` and `/readyz`.
     """
     metrics = Metrics()
     service = Service(settings, metrics)
@@ -45,5 +46,6 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.add_middleware(RequestMetrics, metrics=metrics)  # the outer one: it counts refusals too
     problems.install(app)
     app.include_router(routes.v1)
+    app.include_router(teacher_routes.v2)
     app.include_router(routes.operation)
     return app

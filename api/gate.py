@@ -1,4 +1,4 @@
-"""ASGI middleware in front of `/v1`: who has no key, or sends too much, is answered before the body is read."""
+"""ASGI middleware of `/v1` and `/v2`: who has no key, or sends too much, is answered before the body is read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes one request on, or answers it."""
-        if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
+        if scope["type"] != "http" or not scope["path"].startswith(("/v1/", "/v2/")):
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)

@@ -11,6 +11,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.bypass.metrics import BypassMetrics
 from riskdistill.storage.decisions import Decision
 
 BUCKETS: Final = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -43,6 +44,7 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
+        self.teacher = BypassMetrics(self.registry)
         self.bundle = Gauge(
             "riskdistill_bundle_info",
             "Bundles kept warm, by role",
@@ -60,6 +62,8 @@ class Metrics:
         self.decisions.labels(decision.route, decision.action).inc()
         if decision.route_reason != "none":
             self.bypass.labels(decision.route_reason).inc()
+        if decision.bypass is not None:
+            self.teacher.decided(decision)
 
     def serving(self, current: str, previous: str | None) -> None:
         """Shows these bundle versions and no others."""

@@ -3,8 +3,8 @@
     known already?   the same id with the same body gets the stored decision; with another body, a conflict
     pseudonymise     the engine and the log see no account id
     observe          features from what came strictly before, the student's score; then the state moves on
-    route            the teacher decides on high or uncertain scores, if it answers in time
-    band and action  by the deciding bundle's thresholds
+    route            the teacher decides where a policy wants it, if it answers in time (`api.bypass`)
+    band and action  by the deciding bundle's thresholds; one above for want of an answer, where so configured
     reasons          for what is not allowed to pass silently: the student's, whoever decided
     store            after the decisions that it rests on; the reply waits until the decision is durable
 
@@ -26,7 +26,7 @@ from time import perf_counter
 from typing import Final, NamedTuple
 
 from api.account_order import AccountOrder
-from api.bypass import TeacherBypass, Verdict
+from api.bypass import TeacherBypass, Verdict, by_student
 from api.group_commit import GroupCommit
 from api.metrics import Metrics
 from api.pseudonyms import Pseudonyms
@@ -141,8 +141,10 @@ class Scorer:
 
     async def _settle(self, transaction: Transaction, seen: Seen, arrived: float) -> Decision:
         bundle = seen.warm.bundle
-        verdict = await self._bypass.settle(bundle, seen.encoded, seen.student)
-        band = bundle.thresholds.band(verdict.score)
+        verdict = by_student(bundle, seen.student)
+        if wanted := self._bypass.wanted(bundle, transaction, seen.student):
+            verdict = await self._bypass.settle(wanted, bundle, seen.encoded, seen.student)
+        band = verdict.band
         alert = band != "low"
         return Decision(
             decision_id=str(uuid.uuid4()),
@@ -153,7 +155,7 @@ class Scorer:
             observed=seen.place,
             score=verdict.score,
             student_score=float(seen.student.score[0]),
-            teacher_score=verdict.score if verdict.route == "teacher" else None,
+            teacher_score=verdict.teacher_score,
             band=band,
             action=ACTIONS[band],
             route=verdict.route,
@@ -163,6 +165,7 @@ class Scorer:
             bundle_version=bundle.version,
             latency_ms=(perf_counter() - arrived) * 1e3,
             shadow=_shadow(seen),
+            bypass=verdict.bypass,
         )
 
     async def _reasons(self, bundle: Bundle, encoded: Encoded) -> tuple[StatedReason, ...]:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from api.account_state import rebuild
-from api.bypass import TeacherBypass
+from api.bypass import TeacherBypass, make_bypass
+from api.bypass.settings import read_bypass
 from api.group_commit import GroupCommit
 from api.metrics import Metrics
 from api.pseudonyms import Pseudonyms, key_from_file
@@ -34,6 +35,7 @@ class Parts(NamedTuple):
     scorer: Scorer
     log: DecisionLog
     commit: GroupCommit
+    bypass: TeacherBypass
 
 
 class Service:
@@ -41,10 +43,14 @@ class Service:
 
     `start` returns at once: bundle and account state come up behind it while `/livez` answers. If they
     cannot, `failure` keeps the error, requests are told, and `on_failure` is called.
+
+    Raises:
+        ConfigError: the settings of the teacher bypass are wrong.
     """
 
     def __init__(self, settings: ApiSettings, metrics: Metrics) -> None:
         self.settings, self.metrics = settings, metrics
+        self._told = read_bypass(settings.bypass)
         self.failure: Exception | None = None
         self.on_failure: Callable[[], None] = lambda: None
         self._parts: Parts | None = None
@@ -122,14 +128,14 @@ class Service:
         warm = await self._bundles.first(settings.follow_seconds)
         engine = warm.bundle.engine(rates)
         place = await asyncio.to_thread(rebuild, engine, settings.history, log, pseudonyms)
-        bypass = TeacherBypass(settings.teacher_deadline_ms / 1e3)
-        self._stack.callback(bypass.close)
+        bypass = make_bypass(settings, self._told, rates, pseudonyms, self.metrics.teacher)
+        self._stack.push_async_callback(bypass.close)
         commit = GroupCommit(log)
         commit.start()
         self._stack.push_async_callback(commit.close)
         scorer = Scorer(self._bundles, engine, place, log, commit, bypass, pseudonyms, self.metrics)
         self._stack.push_async_callback(scorer.close)
-        return Parts(scorer, log, commit)
+        return Parts(scorer, log, commit, bypass)
 
     def _releases(self, settings: ApiSettings) -> ReleaseLog:
         assert settings.releases is not None  # the settings have one source

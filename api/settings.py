@@ -52,6 +52,10 @@ class ApiSettings(BaseSettings):
     )
     provider: Provider = Field("cpu", description="what computes the networks: cpu, cuda or tensorrt")
     teacher_deadline_ms: float = Field(100.0, gt=0, description="the longest wait for the teacher")
+    teacher_key: SecretStr | None = Field(None, description="bearer token for a teacher behind HTTP")
+    bypass: Path | None = Field(
+        None, description="YAML file of the teacher bypass; default: the bundle's thresholds and teacher"
+    )
     follow_seconds: float = Field(0.5, gt=0, description="time between two looks at the release log")
 
     @property

@@ -230,6 +230,9 @@ def serve(
     provider: Annotated[str | None, typer.Option(help="What computes the networks: cpu, cuda or tensorrt.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; loopback by default.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 8000 by default.")] = None,
+    bypass: Annotated[
+        Path | None, typer.Option(help="YAML file of the teacher bypass: policies, budget, which teacher.")
+    ] = None,
     api_keys_file: Annotated[
         Path | None, typer.Option(help="Accepted API keys, one a line, mode 0600; or RISKDISTILL_API_KEYS.")
     ] = None,
@@ -248,6 +251,7 @@ def serve(
             provider=provider,
             host=host,
             port=port,
+            bypass=bypass,
             api_keys_file=api_keys_file,
         )
     )

@@ -34,7 +34,7 @@ from riskdistill.features import FeatureEngine, FeatureSpec
 from riskdistill.manifest import FORMAT_VERSION, MANIFEST, Manifest, read_json, sha256, verified_manifest
 from riskdistill.models.calibration import Calibrator
 from riskdistill.models.ensemble_scorer import GATE, EnsembleScorer
-from riskdistill.models.onnx_model import OnnxScorer, Provider, Scorer
+from riskdistill.models.onnx_model import NetworkScorer, OnnxScorer, Provider, Scorer
 from riskdistill.student.exit_scorer import RULE_FILE, EarlyExitScorer
 
 Band = Literal["low", "medium", "high"]
@@ -145,7 +145,7 @@ class Bundle:
     thresholds: Thresholds
     profile: dict[str, Any]
     student: Scorer
-    teacher: Scorer | None
+    teacher: NetworkScorer | None
     typical: NDArray[np.float32]
     spread: NDArray[np.float32]
     runtime: Runtime
@@ -346,7 +346,7 @@ def _calibrator(path: Path, role: str) -> Calibrator:
     return Calibrator.model_validate(read_json(path / "calibration.json")[role])
 
 
-def _teacher(path: Path, manifest: Manifest, runtime: Runtime) -> Scorer:
+def _teacher(path: Path, manifest: Manifest, runtime: Runtime) -> NetworkScorer:
     """The ensemble, or a single network where there is no gate."""
     if GATE not in manifest.files:
         return _scorer(path, "teacher", manifest, runtime)

@@ -38,9 +38,21 @@ from riskdistill.storage.database import open_database, writing
 Band = Literal["low", "medium", "high"]
 Action = Literal["allow", "review", "hold"]
 Route = Literal["student", "teacher", "student_degraded"]
-RouteReason = Literal[
-    "none", "above_threshold", "uncertain", "teacher_late", "teacher_failed", "teacher_not_loaded"
+WantedReason = Literal[
+    "above_threshold", "uncertain", "amount", "country", "payment_format", "customer_class", "sampled"
 ]
+RouteReason = Literal[
+    "none",
+    WantedReason,
+    "teacher_late",
+    "teacher_failed",
+    "teacher_not_loaded",
+    "teacher_busy",
+    "breaker_open",
+    "budget",
+]
+BypassOutcome = Literal["answered", "late", "failed", "not_loaded", "busy", "breaker_open", "budget"]
+Fallback = Literal["cheap", "safe"]
 PAGE: Final = 1_000  # rows fetched at a time: a slow reader keeps no transaction open
 
 
@@ -66,11 +78,35 @@ class Shadow(_Record):
     action: Action
 
 
+class Bypass(_Record):
+    """Why the teacher was wanted, what came of it and what it took."""
+
+    wanted: tuple[WantedReason, ...] = Field(
+        min_length=1, description="all reasons; `sampled` by itself leaves the decision to the student"
+    )
+    outcome: BypassOutcome
+    teacher: str = Field(description="kind of the teacher: local, riskdistill or open_inference")
+    teacher_version: str | None = Field(default=None, description="as a remote teacher states it")
+    latency_ms: float | None = Field(
+        default=None, ge=0, description="from asking to the answer or the deadline; None where nobody was asked"
+    )
+    cost: float = Field(default=0.0, ge=0, description="of the call, in the operator's unit")
+    sample_share: float | None = Field(
+        default=None, gt=0, le=1, description="the chance with which it was drawn; None where it was not"
+    )
+    student_action: Action = Field(description="what the student's score alone calls for")
+    teacher_action: Action | None = Field(
+        default=None, description="what the teacher's score alone calls for; None without one"
+    )
+    raised: bool = Field(default=False, description="the band is one above the student's, for want of an answer")
+
+
 class Decision(_Record):
     """The stored answer for one transaction.
 
-    `score` is the score that decided: the teacher's on route `teacher`, else the student's. All scores are
-    calibrated probabilities. `transaction` carries pseudonyms in place of account ids.
+    `score` is the score that decided: the teacher's on route `teacher`, else the student's. Where `bypass.raised`,
+    band and action are above its own. All scores are calibrated probabilities. `transaction` carries
+    pseudonyms in place of account ids.
     """
 
     decision_id: str
@@ -93,6 +129,7 @@ class Decision(_Record):
     bundle_version: str
     latency_ms: float = Field(ge=0, description="from arrival to decision, before it was made durable")
     shadow: Shadow | None = None
+    bypass: Bypass | None = Field(default=None, description="None where the teacher was not wanted")
 
 
 class Entry(NamedTuple):

@@ -76,6 +76,12 @@ def tamper(url: str, *statements: str) -> None:
     engine.dispose()
 
 
+def test_a_decision_from_before_the_teacher_was_asked_by_policies_still_loads() -> None:
+    older = make(1, route="student_degraded", route_reason="teacher_late").model_dump(mode="json")
+    del older["bypass"]
+    assert Decision.model_validate(older).bypass is None
+
+
 def test_what_was_appended_is_found_by_id_by_transaction_and_in_order(log: DecisionLog) -> None:
     first = make(
         1,
