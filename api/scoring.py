@@ -35,7 +35,7 @@ from riskdistill.bundle import ACTIONS, Bundle
 from riskdistill.data.schema import NORMAL
 from riskdistill.data.transaction import Transaction
 from riskdistill.errors import ConflictError, TransactionError, UnavailableError
-from riskdistill.explain import reasons
+from riskdistill.reasons import explain
 from riskdistill.features.encoded import Encoded
 from riskdistill.features.engine import FeatureEngine
 from riskdistill.models.onnx_model import Scored
