@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from api import problems, routes
+from api import alert_routes, case_routes, problems, routes
 from api.auth import KeyRing
 from api.gate import Gate
 from api.metrics import Metrics, RequestMetrics
@@ -45,5 +45,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.add_middleware(RequestMetrics, metrics=metrics)  # the outer one: it counts refusals too
     problems.install(app)
     app.include_router(routes.v1)
+    app.include_router(alert_routes.alerts)
+    app.include_router(case_routes.cases)
+    app.include_router(case_routes.suppressions)
     app.include_router(routes.operation)
     return app

@@ -80,7 +80,9 @@ def explain(bundle: Bundle, encoded: Encoded, limit: int = 3, model: Scorer | No
     chosen = _strongest(rows.effects(parts), limit)
 
     values = dict(zip(bundle.spec.names, map(float, encoded.context[0]), strict=True))
-    values |= past_facts(encoded.events[0], bundle.spec)
+    for party in PARTIES:
+        if f"{party} events" in {codes[index] for index, _ in chosen}:
+            values |= past_facts(encoded.events[0], bundle.spec, party)
     tellable = [_tellable(bundle, catalogue, codes[index], values) for index, _ in chosen]
     present = [place for place in range(2 * half) if encoded.events[0, place, 0] != 0]
     place_of = {name: column for column, name in enumerate(bundle.spec.names)}
@@ -98,7 +100,8 @@ def explain(bundle: Bundle, encoded: Encoded, limit: int = 3, model: Scorer | No
         reasons.append(Reason(codes[index], _told(bundle, catalogue, phrase, values), effect))
         facts |= {name: round(float(values[name]), 6) for name in phrase.names}
     past = _strongest(effects[len(finer) :], limit)
-    words = event_words(encoded.events[0], bundle.spec) if past else []
+    told = encoded.events[0] * np.isin(range(2 * half), [present[index] for index, _ in past])[:, None]
+    words = event_words(told, bundle.spec)
     return Explanation(
         tuple(reasons),
         tuple(
@@ -147,9 +150,7 @@ def _strongest(effects: NDArray[np.float64], limit: int) -> list[tuple[int, floa
     return [(index, float(effects[index])) for index in order[:limit] if effects[index] >= MATERIAL]
 
 
-def _tellable(
-    bundle: Bundle, catalogue: Catalogue, code: str, values: Mapping[str, float]
-) -> tuple[Phrase, ...]:
+def _tellable(bundle: Bundle, catalogue: Catalogue, code: str, values: Mapping[str, float]) -> tuple[Phrase, ...]:
     """The sentences of a group that are true of `values`; where there is none, one for each feature."""
     phrases = tuple(phrase for phrase in catalogue.phrases.get(code, ()) if phrase.applies(values))
     if code not in bundle.spec.groups:  # events: the first that applies, for its facts are no features

@@ -40,29 +40,27 @@ FACTS: Final = tuple(
 )
 
 
-def past_facts(events: NDArray[np.float32], spec: FeatureSpec) -> dict[str, float]:
-    """The `FACTS` of one payment, by name; NaN where there is no such thing.
+def past_facts(events: NDArray[np.float32], spec: FeatureSpec, party: str) -> dict[str, float]:
+    """The `FACTS` of one party of a payment, by name; NaN where there is no such thing.
 
     Args:
         events: [2 * events_per_party, channels], one row of `Encoded.events`.
         spec: names the channels.
+        party: "sender" or "receiver".
     """
-    half = spec.events_per_party
-    facts: dict[str, float] = {}
-    for number, party in enumerate(PARTIES):
-        tokens = events[number * half : (number + 1) * half]
-        columns = {name: tokens[tokens[:, 0] != 0, i].astype(float) for i, name in enumerate(spec.token_channels)}
-        told = _of_party(columns, pays_now=party == "sender")
-        facts |= {f"{party}_past_{name}": value for name, value in told.items()}
-    return facts
+    first = PARTIES.index(party) * spec.events_per_party
+    tokens = events[first : first + spec.events_per_party]
+    columns = dict(zip(spec.token_channels, tokens[tokens[:, 0] != 0].T.astype(float), strict=True))
+    facts = _of_party(columns, pays_now=party == "sender")
+    return {f"{party}_past_{name}": value for name, value in facts.items()}
 
 
 def _of_party(columns: dict[str, NDArray[np.float64]], *, pays_now: bool) -> dict[str, float]:
-    age, peer, amount = np.expm1(columns["log_age"]), columns["peer"], np.expm1(columns["log_usd"])
-    received = columns["flow"] > 0
-    first = columns["first_contact"] > 0
-    new = received & np.isin(peer, peer[received & first])
-    sent = columns["flow"] < 0
+    age, amount = np.expm1(columns["log_age"]), np.expm1(columns["log_usd"])
+    peer, received, first = columns["peer"], columns["flow"] > 0, columns["first_contact"] > 0
+    sent = ~received
+    new_payers = set(peer[received & first])
+    new = received & np.array([one in new_payers for one in peer], bool)
     moved = np.where(received, amount, -amount)
     if pays_now:  # what is scored now is paid too; any event tells how much it is
         paid_now = np.expm1(columns["log_usd"] - columns["log_usd_ratio"])[:1]
@@ -71,14 +69,14 @@ def _of_party(columns: dict[str, NDArray[np.float64]], *, pays_now: bool) -> dic
         share, within = _sent_on(moved, age)
     return {
         "received": float(received.sum()),
-        "payers": float(len(np.unique(peer[received]))),
+        "payers": float(len(set(peer[received]))),
         "received_span": _oldest(age[received]),
         "new_received": float(new.sum()),
-        "new_payers": float(len(np.unique(peer[new]))),
+        "new_payers": float(len(new_payers)),
         "new_span": _oldest(age[new]),
         "sent": float(sent.sum()),
-        "payees": float(len(np.unique(peer[sent]))),
-        "new_payees": float(len(np.unique(peer[sent & first]))),
+        "payees": float(len(set(peer[sent]))),
+        "new_payees": float(len(set(peer[sent & first]))),
         "sent_span": _oldest(age[sent]),
         "sent_on": share,
         "sent_on_within": within,
@@ -96,7 +94,7 @@ def _sent_on(amounts: NDArray[np.float64], ages: NDArray[np.float64]) -> tuple[f
     """
     waiting: list[list[float]] = []  # [amount left, age], the newest last
     moved: list[tuple[float, float]] = []  # (amount, how long it had stayed)
-    for amount, age in zip(amounts[::-1], ages[::-1], strict=True):  # the oldest first
+    for amount, age in zip(amounts[::-1].tolist(), ages[::-1].tolist(), strict=True):  # the oldest first
         if amount > 0:
             waiting.append([amount, age])
         leaving = -amount
