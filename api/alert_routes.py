@@ -14,7 +14,8 @@ from api.problems import documented
 from api.routes import Serving
 from riskdistill.errors import NotFoundError
 from riskdistill.evaluation.recall_estimate import RecallEstimate
-from riskdistill.storage.alerts import Kind, Queue
+from riskdistill.storage.alert_queue import Queue
+from riskdistill.storage.alerts import Kind
 from riskdistill.storage.decisions import Band, Decision, StatedReason
 
 MAX_BUDGET: Final = 1_000  # shown at once

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from contextlib import suppress
 
-from riskdistill.storage.alerts import AlertQueue
+from riskdistill.storage.alert_queue import AlertQueue
 from riskdistill.storage.cases import CaseLog
 from riskdistill.storage.suppressions import SuppressionList
 

@@ -152,7 +152,7 @@ class Scorer:
         if band != "low":
             typology, started = _typology(bundle, verdict), perf_counter()
             found = await self._reasons(bundle, seen.encoded)
-            explained = found and _explained(found, (perf_counter() - started) * 1e3)
+            explained = _explained(found, (perf_counter() - started) * 1e3) if found else None
         now = datetime.now(UTC)
         triage = self._triager.settle(bundle, seen.encoded, transaction, band, verdict.score, typology, now)
         return Decision(

@@ -18,8 +18,8 @@ from riskdistill.bundle import Bundle
 from riskdistill.data.rates import Rates
 from riskdistill.data.transaction import Transaction
 from riskdistill.errors import BundleDamagedError, BundleError, BundleIncompatibleError
-from riskdistill.reasons import explain
 from riskdistill.models.onnx_model import Provider, require_provider
+from riskdistill.reasons import explain
 
 _logger = logging.getLogger(__name__)
 _ANY: Final = Transaction(

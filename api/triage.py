@@ -69,9 +69,9 @@ class Triager:
             suppression = self._suppressions.match(*parties, typology, band, now)
             if suppression is not None:
                 action = "allow"
-        share = (
-            self._drawn(transaction.tx_id, score >= NEAR * bundle.thresholds.review) if action == "allow" else None
-        )
+        share = None
+        if action == "allow":
+            share = self._drawn(transaction.tx_id, score >= NEAR * bundle.thresholds.review)
         looked_at = band != "low" or share is not None
         return Triage(
             action,

@@ -1,10 +1,11 @@
 """How much laundering the alerts miss, from reviewed samples of what was let pass.
 
-Every decision below the line is drawn by itself with a recorded probability, so the laundering in a stratum (one such
-probability) that comes to light is a binomial draw of all of it: Horvitz and Thompson (1952) divide what was found by
-the probability of finding it. Reviewing takes samples in random order, so a stratum that is reviewed in part counts
-as drawn with a smaller probability. The interval inverts the binomial exactly (Clopper and Pearson, 1934), which holds
-where nothing was found too; several strata share the error evenly (Bonferroni), so together it is 95 % or more.
+Every decision below the line is drawn by itself with a recorded probability, so the laundering in a stratum (one
+such probability) that comes to light is a binomial draw of all of it: Horvitz and Thompson (1952) divide what was
+found by the probability of finding it. Reviewing takes samples in random order, so a stratum that is reviewed in
+part counts as drawn with a smaller probability. The interval inverts the binomial exactly (Clopper and Pearson,
+1934), which holds where nothing was found too; several strata share the error evenly (Bonferroni), so together it
+is 95 % or more.
 
 What alerts found is counted, not estimated: recall is of laundering found so far plus what is estimated below the
 line. Alerts that nobody has settled are in neither, and are stated.
@@ -15,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from scipy.stats import binom
+from scipy.special import bdtr, bdtrc  # scipy.stats takes most of a second to import
 
 CONFIDENCE: Final = 0.95
 
@@ -98,8 +99,8 @@ def totals(found: int, chance: float, error: float) -> tuple[int, int]:
     ((0, 367), (3, 3))
     """
     tail = error / 2
-    low = _first(lambda total: binom.sf(found - 1, total, chance) > tail, found)
-    high = _first(lambda total: binom.cdf(found, total, chance) <= tail, found) - 1
+    low = _first(lambda total: bdtrc(found - 1, total, chance) > tail, found)
+    high = _first(lambda total: bdtr(found, total, chance) <= tail, found) - 1
     return low, high
 
 

@@ -35,7 +35,10 @@ def unpack(text: str) -> Encoded:
         DataError: it is none.
     """
     try:
-        raw = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), _LARGEST)
+        inflating = zlib.decompressobj()
+        raw = inflating.decompress(base64.b64decode(text, validate=True), _LARGEST)
+        if not inflating.eof:
+            raise ValueError("it is cut short, or too long")
         features, tokens, channels = _HEAD.unpack_from(raw)
         numbers = np.frombuffer(raw, "<f4", offset=_HEAD.size).astype(np.float32)
         context, events = np.split(numbers, [features])

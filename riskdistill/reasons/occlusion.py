@@ -2,10 +2,10 @@
 
 Occlusion (Covert et al., "Explaining by removing", 2021): a group is set to its typical values, or an event taken
 away, the model scores all versions in one batch, and the fall of the logit is the effect. A second batch asks the
-same of the features behind each sentence that could tell a strong group, so that the words name what moved the score,
-and of each past payment. The same row under the same bundle always gets the same reasons: effects are rounded before
-they are ordered, and equal ones keep the order of the specification. Where a student has early exits, its rule for
-short histories is left out: an effect is of the events, not of the exit that their absence would lead to.
+same of the features behind each sentence that could tell a strong group, so that the words name what moved the
+score, and of each past payment. The same row under the same bundle always gets the same reasons: effects are
+rounded before they are ordered, and equal ones keep the order of the specification. Where a student has early
+exits, its rule for short histories is left out: an effect is of the events, not of an exit taken without them.
 """
 
 from __future__ import annotations
@@ -92,7 +92,9 @@ def explain(bundle: Bundle, encoded: Encoded, limit: int = 3, model: Scorer | No
         for phrase in phrases
     ]
     effects = rows.effects([*finer, *(_Part(events=[place]) for place in present)])
-    reasons, facts, start = [], {}, 0
+    reasons: list[Reason] = []
+    facts: dict[str, float] = {}
+    start = 0
     for (index, effect), phrases in zip(chosen, tellable, strict=True):
         own = effects[start : start + len(phrases)]
         start += len(phrases)
@@ -137,7 +139,8 @@ class _Rows:
             context[row, list(part.columns)] = self._typical[list(part.columns)]
             events[row, list(part.events)] = 0.0
         logits = self._model.score(Encoded(context, events)).logit
-        return np.round(np.asarray(logits[0] - logits[1:], np.float64), _DIGITS)
+        falls: NDArray[np.float64] = np.asarray(logits[0] - logits[1:], np.float64)
+        return falls.round(_DIGITS)
 
 
 def _without_short_rule(model: Scorer) -> Scorer:

@@ -1,7 +1,7 @@
 """Facts of a party's recent payments, read off the event tokens that the model saw.
 
-The tokens are a party's newest events without a gap, so "14 payments in 3 days" counts all of these days. The sender's
-payment that is being scored counts as sent: money that leaves with it has been sent on.
+The tokens are a party's newest events without a gap, so "14 payments in 3 days" counts all of these days. The
+payment that is being scored counts as sent by the sender: money that leaves with it has been sent on.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _oldest(ages: NDArray[np.float64]) -> float:
 
 
 def _sent_on(amounts: NDArray[np.float64], ages: NDArray[np.float64]) -> tuple[float, float]:
-    """Share of the money received (above 0) that left (below 0) within a time, and that time: most of what left had.
+    """Share of the money received (above 0) that left (below 0) within a time, and that time.
 
     A payment sent takes from the money that came last before it: what passes through leaves what lay there alone.
     """

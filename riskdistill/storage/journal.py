@@ -1,7 +1,8 @@
 """An append-only, hash-chained list of entries in a table of its own: what cases and suppressions are kept in.
 
 One row is one entry: its place, its canonical JSON, and the digest that chains it to the entry before. Several
-processes may append: who comes second to a place plans again. SQLite and PostgreSQL refuse to change or remove rows.
+processes may append: who comes second to a place plans again. SQLite and PostgreSQL refuse to change a row
+or to remove one.
 """
 
 from __future__ import annotations

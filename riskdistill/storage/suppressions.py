@@ -2,8 +2,8 @@
 
 An entry names an account, a sender with a receiver, or a typology. It never hides an alert: the decision is made,
 recorded and counted as ever, only its action is `allow`, and it names the suppression. Band high is not suppressed
-unless the entry says so, for what would be held must not pass by an oversight. An entry lapses at its end by itself;
-adding and removing are entries of one journal, each with its actor.
+unless the entry says so, for what would be held must not pass by an oversight. An entry lapses at its end by
+itself; adding and removing are entries of one journal, each with its actor.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ACCOUNT: Final = r"^[0-9a-f]{32}$"  # a pseudonym
 
 
 class Target(BaseModel):
-    """What a suppression covers: exactly one of account, sender with receiver, typology. Accounts are pseudonyms."""
+    """What a suppression covers: one of account, sender with receiver, typology. Accounts are pseudonyms."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -29,13 +29,13 @@ from riskdistill.bundle import Bundle, rebuild_bundle
 from riskdistill.config import ExperimentConfig
 from riskdistill.dataset import Dataset
 from riskdistill.errors import BundleDamagedError, BundleIncompatibleError
-from riskdistill.reasons import explain
 from riskdistill.features import Encoded
 from riskdistill.manifest import MANIFEST, Manifest
 from riskdistill.models.calibration import Calibrator
 from riskdistill.models.event_transformer import EventTransformer
 from riskdistill.models.onnx_model import OnnxScorer, Scored
 from riskdistill.models.training import Training, score_logits
+from riskdistill.reasons import explain
 from riskdistill.student.exit_scorer import NEVER, RULE_FILE, EarlyExitScorer
 
 PRUNING = {"heads": 0.5, "feedforward": 0.5, "context": 0.5}
