@@ -56,9 +56,7 @@ def test_what_nobody_reviewed_is_not_known() -> None:
 
 
 @given(st.integers(0, 60), st.floats(0.001, 1.0), st.floats(0.001, 0.5))
-def test_the_interval_holds_the_estimate_and_widens_with_confidence(
-    found: int, chance: float, error: float
-) -> None:
+def test_the_interval_holds_the_estimate_and_widens(found: int, chance: float, error: float) -> None:
     low, high = totals(found, chance, error)
     assert found <= low <= found / chance + 1e-6
     assert high >= int(found / chance) if chance < 1 else high == found

@@ -44,7 +44,7 @@ def events_of(sender: list[Event], receiver: list[Event], pays_now: float = 100.
 
 
 def test_a_mule_is_told_as_an_investigator_would() -> None:
-    received = [Event(100, 3 * DAY - hour * HOUR, peer=number % 12 + 1, first=number < 12) for number in range(14)]
+    received = [Event(100, 3 * DAY - hour * HOUR, peer=hour % 12 + 1, first=hour < 12) for hour in range(14)]
     told = past_facts(events_of([], [*received, Event(-1_344, 3 * DAY - 15 * HOUR, peer=20)]), SPEC, "receiver")
     assert told["receiver_past_new_received"] == told["receiver_past_received"] == 14
     assert told["receiver_past_new_payers"] == told["receiver_past_payers"] == 12

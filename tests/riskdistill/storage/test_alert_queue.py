@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_cases import decision
+from made_decisions import decision
 
 from riskdistill.errors import ConfigError, UnavailableError
 from riskdistill.storage.alert_queue import AlertQueue, Waiting, in_order, places

@@ -1,4 +1,4 @@
-"""Cases say what is known since when; suppressions what need not be looked at; both keep everything they were told."""
+"""Cases say what is known since when; suppressions what need not be looked at; both keep all they were told."""
 
 from __future__ import annotations
 
@@ -13,19 +13,17 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from made_decisions import PAID, A, B, decided
 from sqlalchemy.exc import DatabaseError
 
 from riskdistill.data.schema import LABELS
-from riskdistill.data.transaction import Transaction
 from riskdistill.errors import AuditError, CaseError, ContradictionError, NotFoundError, UnavailableError
 from riskdistill.storage.cases import Case, CaseLog, Finding, Outcome
 from riskdistill.storage.database import open_database
-from riskdistill.storage.decisions import Decision
 from riskdistill.storage.suppressions import SuppressionList, Target
 
-PAID = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
-A, B, C = "a" * 32, "b" * 32, "c" * 32
+C = "c" * 32
 POSTGRESQL = os.environ.get("RISKDISTILL_TEST_POSTGRESQL", "postgresql+psycopg://postgres@127.0.0.1:5432/test")
 
 
@@ -54,40 +52,6 @@ def log(url: str) -> Iterator[CaseLog]:
     cases = CaseLog(url)
     yield cases
     cases.close()
-
-
-def decided(*tx_ids: str) -> dict[str, Decision]:
-    return {tx_id: decision(tx_id) for tx_id in tx_ids}
-
-
-def decision(tx_id: str) -> Decision:
-    transaction = Transaction(
-        tx_id=tx_id,
-        timestamp=PAID,
-        sender_account=A,
-        sender_bank="B1",
-        receiver_account=B,
-        receiver_bank="B2",
-        amount_paid=12.5,
-        currency_paid="EUR",
-        amount_received=12.5,
-        currency_received="EUR",
-        payment_format="wire",
-    )
-    return Decision(
-        decision_id=f"d-{tx_id}",
-        tx_id=tx_id,
-        transaction=transaction,
-        request_hash="ab" * 32,
-        decided_at=PAID,
-        score=0.9,
-        student_score=0.9,
-        band="high",
-        action="hold",
-        route="student",
-        bundle_version="0123456789abcdef",
-        latency_ms=0.5,
-    )
 
 
 def record(log: CaseLog, *tx_ids: str, outcome: Outcome = "laundering", known: int = 30, **changes: Any) -> Case:
@@ -136,7 +100,8 @@ def test_a_corrected_outcome_holds_from_when_it_became_known_and_no_earlier(log:
 def test_the_same_case_told_again_is_recorded_once(log: CaseLog) -> None:
     first = record(log, "t1", "t2", typology="cycle")
     assert record(log, "t2", "t1", "t1", typology="cycle", note="told twice") == first
-    assert record(log, "t1", typology="cycle").case_id == "c2"
+    assert record(log, "t1", typology="cycle") == first  # it says so of t1 already
+    assert record(log, "t1", "t3", typology="cycle").case_id == "c2"
     assert log.verify().entries == 2
 
 
