@@ -14,14 +14,16 @@ line. Alerts that nobody has settled are in neither, and are stated.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from scipy.special import bdtr, bdtrc  # scipy.stats takes most of a second to import
 
 CONFIDENCE: Final = 0.95
 
 
-class Stratum(NamedTuple):
+@dataclass(frozen=True)
+class Stratum:
     """Samples that were drawn with one probability.
 
     Attributes:
@@ -37,7 +39,8 @@ class Stratum(NamedTuple):
     laundering: int
 
 
-class RecallEstimate(NamedTuple):
+@dataclass(frozen=True)
+class RecallEstimate:
     """None where it is not known; intervals are of 95 %.
 
     Attributes:

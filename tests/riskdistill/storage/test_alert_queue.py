@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from made_decisions import decision
 
 from riskdistill.errors import ConfigError, UnavailableError
+from riskdistill.evaluation.recall_estimate import Stratum
 from riskdistill.storage.alert_queue import AlertQueue, Waiting, in_order, places
 from riskdistill.storage.cases import CaseLog, Finding, Outcome
 from riskdistill.storage.database import open_database
@@ -89,7 +90,7 @@ def test_the_estimate_rests_on_samples_and_their_cases(desk: Desk) -> None:
     desk.case("near", "false_alert")
     desk.case("suppressed", "laundering")
     told = desk.queue.estimate()
-    assert [tuple(stratum) for stratum in told.strata] == [(0.01, 4, 2, 1), (0.1, 2, 2, 1)]
+    assert told.strata == (Stratum(0.01, 4, 2, 1), Stratum(0.1, 2, 2, 1))
     assert (told.detected, told.open_alerts) == (1, 2)
     assert told.missed == pytest.approx(1 / 0.005 + 1 / 0.1)
     assert told.recall == pytest.approx(1 / 211)
