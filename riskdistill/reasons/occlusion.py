@@ -136,8 +136,10 @@ class _Rows:
         context = np.repeat(self._encoded.context, len(parts) + 1, axis=0)
         events = np.repeat(self._encoded.events, len(parts) + 1, axis=0)
         for row, part in enumerate(parts, start=1):
-            context[row, list(part.columns)] = self._typical[list(part.columns)]
-            events[row, list(part.events)] = 0.0
+            if part.columns:
+                context[row, list(part.columns)] = self._typical[list(part.columns)]
+            if part.events:
+                events[row, list(part.events)] = 0.0
         logits = self._model.score(Encoded(context, events)).logit
         falls: NDArray[np.float64] = np.asarray(logits[0] - logits[1:], np.float64)
         return falls.round(_DIGITS)
