@@ -100,10 +100,9 @@ class AlertQueue:
             samples_reviewed = sum(count for kind, count in reviewed.items() if kind != "alert")
             alerts, samples = _waiting(connection, _IS_ALERT), _waiting(connection, _IS_SAMPLE)
             n_alerts, n_samples = places(left, budget, alerts, samples, samples_reviewed)
-            # samples by decision id, which is random: who comes first says nothing of what it is
             items = [
                 *_first(connection, _IS_ALERT, (ALERTS.c.expected_loss.desc(), ALERTS.c.sequence), n_alerts),
-                *_first(connection, _IS_SAMPLE, (ALERTS.c.decision_id,), n_samples),
+                *_first(connection, _IS_SAMPLE, _RANDOM, n_samples),
             ]
         return Queue(tuple(in_order(items)), sum(reviewed.values()), alerts, samples)
 
@@ -140,6 +139,11 @@ class AlertQueue:
 
 _IS_ALERT: Final = ALERTS.c.kind == "alert"
 _IS_SAMPLE: Final = ALERTS.c.sample_share.is_not(None)
+# one of each stratum in turn; in a stratum by decision id, which is random and says nothing of what a decision is
+_RANDOM: Final = (
+    sa.func.row_number().over(partition_by=ALERTS.c.sample_share, order_by=ALERTS.c.decision_id),
+    ALERTS.c.sample_share,
+)
 
 
 def _no_case() -> sa.ColumnElement[bool]:

@@ -76,6 +76,14 @@ def test_samples_have_a_tenth_of_the_places_and_are_marked(desk: Desk) -> None:
     assert [item.kind for item in desk.queue.today(20, NOW).items] == ["alert"] * 18 + ["sample"]
 
 
+def test_each_stratum_of_samples_has_its_turn_and_chance_chooses_within(desk: Desk) -> None:
+    for number in range(9):
+        desk.sample(f"near{number}", share=0.1, decision_id=f"{9 - number}")
+    desk.sample("far", share=0.01, decision_id="99")
+    assert set(desk.shown(budget=2)) == {"far", "near8"}
+    assert set(desk.shown(budget=3)) == {"far", "near8", "near7"}
+
+
 def test_the_estimate_rests_on_samples_and_their_cases(desk: Desk) -> None:
     for number in range(4):
         desk.alert(f"t{number}", 0.5, 100.0)
