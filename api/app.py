@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from api import problems, routes, teacher_routes
+from api import alert_routes, case_routes, problems, routes, teacher_routes
 from api.auth import KeyRing
 from api.gate import Gate
 from api.metrics import Metrics, RequestMetrics
@@ -47,5 +47,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
     problems.install(app)
     app.include_router(routes.v1)
     app.include_router(teacher_routes.v2)
+    app.include_router(alert_routes.alerts)
+    app.include_router(case_routes.cases)
+    app.include_router(case_routes.suppressions)
     app.include_router(routes.operation)
     return app

@@ -51,6 +51,20 @@ class Metrics:
             ["role", "version"],
             registry=self.registry,
         )
+        self.reasons = Histogram(
+            "riskdistill_reasons_seconds",
+            "Time that finding an alert's reasons took, queueing included",
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+        self.suppressed = Counter(
+            "riskdistill_suppressed_alerts_total",
+            "Alerts that a suppression let pass",
+            registry=self.registry,
+        )
+        self.sampled = Counter(
+            "riskdistill_sampled_total", "Decisions below the line drawn for review", registry=self.registry
+        )
         self.refused = Counter(
             "riskdistill_refused_bundles_total",
             "Released bundles that were not taken",
@@ -64,6 +78,12 @@ class Metrics:
             self.bypass.labels(decision.route_reason).inc()
         if decision.bypass is not None:
             self.teacher.decided(decision)
+        if decision.explained is not None:
+            self.reasons.observe(decision.explained.milliseconds / 1e3)
+        if decision.suppression is not None:
+            self.suppressed.inc()
+        if decision.sample_share is not None:
+            self.sampled.inc()
 
     def serving(self, current: str, previous: str | None) -> None:
         """Shows these bundle versions and no others."""

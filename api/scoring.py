@@ -4,8 +4,9 @@
     pseudonymise     the engine and the log see no account id
     observe          features from what came strictly before, the student's score; then the state moves on
     route            the teacher decides where a policy wants it, if it answers in time (`api.bypass`)
-    band and action  by the deciding bundle's thresholds; one above for want of an answer, where so configured
-    reasons          for what is not allowed to pass silently: the student's, whoever decided
+    band             by the deciding bundle's thresholds; one above for want of an answer, where so configured
+    reasons          for alerts, which are all bands but low: the student's, whoever decided
+    triage           the action, which a suppression may change; the sample of what passes (`api.triage`)
     store            after the decisions that it rests on; the reply waits until the decision is durable
 
 Observing has no `await` in it, so transactions pass the engine one after another, in the order in which they
@@ -27,20 +28,22 @@ from typing import Final, NamedTuple
 
 from api.account_order import AccountOrder
 from api.bypass import TeacherBypass, Verdict, by_student
+from api.explanation import stated
 from api.group_commit import GroupCommit
 from api.metrics import Metrics
 from api.pseudonyms import Pseudonyms
 from api.serving_bundle import ServingBundle, Warm
+from api.triage import Triager
 from riskdistill.bundle import ACTIONS, Bundle
 from riskdistill.data.schema import NORMAL
 from riskdistill.data.transaction import Transaction
 from riskdistill.errors import ConflictError, TransactionError, UnavailableError
-from riskdistill.explain import reasons
 from riskdistill.features.encoded import Encoded
 from riskdistill.features.engine import FeatureEngine
 from riskdistill.models.onnx_model import Scored
+from riskdistill.reasons import Explanation, explain
 from riskdistill.storage.chain import canonical_json
-from riskdistill.storage.decisions import Decision, DecisionLog, Shadow, StatedReason
+from riskdistill.storage.decisions import Decision, DecisionLog, Explained, Shadow
 
 _logger = logging.getLogger(__name__)
 AHEAD: Final = timedelta(days=1)  # clocks differ, and some payments are dated tomorrow
@@ -65,6 +68,7 @@ class Scorer:
         next_place: the place of the next transaction in the order of observation.
         log, commit: where decisions are found and stored.
         bypass: the way to the teacher.
+        triager: settles what people shall look at.
         pseudonyms, metrics: as their names say.
     """
 
@@ -76,12 +80,13 @@ class Scorer:
         log: DecisionLog,
         commit: GroupCommit,
         bypass: TeacherBypass,
+        triager: Triager,
         pseudonyms: Pseudonyms,
         metrics: Metrics,
     ) -> None:
         self._bundles, self._engine, self._next_place = bundles, engine, next_place
         self._log, self._commit, self._bypass = log, commit, bypass
-        self._pseudonyms, self._metrics = pseudonyms, metrics
+        self._triager, self._pseudonyms, self._metrics = triager, pseudonyms, metrics
         self._lookup = ThreadPoolExecutor(1, thread_name_prefix="idempotency")  # one: keeps order of arrival
         self._explain = ThreadPoolExecutor(1, thread_name_prefix="reasons")
         self._order = AccountOrder()
@@ -145,41 +150,51 @@ class Scorer:
         if wanted := self._bypass.wanted(bundle, transaction, seen.student):
             verdict = await self._bypass.settle(wanted, bundle, seen.encoded, seen.student)
         band = verdict.band
-        alert = band != "low"
+        typology, found, explained = None, None, None
+        if band != "low":
+            typology, started = _typology(bundle, verdict), perf_counter()
+            found = await self._reasons(bundle, seen.encoded)
+            explained = _explained(found, (perf_counter() - started) * 1e3) if found else None
+        now = datetime.now(UTC)
+        triage = self._triager.settle(bundle, seen.encoded, transaction, band, verdict.score, typology, now)
         return Decision(
             decision_id=str(uuid.uuid4()),
             tx_id=transaction.tx_id,
             transaction=transaction,
             request_hash=request_hash(transaction),
-            decided_at=datetime.now(UTC),
+            decided_at=now,
             observed=seen.place,
             score=verdict.score,
             student_score=float(seen.student.score[0]),
             teacher_score=verdict.teacher_score,
             band=band,
-            action=ACTIONS[band],
+            action=triage.action,
             route=verdict.route,
             route_reason=verdict.reason,
-            reasons=await self._reasons(bundle, seen.encoded) if alert else (),
-            typology=_typology(bundle, verdict) if alert else None,
+            reasons=stated(found.reasons) if found else (),
+            typology=typology,
             bundle_version=bundle.version,
             latency_ms=(perf_counter() - arrived) * 1e3,
             shadow=_shadow(seen),
             bypass=verdict.bypass,
+            explained=explained,
+            at_risk_usd=triage.at_risk_usd,
+            suppression=triage.suppression,
+            sample_share=triage.sample_share,
+            features=triage.features,
         )
 
-    async def _reasons(self, bundle: Bundle, encoded: Encoded) -> tuple[StatedReason, ...]:
+    async def _reasons(self, bundle: Bundle, encoded: Encoded) -> Explanation | None:
         """What moved the student's logit; none if they are not found within REASONS_SECONDS."""
-        asked = asyncio.get_running_loop().run_in_executor(self._explain, reasons, bundle, encoded)
+        asked = asyncio.get_running_loop().run_in_executor(self._explain, explain, bundle, encoded)
         try:
-            found = await asyncio.wait_for(asked, REASONS_SECONDS)
+            return await asyncio.wait_for(asked, REASONS_SECONDS)
         except TimeoutError:  # an explanation is an optional part: the decision stands without it
             _logger.warning("bundle %s gave no reasons in time", bundle.version)
-            return ()
+            return None
         except Exception:
             _logger.exception("bundle %s could not give reasons", bundle.version)
-            return ()
-        return tuple(StatedReason(code=one.code, text=one.text, effect=one.effect) for one in found)
+            return None
 
     def _observe(self, transaction: Transaction) -> Seen:
         """Scores, and moves account state on if that went well, so that state holds nothing that the log lacks.
@@ -226,6 +241,12 @@ def _same_body(transaction: Transaction, outcome: Decision | BaseException) -> D
 def _typology(bundle: Bundle, verdict: Verdict) -> str | None:
     likely = verdict.scored.typology[0].argsort()[::-1]
     return next((bundle.typologies[index] for index in likely if bundle.typologies[index] != NORMAL), None)
+
+
+def _explained(found: Explanation, milliseconds: float) -> Explained:
+    return Explained(
+        catalogue=found.catalogue, milliseconds=milliseconds, past=stated(found.past), facts=dict(found.facts)
+    )
 
 
 def _shadow(seen: Seen) -> Shadow | None:

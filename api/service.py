@@ -13,6 +13,7 @@ from typing import NamedTuple
 from api.account_state import rebuild
 from api.bypass import TeacherBypass, make_bypass
 from api.bypass.settings import read_bypass
+from api.desk import Desk
 from api.group_commit import GroupCommit
 from api.metrics import Metrics
 from api.pseudonyms import Pseudonyms, key_from_file
@@ -20,6 +21,7 @@ from api.schemas import Ready
 from api.scoring import Scorer
 from api.serving_bundle import ServingBundle
 from api.settings import ApiSettings
+from api.triage import Triager
 from riskdistill.data.rates import Rates
 from riskdistill.errors import ConfigError, UnavailableError
 from riskdistill.storage.decisions import DecisionLog
@@ -36,6 +38,7 @@ class Parts(NamedTuple):
     log: DecisionLog
     commit: GroupCommit
     bypass: TeacherBypass
+    desk: Desk
 
 
 class Service:
@@ -121,7 +124,10 @@ class Service:
         self._stack.enter_context(_claimed(settings.state_dir / "lock"))
         log = DecisionLog(settings.database_url)
         self._stack.callback(log.close)
-        pseudonyms = Pseudonyms(_pseudonym_key(settings, log))
+        desk = Desk(settings.database_url)
+        self._stack.push_async_callback(desk.close)
+        key = _pseudonym_key(settings, log)
+        pseudonyms = Pseudonyms(key)
         rates = Rates.read(settings.rates)
         source = settings.bundle or self._releases(settings)
         self._bundles = ServingBundle(source, self.metrics, rates, settings.provider)
@@ -133,9 +139,11 @@ class Service:
         commit = GroupCommit(log)
         commit.start()
         self._stack.push_async_callback(commit.close)
-        scorer = Scorer(self._bundles, engine, place, log, commit, bypass, pseudonyms, self.metrics)
+        triager = Triager(settings, desk.suppressions, key)
+        desk.follow(settings.follow_seconds)
+        scorer = Scorer(self._bundles, engine, place, log, commit, bypass, triager, pseudonyms, self.metrics)
         self._stack.push_async_callback(scorer.close)
-        return Parts(scorer, log, commit, bypass)
+        return Parts(scorer, log, commit, bypass, desk)
 
     def _releases(self, settings: ApiSettings) -> ReleaseLog:
         assert settings.releases is not None  # the settings have one source

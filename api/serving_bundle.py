@@ -18,8 +18,8 @@ from riskdistill.bundle import Bundle
 from riskdistill.data.rates import Rates
 from riskdistill.data.transaction import Transaction
 from riskdistill.errors import BundleDamagedError, BundleError, BundleIncompatibleError
-from riskdistill.explain import reasons
 from riskdistill.models.onnx_model import Provider, require_provider
+from riskdistill.reasons import explain
 
 _logger = logging.getLogger(__name__)
 _ANY: Final = Transaction(
@@ -188,7 +188,7 @@ def _load(path: Path, rates: Rates | None, provider: Provider) -> Bundle:
         bundle.student.score(encoded)
         if bundle.teacher is not None:
             bundle.teacher.score(encoded)
-        reasons(bundle, encoded)
+        explain(bundle, encoded)
     except BundleError:
         raise
     except Exception as error:

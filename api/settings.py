@@ -7,7 +7,7 @@ command line, and are never shown. The URLs of databases count as secrets: they 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -55,6 +55,14 @@ class ApiSettings(BaseSettings):
     teacher_key: SecretStr | None = Field(None, description="bearer token for a teacher behind HTTP")
     bypass: Path | None = Field(
         None, description="YAML file of the teacher bypass; default: the bundle's thresholds and teacher"
+    )
+    alert_budget: int = Field(100, ge=1, le=1_000_000, description="transactions that can be reviewed a day")
+    review_cost_usd: float = Field(0.0, ge=0, allow_inf_nan=False, description="what one review costs")
+    sample_share: float = Field(
+        0.001, ge=0, le=1, description="share of what is let pass that is drawn for review; near the line ten times"
+    )
+    keep_features: Literal["alerts", "all"] = Field(
+        "alerts", description="which decisions keep the row that the models saw (samples always do)"
     )
     follow_seconds: float = Field(0.5, gt=0, description="time between two looks at the release log")
 

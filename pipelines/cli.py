@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -17,10 +16,12 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.experiment_commands import SCIENTIST, OutFolder, experiment_app, made
+from pipelines.instants import instant
+from pipelines.label_commands import labels_app
 from pipelines.monitor_commands import RatesOption, audit_app, monitor_app, release_app
 from pipelines.progress import Steps
 from riskdistill import __version__
-from riskdistill.errors import ConfigError, RiskDistillError
+from riskdistill.errors import RiskDistillError
 
 # Threads that spin while they wait starve each other as soon as anything else runs on the machine. Read by OpenMP
 # when PyTorch and LightGBM are loaded, so it must be set before.
@@ -38,6 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(experiment_app)
+app.add_typer(labels_app, name="labels", rich_help_panel=SCIENTIST)
 app.add_typer(monitor_app, name="monitor", rich_help_panel=REVIEWER)
 app.add_typer(release_app, name="release", rich_help_panel=REVIEWER)
 app.add_typer(audit_app, name="audit", rich_help_panel=REVIEWER)
@@ -116,7 +118,7 @@ def ingest(
     with Steps() as steps:
         step = steps.step("ingest")
         summary = ingest_source(
-            source, out, format=format, mapping=mapping, until=_instant(until), progress=step.at
+            source, out, format=format, mapping=mapping, until=instant(until, "--until"), progress=step.at
         )
         step.at(summary.rows_read, summary.rows_read)
         step.done(f"{summary.accepted:,} accepted")
@@ -255,15 +257,6 @@ def serve(
             api_keys_file=api_keys_file,
         )
     )
-
-
-def _instant(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ConfigError(str(error), where="--until", mend="write it as 2022-09-10T00:00:00Z") from error
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -17,6 +17,8 @@
     │   └── BundleIncompatibleError  written for another feature specification or format version
     ├── AuditError               the decision or release log does not verify
     ├── ReleaseError             a transition that the release life cycle does not allow
+    ├── CaseError                what was told of a case or suppression cannot be true
+    │   └── ContradictionError   it contradicts what was told of the same time
     ├── AuthenticationError      no key, or a wrong one
     ├── NotFoundError            no such decision, release or file
     └── UnavailableError         a part that the answer needs is not there now
@@ -119,6 +121,16 @@ class AuditError(RiskDistillError):
 class ReleaseError(RiskDistillError):
     status = 409
     title = "Release transition not allowed"
+
+
+class CaseError(RiskDistillError):
+    status = 422
+    title = "Case or suppression is not valid"
+
+
+class ContradictionError(CaseError):
+    status = 409
+    title = "Outcome contradicts an earlier case"
 
 
 class AuthenticationError(RiskDistillError):

@@ -32,6 +32,8 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from riskdistill.data.transaction import Transaction
 from riskdistill.errors import AuditError, ConflictError, UnavailableError
+from riskdistill.storage.alerts import METADATA as ALERT_METADATA
+from riskdistill.storage.alerts import note_alerts
 from riskdistill.storage.chain import GENESIS, canonical_json, link
 from riskdistill.storage.database import open_database, writing
 
@@ -68,6 +70,15 @@ class StatedReason(_Record):
     effect: float = Field(
         description="how much it raised the logit of the student's score, also where the teacher decided"
     )
+
+
+class Explained(_Record):
+    """What the reasons of an alert rest on."""
+
+    catalogue: str = Field(description="version of the sentences that the reasons are told in")
+    milliseconds: float = Field(ge=0, description="what finding the reasons took, queueing included")
+    past: tuple[StatedReason, ...] = Field(description="past payments that raised the score most, each alone")
+    facts: dict[str, float] = Field(description="values that the reasons name, by feature")
 
 
 class Shadow(_Record):
@@ -130,6 +141,17 @@ class Decision(_Record):
     latency_ms: float = Field(ge=0, description="from arrival to decision, before it was made durable")
     shadow: Shadow | None = None
     bypass: Bypass | None = Field(default=None, description="None where the teacher was not wanted")
+    explained: Explained | None = Field(default=None, description="only for alerts")
+    at_risk_usd: float | None = Field(default=None, ge=0, description="amount paid; only for alerts and samples")
+    suppression: str | None = Field(
+        default=None, description="id of the suppression that made an alert's action `allow`"
+    )
+    sample_share: float | None = Field(
+        default=None, gt=0, le=1, description="probability by which it was drawn into the sample below the line"
+    )
+    features: str | None = Field(
+        default=None, description="the row that the models saw, see `riskdistill.features.packed`"
+    )
 
 
 class Entry(NamedTuple):
@@ -187,6 +209,7 @@ class DecisionLog:
         self._engine = open_database(url, create=create)
         if create:
             _metadata.create_all(self._engine)
+            ALERT_METADATA.create_all(self._engine)
 
     def append(self, decisions: Sequence[Decision]) -> None:
         """Stores all of `decisions`, in order, in one durable transaction; on an error, none of them.
@@ -199,7 +222,9 @@ class DecisionLog:
             return
         try:
             with writing(self._engine) as connection:
-                connection.execute(insert(DECISIONS), list(_chained(decisions, *_head(connection))))
+                rows = list(_chained(decisions, *_head(connection)))
+                connection.execute(insert(DECISIONS), rows)
+                note_alerts(connection, ((row["sequence"], one) for row, one in zip(rows, decisions, strict=True)))
         except IntegrityError as error:
             raise ConflictError("a decision for this transaction is in the log already") from error
         except SQLAlchemyError as error:

@@ -28,6 +28,7 @@ from riskdistill.data.rates import Rates
 from riskdistill.data.transaction import Transaction, transactions_from
 from riskdistill.errors import BundleDamagedError
 from riskdistill.features.encoded import Encoded
+from riskdistill.reasons import Explanation, Reason
 
 KEY = "a-key-for-the-tests"
 TYPOLOGIES = ("cycle", "fan_in", "normal")
@@ -120,7 +121,8 @@ class FakeBundle:
     thresholds = THRESHOLDS
 
     def __init__(self, version: str, teacher: str, shift: float, fingerprint: str) -> None:
-        self.version, self.spec = version, SimpleNamespace(fingerprint=fingerprint)
+        self.version = version
+        self.spec = SimpleNamespace(fingerprint=fingerprint, names=("amount_usd", "sent"))
         self.student, self.teacher = FakeModel(shift), TEACHERS[teacher]()
 
     @classmethod
@@ -135,9 +137,10 @@ class FakeBundle:
         return FakeEngine()
 
 
-def fake_reasons(_bundle: FakeBundle, encoded: Encoded, limit: int = 3) -> list[SimpleNamespace]:
+def fake_explain(_bundle: FakeBundle, encoded: Encoded, limit: int = 3, model: Any = None) -> Explanation:
     amount = float(encoded.context[0, 0])
-    return [SimpleNamespace(code="amount", text=f"amount of {amount:.0f}", effect=amount / 1000)][:limit]
+    found = (Reason("amount", f"amount of {amount:.0f}", amount / 1000),)
+    return Explanation(found[:limit], (), {"amount_usd": amount}, "1")
 
 
 def write_bundle(
@@ -169,6 +172,7 @@ def body(tx_id: str = "tx-1", amount: float = 100.0, **changes: Any) -> dict[str
 
 def settings_for(state_dir: Path, **changes: Any) -> ApiSettings:
     fields: dict[str, Any] = {"state_dir": state_dir, "api_keys": KEY, "pseudonym_key": "0123456789abcdef"}
+    fields["sample_share"] = 0.0  # a test that looks at samples asks for them
     return ApiSettings(**(fields | changes))
 
 

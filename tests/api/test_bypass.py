@@ -130,7 +130,7 @@ async def test_reasons_that_fail_do_not_fail_the_decision(
     def fail(*_: object) -> None:
         raise RuntimeError("no reasons")
 
-    monkeypatch.setattr("api.scoring.reasons", fail)
+    monkeypatch.setattr("api.scoring.explain", fail)
     stored = await record_of(client, "tx-1", 850)
     assert (stored["action"], stored["reasons"]) == ("hold", [])
 
@@ -139,7 +139,7 @@ async def test_reasons_that_come_late_are_not_waited_for(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     may_explain = threading.Event()
-    monkeypatch.setattr("api.scoring.reasons", lambda *_: may_explain.wait(20))
+    monkeypatch.setattr("api.scoring.explain", lambda *_: may_explain.wait(20))
     monkeypatch.setattr("api.scoring.REASONS_SECONDS", 0.01)
     stored = await asyncio.wait_for(record_of(client, "tx-1", 850), 10)
     assert (stored["action"], stored["reasons"]) == ("hold", [])

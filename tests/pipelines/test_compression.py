@@ -29,13 +29,13 @@ from riskdistill.bundle import Bundle, rebuild_bundle
 from riskdistill.config import ExperimentConfig
 from riskdistill.dataset import Dataset
 from riskdistill.errors import BundleDamagedError, BundleIncompatibleError
-from riskdistill.explain import reasons
 from riskdistill.features import Encoded
 from riskdistill.manifest import MANIFEST, Manifest
 from riskdistill.models.calibration import Calibrator
 from riskdistill.models.event_transformer import EventTransformer
 from riskdistill.models.onnx_model import OnnxScorer, Scored
 from riskdistill.models.training import Training, score_logits
+from riskdistill.reasons import explain
 from riskdistill.student.exit_scorer import NEVER, RULE_FILE, EarlyExitScorer
 
 PRUNING = {"heads": 0.5, "feedforward": 0.5, "context": 0.5}
@@ -122,7 +122,7 @@ def test_what_was_judged_is_what_the_bundle_serves(runs: dict[str, RunResult], f
     assert (bundle.manifest.parameters["student"], bundle.student.bytes) == (judged.parameters, judged.bytes)
     assert judged.rows_per_second > 0
     surest = int(score.argmax())
-    effects = [reason.effect for reason in reasons(bundle, test.encoded.take(slice(surest, surest + 1)))]
+    effects = [reason.effect for reason in explain(bundle, test.encoded.take(slice(surest, surest + 1))).reasons]
     assert effects
     assert effects == sorted(effects, reverse=True)
 
