@@ -21,6 +21,7 @@ from api.serving_bundle import ServingBundle
 from api.settings import ApiSettings
 from riskdistill.data.rates import Rates
 from riskdistill.errors import ConfigError, UnavailableError
+from riskdistill.storage.acts import ActLog
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.releases import ReleaseLog
 
@@ -34,6 +35,7 @@ class Parts(NamedTuple):
     scorer: Scorer
     log: DecisionLog
     commit: GroupCommit
+    acts: ActLog
 
 
 class Service:
@@ -115,6 +117,8 @@ class Service:
         self._stack.enter_context(_claimed(settings.state_dir / "lock"))
         log = DecisionLog(settings.database_url)
         self._stack.callback(log.close)
+        acts = ActLog(settings.acts_url)
+        self._stack.callback(acts.close)
         pseudonyms = Pseudonyms(_pseudonym_key(settings, log))
         rates = Rates.read(settings.rates)
         source = settings.bundle or self._releases(settings)
@@ -129,7 +133,7 @@ class Service:
         self._stack.push_async_callback(commit.close)
         scorer = Scorer(self._bundles, engine, place, log, commit, bypass, pseudonyms, self.metrics)
         self._stack.push_async_callback(scorer.close)
-        return Parts(scorer, log, commit)
+        return Parts(scorer, log, commit, acts)
 
     def _releases(self, settings: ApiSettings) -> ReleaseLog:
         assert settings.releases is not None  # the settings have one source

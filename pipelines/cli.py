@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.experiment_commands import SCIENTIST, OutFolder, experiment_app, made
+from pipelines.key_commands import keys_app
 from pipelines.monitor_commands import RatesOption, audit_app, monitor_app, release_app
 from pipelines.progress import Steps
 from riskdistill import __version__
@@ -38,6 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(experiment_app)
+app.add_typer(keys_app, name="keys", rich_help_panel=ENGINEER)
 app.add_typer(monitor_app, name="monitor", rich_help_panel=REVIEWER)
 app.add_typer(release_app, name="release", rich_help_panel=REVIEWER)
 app.add_typer(audit_app, name="audit", rich_help_panel=REVIEWER)
@@ -230,8 +232,14 @@ def serve(
     provider: Annotated[str | None, typer.Option(help="What computes the networks: cpu, cuda or tensorrt.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; loopback by default.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 8000 by default.")] = None,
+    keys: Annotated[Path | None, typer.Option(help="File of hashed API keys (see riskdistill keys).")] = None,
     api_keys_file: Annotated[
-        Path | None, typer.Option(help="Accepted API keys, one a line, mode 0600; or RISKDISTILL_API_KEYS.")
+        Path | None, typer.Option(help="Plain API keys, one a line, mode 0600; or RISKDISTILL_API_KEYS.")
+    ] = None,
+    tls_certificate: Annotated[Path | None, typer.Option(help="PEM certificate chain: serve HTTPS.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM key of that certificate, mode 0600.")] = None,
+    proxy: Annotated[
+        str | None, typer.Option(help="Addresses of proxies whose X-Forwarded-* headers count, with commas.")
     ] = None,
 ) -> None:
     """Run the scoring API until it is told to stop. Every option is also a RISKDISTILL_ variable."""
@@ -248,7 +256,11 @@ def serve(
             provider=provider,
             host=host,
             port=port,
+            keys=keys,
             api_keys_file=api_keys_file,
+            tls_certificate=tls_certificate,
+            tls_key=tls_key,
+            proxy=proxy,
         )
     )
 
