@@ -23,7 +23,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
     """The application for `settings`; its lifespan starts and stops the service.
 
     Raises:
-        ConfigError: nobody could call: no usable API key and no OpenID provider. What fails later is in `app.state.service.failure` and `/readyz`.
+        ConfigError: nobody could call: no usable API key and no OpenID provider. What fails later is in
+            `app.state.service.failure` and `/readyz`.
     """
     metrics = Metrics()
     service = Service(settings, metrics)

@@ -98,7 +98,7 @@ class Authenticator:
             await self._issuer.close()
 
     def _failed(self, what: str, reason: str, address: str) -> AuthenticationError | TooManyRequestsError:
-        self._metrics.refused(reason)
+        self._metrics.turned_away(reason)
         wait = self._failures.failed(address)
         if wait > 0:
             return TooManyRequestsError(

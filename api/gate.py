@@ -60,12 +60,9 @@ class Gate:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *extra]
-                if bucket is not None:
-                    message["headers"] += (
-                        (b"ratelimit-policy", bucket.policy),
-                        (b"ratelimit", bucket.state()),
-                    )
+                limits = () if bucket is None else bucket.headers()
+                # a copy: an application may send one message, made once, again and again
+                message = {**message, "headers": [*message.get("headers", ()), *extra, *limits]}
             await send(message)
 
         try:
@@ -99,7 +96,7 @@ class Gate:
     def _take(self, bucket: TokenBucket) -> None:
         wait = bucket.take()
         if wait > 0:
-            self._metrics.refused("rate")
+            self._metrics.turned_away("rate")
             raise TooManyRequestsError(
                 f"this caller may send {bucket.rate:g} transactions a second",
                 retry_after=wait,

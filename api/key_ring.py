@@ -1,8 +1,8 @@
 """The keys in force: from the environment, and from a key file that is followed while the service runs.
 
-A secret is looked for by a piece of its digest and then compared as a whole digest in constant time: the time that
-takes tells nothing of how much of a secret fits. Keys of the environment or of a plain file are the simple form: one
-caller, `environment`, with every scope but `admin` and no limit.
+A secret is looked for by a piece of its digest, and then whole digests are compared in constant time: how long that
+takes tells nothing of how much of a secret fits. Keys of the environment or of a plain file are the simple form:
+one caller, `environment`, with every scope but `admin` and no limit.
 """
 
 from __future__ import annotations

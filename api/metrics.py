@@ -67,7 +67,7 @@ class Metrics:
             registry=self.registry,
         )
 
-    def refused(self, reason: str) -> None:
+    def turned_away(self, reason: str) -> None:
         """Counts a refusal: missing, unknown, expired, revoked, token or rate."""
         self.refusals.labels(reason).inc()
 

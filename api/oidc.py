@@ -1,9 +1,9 @@
 """Bearer tokens of an OpenID provider: who signed them, for whom, until when, and what they allow.
 
-Accepted are signed JWTs (RS256, ES256, EdDSA) of one issuer for one audience. A key of the issuer fits one algorithm
-only, whatever a token claims, so neither `none` nor a shared secret (HS256) can stand in for it. The issuer's keys
-are fetched when the first token comes, again every KEYS_FRESH seconds behind the requests, and at once for a key id
-that is not known, though not oftener than every RETRY_SECONDS.
+Accepted are signed JWTs (RS256, ES256, EdDSA) of one issuer for one audience. A key of the issuer fits one
+algorithm only, whatever a token claims, so neither `none` nor a shared secret (HS256) can stand in for it. The
+issuer's keys are fetched when the first token comes, again every KEYS_FRESH seconds behind the requests, and at
+once for a key id that is not known, though not oftener than every RETRY_SECONDS.
 
 While the issuer is away, its known keys stay in force for KEYS_STALE seconds; without them, a token is answered
 with 503 after at most FETCH_SECONDS, and API keys work as ever. A token that was checked is not checked again for

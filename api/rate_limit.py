@@ -26,12 +26,12 @@ ADDRESSES: Final = 4_096  # remembered; the one that failed longest ago goes fir
 class TokenBucket:
     """`rate` tokens a second, at most `capacity` at once (default: one second's worth, at least one)."""
 
-    __slots__ = ("_at", "_clock", "_tokens", "capacity", "policy", "rate")
+    __slots__ = ("_at", "_clock", "_policy", "_tokens", "capacity", "rate")
 
     def __init__(self, rate: float, capacity: float | None = None, clock: Clock = monotonic) -> None:
         self.rate, self.capacity = rate, max(1.0, rate) if capacity is None else capacity
         window = ceil(self.capacity / rate)
-        self.policy: Final = f'"caller";q={int(self.capacity)};w={window}'.encode()  # RateLimit-Policy
+        self._policy = b"ratelimit-policy", f'"caller";q={int(self.capacity)};w={window}'.encode()
         self._clock, self._tokens, self._at = clock, self.capacity, clock()
 
     def take(self) -> float:
@@ -47,11 +47,12 @@ class TokenBucket:
         self._fill()
         self._tokens -= tokens
 
-    def state(self) -> bytes:
-        """The value of the header `RateLimit`: what is left, and the seconds until the bucket is full again."""
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """`RateLimit-Policy`, and `RateLimit`: what is left, and the seconds until the bucket is full again."""
         self._fill()
         left = int(self._tokens) if self._tokens > 0 else 0
-        return b'"caller";r=%d;t=%d' % (left, ceil((self.capacity - self._tokens) / self.rate))
+        state = b'"caller";r=%d;t=%d' % (left, ceil((self.capacity - self._tokens) / self.rate))
+        return self._policy, (b"ratelimit", state)
 
     def _fill(self) -> None:
         now = self._clock()
@@ -72,7 +73,7 @@ class FailureLimit:
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
     def failed(self, address: str) -> float:
-        """Notes a failure; returns the seconds until the next is answered, 0 while the address is within its limit."""
+        """Notes a failure; returns 0 within the limit of `address`, and beyond it the seconds to wait."""
         origin = _origin(address)
         bucket = self._buckets.pop(origin, None) or TokenBucket(FAILURES_PER_SECOND, FAILURES, self._clock)
         self._buckets[origin] = bucket
