@@ -25,7 +25,7 @@ MIN_KEY_LENGTH: Final = 16
 LOOK_SECONDS: Final = 0.5  # between two looks at the key file
 SIMPLE: Final = "environment"  # the name of the caller with a key of the simple form
 _logger = logging.getLogger(__name__)
-_Signature = tuple[int, int, int]
+_Signature = tuple[int, int, int, int]
 
 
 class Caller(NamedTuple):
@@ -148,4 +148,4 @@ def _signature(path: Path) -> _Signature | None:
         found = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino  # a change of mode moves ctime
