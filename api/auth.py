@@ -19,6 +19,7 @@ A router of `/v1` has `route_class=ScopedRoute`, and each of its routes `depende
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final
 
@@ -35,6 +36,7 @@ from api.oidc import Issuer
 from api.rate_limit import FailureLimit
 from riskdistill.errors import AuthenticationError, ForbiddenError, TooManyRequestsError
 
+_logger = logging.getLogger(__name__)
 _MEND: Final = "send a valid key in the header X-API-Key or as Authorization: Bearer"
 _UNKNOWN: Final = "the API key is not known"
 SECURITY_SCHEMES: Final[dict[str, Any]] = {
@@ -90,7 +92,7 @@ class Authenticator:
             name, scopes = await self._issuer.caller(credential)
         except AuthenticationError as error:
             raise self._failed(error.what, "token", address) from error
-        return Caller(name, scopes, self._keys.bucket(name, self._keys.rate))
+        return Caller(name, scopes, self._keys.bucket(name))
 
     async def close(self) -> None:
         """Ends what is under way."""
@@ -100,7 +102,9 @@ class Authenticator:
     def _failed(self, what: str, reason: str, address: str) -> AuthenticationError | TooManyRequestsError:
         self._metrics.turned_away(reason)
         wait = self._failures.failed(address)
-        if wait > 0:
+        if wait == 0:  # beyond its limit an address writes no more lines
+            _logger.warning("no access for %a: %s", address, what)
+        else:
             return TooManyRequestsError(
                 f"{what}, and this address has failed too often", retry_after=wait, mend=_MEND
             )

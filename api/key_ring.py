@@ -93,8 +93,9 @@ class KeyRing:
             return "revoked"
         return entry.caller if self._now() < entry.expires_at else "expired"
 
-    def bucket(self, name: str, rate: float | None) -> TokenBucket | None:
-        """The bucket of the caller of that name; the same one again as long as its rate stays."""
+    def bucket(self, name: str, rate: float | None = None) -> TokenBucket | None:
+        """The bucket of the caller of that name, by default at the service's rate; it stays as long as its rate."""
+        rate = self._rate if rate is None else rate
         if rate is None:
             return None
         known = self._buckets.get(name)
@@ -119,8 +120,7 @@ class KeyRing:
     def _take(self, keys: Iterable[Key]) -> None:
         entries = [*self._simple]
         for key in keys:
-            rate = self._rate if key.rate is None else key.rate
-            caller = Caller(key.name, frozenset(key.scopes), self.bucket(key.name, rate))
+            caller = Caller(key.name, frozenset(key.scopes), self.bucket(key.name, key.rate))
             for secret in key.secrets:
                 end = secret.expires_at.timestamp() if secret.expires_at else float("inf")
                 entries.append(_Entry(bytes.fromhex(secret.sha256), caller, end, key.revoked_at is not None))

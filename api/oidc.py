@@ -188,7 +188,8 @@ class Issuer:
 
 async def _download(url: str) -> bytes:
     content = b""
-    async with httpx.AsyncClient() as client, client.stream("GET", url) as answer:
+    made = await asyncio.to_thread(httpx.AsyncClient)  # reads the certificates of authorities: tens of ms
+    async with made as client, client.stream("GET", url) as answer:
         answer.raise_for_status()  # a redirect too: the keys come from where the settings say
         async for piece in answer.aiter_bytes():
             content += piece
