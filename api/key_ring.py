@@ -2,7 +2,7 @@
 
 A secret is looked for by a piece of its digest, and then whole digests are compared in constant time: how long that
 takes tells nothing of how much of a secret fits. Keys of the environment or of a plain file are the simple form:
-one caller, `environment`, with every scope but `admin` and no limit.
+one caller, SIMPLE, with every scope but `admin`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from riskdistill.errors import ConfigError
 
 MIN_KEY_LENGTH: Final = 16
 LOOK_SECONDS: Final = 0.5  # between two looks at the key file
-SIMPLE: Final = "environment"  # the name of the caller with a key of the simple form
+SIMPLE: Final = "RISKDISTILL_API_KEYS"  # the caller with a key of the simple form; a key file cannot have that name
 _logger = logging.getLogger(__name__)
 _Signature = tuple[int, int, int, int]
 
@@ -118,7 +118,8 @@ class KeyRing:
             _logger.error("the keys of before stay in force: %s", error)
 
     def _take(self, keys: Iterable[Key]) -> None:
-        entries = [*self._simple]
+        simple = Caller(SIMPLE, frozenset(SCOPES) - {"admin"}, self.bucket(SIMPLE))
+        entries = [_Entry(known, simple, float("inf"), revoked=False) for known in self._simple]
         for key in keys:
             caller = Caller(key.name, frozenset(key.scopes), self.bucket(key.name, key.rate))
             for secret in key.secrets:
@@ -128,7 +129,7 @@ class KeyRing:
         self._metrics.key_file_damaged.set(0)
 
 
-def _simple(settings: ApiSettings) -> list[_Entry]:
+def _simple(settings: ApiSettings) -> list[bytes]:
     keys = settings.api_keys.get_secret_value().split(",")
     if settings.api_keys_file is not None:
         keys += read_secret(settings.api_keys_file).splitlines()
@@ -139,8 +140,7 @@ def _simple(settings: ApiSettings) -> list[_Entry]:
             where="API settings",
             mend="make one with: openssl rand -hex 24",
         )
-    caller = Caller(SIMPLE, frozenset(SCOPES) - {"admin"})
-    return [_Entry(digest(key.encode()), caller, float("inf"), revoked=False) for key in keys]
+    return [digest(key.encode()) for key in keys]
 
 
 def _signature(path: Path) -> _Signature | None:

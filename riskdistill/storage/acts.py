@@ -112,7 +112,7 @@ class ActLog:
             UnavailableError: the database cannot be read now.
             AuditError: an entry is not what this log writes.
         """
-        return _parse([row._mapping for row in self._rows(after, limit)])
+        return _parse([row._asdict() for row in self._rows(after, limit)])
 
     def verify(self) -> VerifyResult:
         """Checks every link; keep the head elsewhere, for a cut-off tail shows only against it.

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.key_file import KeyFile, duration
-from api.key_ring import LOOK_SECONDS, Caller, KeyRing
+from api.key_ring import LOOK_SECONDS, SIMPLE, Caller, KeyRing
 from api.metrics import Metrics
 from riskdistill.errors import ConfigError, NotFoundError
 
@@ -79,7 +79,10 @@ def test_a_key_is_found_with_its_scopes_and_rate(path: Path) -> None:
     assert second.bucket is not None
     assert second.bucket.rate == 7.0  # the one of all that have none of their own
     simple = ring.find(KEY.encode())
-    assert simple == Caller("environment", frozenset({"score", "read", "label", "operate"}))
+    assert isinstance(simple, Caller)
+    assert (simple.name, simple.scopes) == (SIMPLE, {"score", "read", "label", "operate"})
+    assert simple.bucket is not None
+    assert simple.bucket.rate == 7.0
 
 
 def test_an_expired_key_is_told_so(path: Path) -> None:
@@ -245,6 +248,7 @@ def test_anything_else_is_no_duration(text: str) -> None:
         ("Pay", ("score",), None, "name"),
         ("x" * 65, ("score",), None, "name"),
         ("a\nb", ("score",), None, "name"),
+        (SIMPLE, ("score",), None, "name"),
         ("ok", ("all",), None, "scopes"),
         ("ok", (), None, "scopes"),
         ("ok", ("score",), 0.0, "rate"),

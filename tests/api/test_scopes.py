@@ -96,7 +96,7 @@ async def test_the_simple_form_has_every_scope_but_admin(client: httpx.AsyncClie
     headers = {"X-API-Key": KEY}
     assert (await client.post("/v1/score", json=body(), headers=headers)).status_code == 200
     check(await client.get("/v1/decisions/x", headers=headers), 404)
-    check(await client.get("/v1/acts", headers=headers), 403, "environment does not have the scope admin")
+    check(await client.get("/v1/acts", headers=headers), 403, "RISKDISTILL_API_KEYS does not have the scope admin")
 
 
 async def test_an_administrator_reads_the_acts(
