@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -63,7 +64,7 @@ class ActLog:
     def __init__(self, url: str, *, create: bool = True) -> None:
         self._engine = open_database(url, create=create)
         if create:
-            with writing(self._engine) as connection:
+            with suppress(IntegrityError), writing(self._engine) as connection:  # another may make it just now
                 connection.execute(CreateTable(_ACTS, if_not_exists=True))
                 if self._engine.dialect.name == "sqlite":
                     for verb in ("UPDATE", "DELETE"):

@@ -125,7 +125,7 @@ def postgresql() -> Iterator[str]:
 
 def test_it_lives_in_postgresql_too(postgresql: str) -> None:
     with ThreadPoolExecutor(4) as pool:
-        logs = [ActLog(postgresql) for _ in range(4)]
+        logs = list(pool.map(ActLog, [postgresql] * 4))
         list(pool.map(lambda log: [log.append(**MADE) for _ in range(3)], logs))
     assert logs[0].verify().entries == 12
     for log in logs:
