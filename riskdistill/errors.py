@@ -136,20 +136,20 @@ class ForbiddenError(RiskDistillError):
     status = 403
     title = "Not allowed"
 
-    def __init__(self, what: str, *, scope: str, where: str = "", mend: str = "") -> None:
+    def __init__(self, what: str, *, scope: str = "", where: str = "", mend: str = "") -> None:
         self.scope = scope
         super().__init__(what, where=where, mend=mend)
 
 
 class TooManyRequestsError(RiskDistillError):
     """Args:
-    retry_after: seconds after which the same request may pass.
+    retry_after: seconds after which the same request may pass; a second where nobody knows better.
     """
 
     status = 429
     title = "Too many requests"
 
-    def __init__(self, what: str, *, retry_after: float, where: str = "", mend: str = "") -> None:
+    def __init__(self, what: str, *, retry_after: float = 1.0, where: str = "", mend: str = "") -> None:
         self.retry_after = retry_after
         super().__init__(what, where=where, mend=mend)
 
