@@ -129,9 +129,7 @@ class AuthenticationError(RiskDistillError):
 
 
 class ForbiddenError(RiskDistillError):
-    """Args:
-    scope: what the caller lacks; told in the answer's WWW-Authenticate header.
-    """
+    """`scope` is what the caller lacks; the answer's WWW-Authenticate header tells it."""
 
     status = 403
     title = "Not allowed"
@@ -142,9 +140,7 @@ class ForbiddenError(RiskDistillError):
 
 
 class TooManyRequestsError(RiskDistillError):
-    """Args:
-    retry_after: seconds after which the same request may pass; a second where nobody knows better.
-    """
+    """`retry_after` is the seconds after which the same request may pass; one where nobody knows better."""
 
     status = 429
     title = "Too many requests"
