@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel, Field
 
-from api.auth import require_key
+from api.auth import ScopedRoute, needs
 from api.explanation import Explained, explained
 from api.problems import documented
 from api.routes import Serving
@@ -23,8 +23,8 @@ MAX_BUDGET: Final = 1_000  # shown at once
 alerts = APIRouter(
     prefix="/v1",
     tags=["alerts"],
-    dependencies=[Depends(require_key)],  # scope: read
-    responses=documented(401, 413, 422, 500, 503),
+    route_class=ScopedRoute,
+    responses=documented(400, 401, 403, 413, 415, 422, 429, 500, 503),
 )
 
 
@@ -59,7 +59,7 @@ class ToExplain(BaseModel):
     decision_id: str = Field(max_length=64, examples=["3f0c9a52-6a55-4d4e-9d0a-0d7f5b3f7c11"])
 
 
-@alerts.get("/alerts", summary="The alert queue")
+@alerts.get("/alerts", summary="The alert queue", dependencies=[needs("read")])
 async def queue(service: Serving, limit: Annotated[int, Query(ge=1, le=MAX_BUDGET)] = 100) -> Alerts:
     """Alerts without a case, within what is left of today's budget; a tenth of its places is for samples."""
     budget, cost = service.settings.alert_budget, service.settings.review_cost_usd
@@ -75,7 +75,11 @@ async def queue(service: Serving, limit: Annotated[int, Query(ge=1, le=MAX_BUDGE
     )
 
 
-@alerts.get("/alerts/estimate", summary="What share of the laundering is alerted, by reviewed samples")
+@alerts.get(
+    "/alerts/estimate",
+    summary="What share of the laundering is alerted, by reviewed samples",
+    dependencies=[needs("read")],
+)
 async def estimate(
     service: Serving,
     since: Annotated[AwareDatetime | None, Query(description="decisions from then on; default: all")] = None,
@@ -84,7 +88,9 @@ async def estimate(
     return await asyncio.to_thread(service.parts.desk.queue.estimate, since)
 
 
-@alerts.post("/explain", summary="Why a decision is what it is", responses=documented(404))
+@alerts.post(
+    "/explain", summary="Why a decision is what it is", responses=documented(404), dependencies=[needs("read")]
+)
 async def explain(which: ToExplain, service: Serving) -> Explained:
     """The reasons as stored, and both models' own where the row that they saw was kept; says what it lacks."""
     decision = await asyncio.to_thread(service.parts.log.get, which.decision_id)

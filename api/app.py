@@ -8,9 +8,12 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from api import alert_routes, case_routes, problems, routes, teacher_routes
-from api.auth import KeyRing
+from api.auth import Authenticator, document_security
 from api.gate import Gate
+from api.key_ring import KeyRing
 from api.metrics import Metrics, RequestMetrics
+from api.oidc import Issuer
+from api.security_headers import add_docs
 from api.service import Service
 from api.settings import ApiSettings
 from riskdistill import __version__
@@ -20,11 +23,14 @@ def create_app(settings: ApiSettings) -> FastAPI:
     """The application for `settings`; its lifespan starts and stops the service.
 
     Raises:
-        ConfigError: no usable API key, or a wrong file of the teacher bypass. What fails later is in
+        ConfigError: nobody could call: no usable API key and no OpenID provider; or a wrong file of the teacher
+            bypass. What fails later is in
             `app.state.service.failure` and `/readyz`.
     """
     metrics = Metrics()
     service = Service(settings, metrics)
+    issuer = None if settings.oidc_issuer is None else Issuer(settings)
+    callers = Authenticator(KeyRing(settings, metrics), issuer, metrics)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -33,16 +39,19 @@ def create_app(settings: ApiSettings) -> FastAPI:
             yield
         finally:
             await service.stop()
+            await callers.close()
 
     app = FastAPI(
         title="riskdistill scoring service",
         summary="Scores, decides, explains and records financial transactions",
         version=__version__,
         lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.service = service
-    app.state.keys = KeyRing(settings)
-    app.add_middleware(Gate, keys=app.state.keys)
+    hosts = frozenset(filter(None, map(str.strip, settings.allowed_hosts.lower().split(","))))
+    app.add_middleware(Gate, callers=callers, metrics=metrics, hosts=hosts)
     app.add_middleware(RequestMetrics, metrics=metrics)  # the outer one: it counts refusals too
     problems.install(app)
     app.include_router(routes.v1)
@@ -51,4 +60,6 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.include_router(case_routes.cases)
     app.include_router(case_routes.suppressions)
     app.include_router(routes.operation)
+    add_docs(app)
+    document_security(app)
     return app

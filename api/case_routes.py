@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Path, Query
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
-from api.auth import require_key
+from api.auth import ScopedRoute, needs
 from api.problems import documented
 from api.routes import Serving
 from api.service import Service
@@ -41,14 +41,14 @@ _SUPPRESSION_EXAMPLE: Final[dict[str, Any]] = {
 cases = APIRouter(
     prefix="/v1",
     tags=["cases"],
-    dependencies=[Depends(require_key)],  # scope: label
-    responses=documented(401, 413, 422, 500, 503),
+    route_class=ScopedRoute,
+    responses=documented(400, 401, 403, 413, 415, 422, 429, 500, 503),
 )
 suppressions = APIRouter(
     prefix="/v1",
     tags=["suppressions"],
-    dependencies=[Depends(require_key)],  # scope: operate
-    responses=documented(401, 413, 422, 500, 503),
+    route_class=ScopedRoute,
+    responses=documented(400, 401, 403, 413, 415, 422, 429, 500, 503),
 )
 
 
@@ -92,13 +92,15 @@ class Suppressions(BaseModel):
     suppressions: list[Suppression]
 
 
-@cases.post("/cases", summary="Record the outcome of a case", responses=documented(404, 409))
+@cases.post(
+    "/cases", summary="Record the outcome of a case", responses=documented(404, 409), dependencies=[needs("label")]
+)
 async def record_case(new: NewCase, service: Serving) -> Case:
     """A later `known_at` supersedes what was known before; the same case told twice is recorded once."""
     return await asyncio.to_thread(_record, service, new)
 
 
-@cases.get("/cases", summary="Cases in the order in which they were recorded")
+@cases.get("/cases", summary="Cases in the order in which they were recorded", dependencies=[needs("label")])
 async def list_cases(
     service: Serving,
     after: Annotated[int, Query(ge=0, le=2**62, description="start after case number")] = 0,
@@ -109,7 +111,9 @@ async def list_cases(
     return Cases(cases=page, next_after=after + limit if len(page) == limit else None)
 
 
-@suppressions.post("/suppressions", summary="Let alerts pass without review for a while")
+@suppressions.post(
+    "/suppressions", summary="Let alerts pass without review for a while", dependencies=[needs("operate")]
+)
 async def add_suppression(new: NewSuppression, service: Serving) -> Suppression:
     """Such alerts are still decided, recorded and counted; their action is `allow`."""
     if new.target.typology is not None:
@@ -125,14 +129,19 @@ async def add_suppression(new: NewSuppression, service: Serving) -> Suppression:
     )
 
 
-@suppressions.get("/suppressions", summary="Suppressions in force")
+@suppressions.get("/suppressions", summary="Suppressions in force", dependencies=[needs("operate")])
 async def list_suppressions(service: Serving) -> Suppressions:
     """Those that have not lapsed, oldest first."""
     await asyncio.to_thread(service.parts.desk.suppressions.refresh)
     return Suppressions(suppressions=service.parts.desk.suppressions.active())
 
 
-@suppressions.delete("/suppressions/{suppression_id}", summary="Take a suppression back", responses=documented(404))
+@suppressions.delete(
+    "/suppressions/{suppression_id}",
+    summary="Take a suppression back",
+    responses=documented(404),
+    dependencies=[needs("operate")],
+)
 async def remove_suppression(
     suppression_id: Annotated[str, Path(max_length=32, examples=["s1"])],
     actor: Annotated[Name, Query(description="who removes it")],

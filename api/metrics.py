@@ -71,6 +71,22 @@ class Metrics:
             registry=self.registry,
         )
 
+        self.refusals = Counter(
+            "riskdistill_refused_callers_total",
+            "Requests refused for their credential or rate, by reason",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.key_file_damaged = Gauge(
+            "riskdistill_key_file_damaged",
+            "1 while the key file cannot be used and the keys of before stay in force",
+            registry=self.registry,
+        )
+
+    def turned_away(self, reason: str) -> None:
+        """Counts a refusal: missing, unknown, expired, revoked, token or rate."""
+        self.refusals.labels(reason).inc()
+
     def decided(self, decision: Decision) -> None:
         """Counts a decision that is durable now."""
         self.decisions.labels(decision.route, decision.action).inc()

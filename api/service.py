@@ -24,6 +24,7 @@ from api.settings import ApiSettings
 from api.triage import Triager
 from riskdistill.data.rates import Rates
 from riskdistill.errors import ConfigError, UnavailableError
+from riskdistill.storage.acts import ActLog
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.releases import ReleaseLog
 
@@ -39,6 +40,7 @@ class Parts(NamedTuple):
     commit: GroupCommit
     bypass: TeacherBypass
     desk: Desk
+    acts: ActLog
 
 
 class Service:
@@ -126,6 +128,8 @@ class Service:
         self._stack.callback(log.close)
         desk = Desk(settings.database_url)
         self._stack.push_async_callback(desk.close)
+        acts = ActLog(settings.acts_url)
+        self._stack.callback(acts.close)
         key = _pseudonym_key(settings, log)
         pseudonyms = Pseudonyms(key)
         rates = Rates.read(settings.rates)
@@ -143,7 +147,7 @@ class Service:
         desk.follow(settings.follow_seconds)
         scorer = Scorer(self._bundles, engine, place, log, commit, bypass, triager, pseudonyms, self.metrics)
         self._stack.push_async_callback(scorer.close)
-        return Parts(scorer, log, commit, bypass, desk)
+        return Parts(scorer, log, commit, bypass, desk, acts)
 
     def _releases(self, settings: ApiSettings) -> ReleaseLog:
         assert settings.releases is not None  # the settings have one source

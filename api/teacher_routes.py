@@ -7,9 +7,9 @@ teacher only, whatever it asks itself, so two services that name each other make
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 
-from api.auth import require_key
+from api.auth import ScopedRoute, needs
 from api.bypass.open_inference import InferRequest, InferResponse, rows_of, tensor
 from api.problems import documented
 from api.routes import Serving
@@ -18,12 +18,12 @@ from riskdistill.errors import BundleDamagedError, TransactionError
 v2 = APIRouter(
     prefix="/v2/models/teacher",
     tags=["teacher"],
-    dependencies=[Depends(require_key)],
-    responses=documented(401, 413, 422, 500, 503),
+    route_class=ScopedRoute,
+    responses=documented(400, 401, 403, 413, 415, 422, 429, 500, 503),
 )
 
 
-@v2.post("/infer", summary="What the bundle's teacher makes of encoded transactions")
+@v2.post("/infer", summary="What the bundle's teacher makes of encoded transactions", dependencies=[needs("score")])
 async def infer(request: InferRequest, service: Serving) -> InferResponse:
     """Open Inference Protocol, version 2: inputs `context` and `events`; outputs `score` and `typology`.
 

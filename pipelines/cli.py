@@ -17,6 +17,7 @@ from rich.table import Table
 
 from pipelines.experiment_commands import SCIENTIST, OutFolder, experiment_app, made
 from pipelines.instants import instant
+from pipelines.key_commands import keys_app
 from pipelines.label_commands import labels_app
 from pipelines.monitor_commands import RatesOption, audit_app, monitor_app, release_app
 from pipelines.progress import Steps
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 app.add_typer(experiment_app)
 app.add_typer(labels_app, name="labels", rich_help_panel=SCIENTIST)
+app.add_typer(keys_app, name="keys", rich_help_panel=ENGINEER)
 app.add_typer(monitor_app, name="monitor", rich_help_panel=REVIEWER)
 app.add_typer(release_app, name="release", rich_help_panel=REVIEWER)
 app.add_typer(audit_app, name="audit", rich_help_panel=REVIEWER)
@@ -235,8 +237,14 @@ def serve(
     bypass: Annotated[
         Path | None, typer.Option(help="YAML file of the teacher bypass: policies, budget, which teacher.")
     ] = None,
+    keys: Annotated[Path | None, typer.Option(help="File of hashed API keys (see riskdistill keys).")] = None,
     api_keys_file: Annotated[
-        Path | None, typer.Option(help="Accepted API keys, one a line, mode 0600; or RISKDISTILL_API_KEYS.")
+        Path | None, typer.Option(help="Plain API keys, one a line, mode 0600; or RISKDISTILL_API_KEYS.")
+    ] = None,
+    tls_certificate: Annotated[Path | None, typer.Option(help="PEM certificate chain: serve HTTPS.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM key of that certificate, mode 0600.")] = None,
+    proxy: Annotated[
+        str | None, typer.Option(help="Addresses of proxies whose X-Forwarded-* headers count, with commas.")
     ] = None,
 ) -> None:
     """Run the scoring API until it is told to stop. Every option is also a RISKDISTILL_ variable."""
@@ -254,7 +262,11 @@ def serve(
             host=host,
             port=port,
             bypass=bypass,
+            keys=keys,
             api_keys_file=api_keys_file,
+            tls_certificate=tls_certificate,
+            tls_key=tls_key,
+            proxy=proxy,
         )
     )
 

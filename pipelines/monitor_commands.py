@@ -10,12 +10,14 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 from pipelines.bundle_store import database_folder, expectation, keep, load_release, without_password
 from pipelines.label_file import LabelFile
 from riskdistill.bundle import Bundle
 from riskdistill.errors import AuditError, ConfigError, DataError, NotFoundError
+from riskdistill.storage.acts import ActLog
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.releases import ReleaseLog
 
@@ -183,6 +185,20 @@ def verify(
             faults.append(f"{name} log: {error}")
     if faults:
         raise AuditError("; ".join(faults))
+
+
+@audit_app.command()
+def acts(log: Annotated[str, typer.Option("--log", help="URL of the log of administrative acts.")]) -> None:
+    """List who did what to the service, keys first of all, and verify the chain."""
+    opened = ActLog(log, create=False)
+    table = _table("no.", "when (UTC)", "who", "what", "to", "details")
+    for act in opened.read():
+        details = ", ".join(f"{name}={value}" for name, value in sorted(act.details.items()))
+        when = act.at.strftime("%Y-%m-%d %H:%M:%S")
+        table.add_row(str(act.sequence), when, *map(escape, (act.actor, act.act, act.subject, details)))
+    console.print(table)
+    result = opened.verify()
+    console.print(f"act log intact: {result.entries:,} entries, head {result.head}", highlight=False)
 
 
 @audit_app.command()

@@ -19,7 +19,7 @@ from riskdistill.simulator import Simulated
 
 COMMANDS = (
     *("simulate", "ingest", "quarantine", "reingest", "run", "search", "features", "encode", "evaluate"),
-    *("serve", "score", "monitor", "release", "audit", "demo"),
+    *("serve", "score", "keys", "monitor", "release", "audit", "demo"),
 )
 SIGNED = ("--actor", "ann", "--reason", "a test")
 
