@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict
 
 from monitoring.pages import render, write_whole
 from riskdistill.errors import AuditError
-from riskdistill.storage.decisions import DecisionLog, VerifyResult
+from riskdistill.storage.decisions import DecisionLog
+from riskdistill.storage.verification import VerifyResult
 from riskdistill.storage.releases import ReleaseLog, Transition
 
 _BODY: Final = """
