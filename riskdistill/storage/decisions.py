@@ -24,7 +24,7 @@ from riskdistill.errors import ConfigError, ConflictError, UnavailableError
 from riskdistill.storage import verification
 from riskdistill.storage.acts import Act, Head, head, write_act
 from riskdistill.storage.chain import link
-from riskdistill.storage.database import cause_of, open_database, writing
+from riskdistill.storage.database import cause_of, insert_many, open_database, writing
 from riskdistill.storage.schema import prepare
 from riskdistill.storage.tables import ACTS, DECISIONS, PAYLOADS
 from riskdistill.storage.verification import VerifyResult, as_text
@@ -139,7 +139,7 @@ class DecisionLog:
         try:
             with self.writing() as connection:
                 rows = list(_chained(decisions, bodies, head(connection)))
-                connection.execute(insert(DECISIONS), rows)
+                insert_many(connection, DECISIONS, rows)
                 if payloads:
                     connection.execute(insert(PAYLOADS), list(_kept(rows, payloads)))
         except IntegrityError as error:
