@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Path, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from api import idempotency
 from api.auth import require_key
 from api.problems import documented, problem
 from api.schemas import TRANSACTION_EXAMPLE, Alive, Answer, Batch, BatchAnswer, BatchItem, Ready
@@ -27,21 +29,33 @@ operation = APIRouter(tags=["operation"])
 v1 = APIRouter(prefix="/v1", dependencies=[Depends(require_key)], responses=documented(401, 413, 422, 500, 503))
 
 
-@v1.post("/score", tags=["scoring"], summary="Decide on one transaction")
+@v1.post(
+    "/score",
+    tags=["scoring"],
+    summary="Decide on one transaction",
+    responses=documented(400, 409),
+    openapi_extra=idempotency.OPENAPI,
+)
 async def score(
-    transaction: Annotated[Transaction, Body(examples=[TRANSACTION_EXAMPLE])], service: Serving
+    transaction: Annotated[Transaction, Body(examples=[TRANSACTION_EXAMPLE])], request: Request, service: Serving
 ) -> Answer:
     """The same transaction sent again gets the stored decision; the same id with another body is refused."""
-    (outcome,) = await service.parts.scorer.decide([transaction])
+    (outcome,) = await _decide(request, service, [transaction])
     if isinstance(outcome, ConflictError):
         raise outcome
     return Answer.of(outcome)
 
 
-@v1.post("/score/batch", tags=["scoring"], summary="Decide on up to 256 transactions")
+@v1.post(
+    "/score/batch",
+    tags=["scoring"],
+    summary="Decide on up to 256 transactions",
+    responses=documented(400, 409),
+    openapi_extra=idempotency.OPENAPI,
+)
 async def score_batch(batch: Batch, request: Request, service: Serving) -> BatchAnswer:
     """A body that does not validate is refused as a whole; a conflict concerns its own item only."""
-    outcomes = await service.parts.scorer.decide(batch.transactions)
+    outcomes = await _decide(request, service, batch.transactions)
     results = [
         BatchItem(tx_id=transaction.tx_id, problem=problem(outcome, request.url.path))
         if isinstance(outcome, ConflictError)
@@ -49,6 +63,18 @@ async def score_batch(batch: Batch, request: Request, service: Serving) -> Batch
         for transaction, outcome in zip(batch.transactions, outcomes, strict=True)
     ]
     return BatchAnswer(results=results)
+
+
+async def _decide(
+    request: Request, service: Service, transactions: Sequence[Transaction]
+) -> list[Decision | ConflictError]:
+    parts = service.parts
+    key = idempotency.key_of(request.headers, request.scope["path"])
+    if key is None:
+        return await parts.scorer.decide(transactions)
+    fingerprint = idempotency.fingerprint_of(parts.scorer.request_hashes(transactions))
+    async with parts.keys.held(key, fingerprint):
+        return await parts.scorer.decide(transactions)
 
 
 @v1.get(

@@ -5,23 +5,29 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from api.account_state import rebuild
+from api.anchoring import Anchoring
 from api.bypass import TeacherBypass
 from api.group_commit import GroupCommit
+from api.idempotency import IdempotencyKeys
 from api.metrics import Metrics
 from api.pseudonyms import Pseudonyms, key_from_file
 from api.schemas import Ready
 from api.scoring import Scorer
+from api.secret_files import read_secret, write_secret
 from api.serving_bundle import ServingBundle
 from api.settings import ApiSettings
 from riskdistill.data.rates import Rates
 from riskdistill.errors import ConfigError, UnavailableError
+from riskdistill.storage.anchors import AnchorKey
 from riskdistill.storage.decisions import DecisionLog
+from riskdistill.storage.payloads import PayloadKeys
 from riskdistill.storage.releases import ReleaseLog
 
 _logger = logging.getLogger(__name__)
@@ -34,6 +40,7 @@ class Parts(NamedTuple):
     scorer: Scorer
     log: DecisionLog
     commit: GroupCommit
+    keys: IdempotencyKeys
 
 
 class Service:
@@ -124,12 +131,19 @@ class Service:
         place = await asyncio.to_thread(rebuild, engine, settings.history, log, pseudonyms)
         bypass = TeacherBypass(settings.teacher_deadline_ms / 1e3)
         self._stack.callback(bypass.close)
-        commit = GroupCommit(log)
+        anchoring = Anchoring(
+            log, _anchor_key(settings), settings.state_dir / "anchors.jsonl", settings.anchor_seconds
+        )
+        anchoring.start()
+        self._stack.push_async_callback(anchoring.close)
+        commit = GroupCommit(log, payload_keys=_payload_keys(settings))
         commit.start()
         self._stack.push_async_callback(commit.close)
+        keys = IdempotencyKeys(log)
+        self._stack.push_async_callback(keys.close)
         scorer = Scorer(self._bundles, engine, place, log, commit, bypass, pseudonyms, self.metrics)
         self._stack.push_async_callback(scorer.close)
-        return Parts(scorer, log, commit)
+        return Parts(scorer, log, commit, keys)
 
     def _releases(self, settings: ApiSettings) -> ReleaseLog:
         assert settings.releases is not None  # the settings have one source
@@ -155,6 +169,19 @@ def _pseudonym_key(settings: ApiSettings, log: DecisionLog) -> str:
         return settings.pseudonym_key.get_secret_value()
     is_new = next(log.read(limit=1), None) is None
     return key_from_file(settings.state_dir / "pseudonym.key", make=is_new)
+
+
+def _anchor_key(settings: ApiSettings) -> AnchorKey:
+    if settings.anchor_key is not None:
+        return AnchorKey(settings.anchor_key.get_secret_value())
+    path = settings.state_dir / "anchor.key"
+    if not path.exists():
+        write_secret(path, secrets.token_hex(32))
+    return AnchorKey(read_secret(path))
+
+
+def _payload_keys(settings: ApiSettings) -> PayloadKeys | None:
+    return None if settings.payload_key is None else PayloadKeys(settings.payload_key.get_secret_value())
 
 
 @contextmanager

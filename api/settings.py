@@ -53,6 +53,17 @@ class ApiSettings(BaseSettings):
     provider: Provider = Field("cpu", description="what computes the networks: cpu, cuda or tensorrt")
     teacher_deadline_ms: float = Field(100.0, gt=0, description="the longest wait for the teacher")
     follow_seconds: float = Field(0.5, gt=0, description="time between two looks at the release log")
+    payload_key: SecretStr | None = Field(
+        None,
+        description="keep each request encrypted beside its decision: keys of 64 hexadecimal digits, separated by "
+        "commas, the one that encrypts first; default: requests are not kept",
+    )
+    anchor_key: SecretStr | None = Field(
+        None,
+        description="key that signs anchors of the decision log, 64 hexadecimal digits; default: a file in the "
+        "state folder, made at first start",
+    )
+    anchor_seconds: float = Field(60.0, gt=0, description="time between two anchors of the decision log")
 
     @property
     def database_url(self) -> str:

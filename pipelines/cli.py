@@ -16,8 +16,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.audit_commands import audit_app
 from pipelines.experiment_commands import SCIENTIST, OutFolder, experiment_app, made
-from pipelines.monitor_commands import RatesOption, audit_app, monitor_app, release_app
+from pipelines.monitor_commands import RatesOption, monitor_app, release_app
 from pipelines.progress import Steps
 from riskdistill import __version__
 from riskdistill.errors import ConfigError, RiskDistillError

@@ -17,6 +17,9 @@
     │   └── BundleIncompatibleError  written for another feature specification or format version
     ├── AuditError               the decision or release log does not verify
     ├── ReleaseError             a transition that the release life cycle does not allow
+    ├── RequestError             a request that is wrong apart from its transactions, e.g. a header
+    │   ├── KeyReusedError       an Idempotency-Key that was used with another body
+    │   └── InFlightError        an Idempotency-Key whose request is under way
     ├── AuthenticationError      no key, or a wrong one
     ├── NotFoundError            no such decision, release or file
     └── UnavailableError         a part that the answer needs is not there now
@@ -119,6 +122,21 @@ class AuditError(RiskDistillError):
 class ReleaseError(RiskDistillError):
     status = 409
     title = "Release transition not allowed"
+
+
+class RequestError(RiskDistillError):
+    status = 400
+    title = "Request is wrong"
+
+
+class KeyReusedError(RequestError):
+    status = 422
+    title = "Idempotency key was used with another body"
+
+
+class InFlightError(RequestError):
+    status = 409
+    title = "Request is under way"
 
 
 class AuthenticationError(RiskDistillError):

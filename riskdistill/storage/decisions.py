@@ -184,7 +184,7 @@ class DecisionLog:
             return head(connection)
 
     def in_state_order(self) -> Iterator[Decision]:
-        """All decisions that are kept in the order in which account state saw their transactions (`Decision.observed`).
+        """All decisions that are kept, in the order in which account state saw the transactions (`observed`).
 
         It differs from the log's order only where a transaction waited for the teacher while others went on.
         """

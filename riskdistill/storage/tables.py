@@ -19,7 +19,7 @@ DECISIONS: Final = Table(
     Column("sequence", _Place, primary_key=True, autoincrement=False),
     Column("decision_id", Text, nullable=False, unique=True),
     Column("tx_id", Text, nullable=False, unique=True),
-    Column("decided_at", Text, nullable=False),  # ISO 8601, UTC, microseconds: sorts as text
+    Column("decided_at", Text, nullable=False, index=True),  # ISO 8601, UTC, microseconds: sorts as text
     Column("observed", _Place, nullable=False, index=True),
     Column("score", Float(53), nullable=False),
     Column("action", Text, nullable=False),

@@ -8,7 +8,7 @@ act is an entry of the chain itself.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from json import loads
 from typing import Any, Final, NamedTuple
@@ -89,7 +89,7 @@ def entries_of(fetch: Fetch, after: int = 0) -> Iterator[Row[Any]]:
         after = rows[-1].sequence
 
 
-def pruned_digest(hashes: Iterator[tuple[int, str]]) -> tuple[int, str]:
+def pruned_digest(hashes: Iterable[tuple[int, str]]) -> tuple[int, str]:
     """How many, and the SHA-256 hex digest over the lines `sequence hash` in the order of sequence."""
     digest, count = hashlib.sha256(), 0
     for sequence, one in hashes:
@@ -109,9 +109,11 @@ def _page(after: int) -> Any:
         ).where(table.c.sequence > after)
 
     # one statement sees one state: a decision that is pruned meanwhile is in it once
-    return union_all(
-        of(DECISIONS, kind=literal("decision")), of(PRUNED, kind=literal("deleted")), of(ACTS)
-    ).order_by("sequence").limit(PAGE)
+    return (
+        union_all(of(DECISIONS, kind=literal("decision")), of(PRUNED, kind=literal("deleted")), of(ACTS))
+        .order_by("sequence")
+        .limit(PAGE)
+    )
 
 
 def _column(table: Any, name: str) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,7 +116,7 @@ def test_an_empty_append_changes_nothing(log: DecisionLog) -> None:
 def test_a_database_without_the_table_is_unavailable(url: str) -> None:
     open_database(url).dispose()
     log = DecisionLog(url, create=False)
-    with pytest.raises(UnavailableError, match="no such table|does not exist"):
+    with pytest.raises(UnavailableError, match=r"no such table|does not exist"):
         log.append([make(1)])
     log.close()
 

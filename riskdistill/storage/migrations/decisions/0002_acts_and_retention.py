@@ -14,6 +14,7 @@ _Place = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 def upgrade() -> None:
     for column in ("score", "action", "route", "bundle_version"):
         op.drop_index(f"ix_decisions_{column}", "decisions")
+    op.create_index("ix_decisions_decided_at", "decisions", ["decided_at"])
     op.create_table(
         "acts",
         sa.Column("sequence", _Place, primary_key=True, autoincrement=False),
