@@ -133,7 +133,7 @@ def explain(
     rates: RatesOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, for machines.")] = False,
 ) -> None:
-    """Who scored this, with which bundle and release, on which feature values, and why; scored again where possible."""
+    """Who scored this, with which bundle and release, on which features, and why; scored again if possible."""
     from pipelines.explain_decision import Sources, explained, printed
 
     found = explained(
@@ -175,8 +175,8 @@ def prune(
     payloads_only: Annotated[bool, typer.Option(help="Delete only the encrypted payloads.")] = False,
 ) -> None:
     """Delete old decisions for good; hashes and a signed-for entry stay, and the log still verifies."""
+    from riskdistill.storage.retention import AccountState, prune_payloads
     from riskdistill.storage.retention import prune as prune_log
-    from riskdistill.storage.retention import prune_payloads
 
     moment, log = _moment(before), DecisionLog(decisions, create=False)
     if payloads_only:
@@ -192,7 +192,7 @@ def prune(
     log.verify()  # what is broken now could not be found later
     if history is not None:
         _check_history(log, history, moment)
-    state = "forget" if forget else "history"
+    state: AccountState = "forget" if forget else "history"
     count = prune_log(log, moment, state, actor=actor, reason=reason)
     console.print(f"{count:,} decisions deleted", highlight=False)
     if count and forget:

@@ -39,7 +39,7 @@ class Sources(NamedTuple):
 
 
 class FeatureValue(BaseModel):
-    """A feature of the transaction; `typical` is the median of the bundle's reference period, None where unknown."""
+    """A feature of the transaction; `typical` is the median of the bundle's reference period; None: none."""
 
     name: str
     meaning: str
@@ -86,7 +86,7 @@ def explained(decision_id: str, log: DecisionLog, releases: ReleaseLog | None, s
     )
     if not rows:
         raise NotFoundError(f"no decision {decision_id}", mend="copy the id from the answer; it may be pruned")
-    decision, unknown = Decision.model_validate_json(rows[0].body), []
+    decision, unknown = Decision.model_validate_json(rows[0].body), list[str]()
     promotion = _promotion(releases, decision)
     if promotion is None:
         unknown.append("release: " + ("none promoted this bundle before" if releases else "give --releases"))
@@ -97,7 +97,8 @@ def explained(decision_id: str, log: DecisionLog, releases: ReleaseLog | None, s
             unknown.append("thresholds and features: give --bundle-store with the bundle that served")
     except BundleError as error:
         unknown.append(f"thresholds and features: {error}")
-    score, features = None, ()
+    score: float | None = None
+    features: tuple[FeatureValue, ...] = ()
     if bundle is not None:
         try:
             score, features = _again(bundle, decision, log, sources)

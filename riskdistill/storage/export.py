@@ -33,6 +33,7 @@ ENTRIES: Final = "entries.jsonl"
 ANCHORS: Final = "anchors.jsonl"
 KEYS: Final = "public_keys.txt"
 MANIFEST: Final = "manifest.json"
+Kind = Literal["decision", "act", "pruned"]
 
 
 class Exported(BaseModel):
@@ -41,7 +42,7 @@ class Exported(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sequence: int
-    kind: Literal["decision", "act", "pruned"]
+    kind: Kind
     hash: str
     body: str | None = None  # not of a pruned decision
     pruned_by: int | None = None  # the sequence of the act
@@ -165,7 +166,7 @@ def _up_to(last: int, rows: Iterator[Row[Any]]) -> Iterator[Row[Any]]:
 def _line(row: Row[Any], last: int) -> str:
     if (row.tombstone or 0) > last:
         raise UnavailableError("decisions were pruned while they were exported", mend="export again")
-    kind = row.kind if row.kind == "decision" else "act" if row.tombstone is None else "pruned"
+    kind: Kind = "pruned" if row.tombstone else "decision" if row.decision_id else "act"
     entry = Exported(sequence=row.sequence, kind=kind, hash=row.hash, body=row.body, pruned_by=row.tombstone)
     return entry.model_dump_json(exclude_none=True)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
 
 import pytest
 from databases import execute
@@ -12,45 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.exc import DatabaseError
+from stored_decisions import make
 
-from riskdistill.data.transaction import Transaction
 from riskdistill.errors import AuditError, ConflictError, UnavailableError
 from riskdistill.storage import decisions as decisions_module
 from riskdistill.storage.chain import GENESIS
 from riskdistill.storage.database import open_database
-from riskdistill.storage.decisions import Decision, DecisionLog, Shadow, StatedReason
-
-
-def make(number: int, **changes: Any) -> Decision:
-    transaction = Transaction(
-        tx_id=f"tx-{number}",
-        timestamp=datetime(2026, 1, 1, tzinfo=UTC),
-        sender_account="5f2a",
-        sender_bank="B1",
-        receiver_account="77c0",
-        receiver_bank="B2",
-        amount_paid=12.5,
-        currency_paid="EUR",
-        amount_received=12.5,
-        currency_received="EUR",
-        payment_format="Wire",
-    )
-    fields: dict[str, Any] = {
-        "decision_id": f"d-{number}",
-        "tx_id": f"tx-{number}",
-        "transaction": transaction,
-        "request_hash": "ab" * 32,
-        "decided_at": datetime(2026, 1, 1, 0, 0, number % 60, 250, tzinfo=UTC),
-        "observed": number,
-        "score": 0.25,
-        "student_score": 0.25,
-        "band": "low",
-        "action": "allow",
-        "route": "student",
-        "bundle_version": "0123456789abcdef",
-        "latency_ms": 0.5,
-    }
-    return Decision(**(fields | changes))
+from riskdistill.storage.decisions import DecisionLog, Shadow, StatedReason
 
 
 @pytest.fixture
