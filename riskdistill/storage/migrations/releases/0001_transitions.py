@@ -12,12 +12,7 @@ down_revision = None
 def upgrade() -> None:
     op.create_table(
         "release_transitions",
-        sa.Column(
-            "sequence",
-            sa.BigInteger().with_variant(sa.Integer, "sqlite"),
-            primary_key=True,
-            autoincrement=False,
-        ),
+        sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("body", sa.Text, nullable=False),
         sa.Column("hash", sa.String(64), nullable=False, unique=True),
     )
