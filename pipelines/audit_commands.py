@@ -49,7 +49,7 @@ def verify(
     ):
         try:
             if check:
-                console.print(f"{name} intact: {check()}", highlight=False)
+                console.print(f"{name} intact: {check()}", soft_wrap=True, highlight=False)
         except AuditError as error:
             faults.append(f"{name}: {error}")
     if faults:
@@ -158,7 +158,9 @@ def export(
     from riskdistill.storage.export import export as export_log
 
     manifest = export_log(DecisionLog(decisions, create=False), out, after=after)
-    console.print(f"entries {manifest.first:,} to {manifest.last:,}, head {manifest.head}", highlight=False)
+    console.print(
+        f"entries {manifest.first:,} to {manifest.last:,}, head {manifest.head}", soft_wrap=True, highlight=False
+    )
     console.print(f"export {out}", soft_wrap=True, highlight=False)
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from sqlalchemy import select
 
 from riskdistill.bundle import Bundle, Thresholds
@@ -182,12 +182,14 @@ def _number(value: np.float32) -> float | None:
 def printed(found: Explanation, console: Console) -> None:
     """Prints an explanation as two tables: the decision, and its least usual features."""
     decision = found.decision
-    table = Table("what", "of this decision", show_header=False)
+    table = Table("what", Column("of this decision", overflow="fold"), show_header=False)
     for name, told in _told(found):
         table.add_row(name, told)
     console.print(table)
     if found.features:
-        features = Table("feature", "value", "typically", "meaning", title="least usual features")
+        features = Table(
+            Column("feature", overflow="fold"), "value", "typically", "meaning", title="least usual features"
+        )
         for one in found.features[:_SHOWN]:
             features.add_row(one.name, _shown(one.value), _shown(one.typical), f"{one.meaning} [{one.unit}]")
         console.print(features)
@@ -211,7 +213,7 @@ def _told(found: Explanation) -> list[tuple[str, str]]:
         ("transaction", f"{decision.tx_id}, decided {decision.decided_at:%Y-%m-%d %H:%M:%S} UTC"),
         ("outcome", f"{decision.action} (band {decision.band})"),
         ("score", scores),
-        ("route", f"{decision.route}: {decision.route_reason.replace('_', ' ')}"),
+        ("route", f"{decision.route} ({decision.route_reason.replace('_', ' ')})"),
         ("bundle", f"{decision.bundle_version}" + (f", {found.bundle_path}" if found.bundle_path else "")),
     ]
     if promotion:
