@@ -110,14 +110,19 @@ class GroupCommit:
 
     def _append(self, batch: Sequence[Decision]) -> dict[str, Decision]:
         """Stores all of `batch` whose transactions the log has not; gives the decisions that it had."""
-        try:
-            self._write(batch)
-        except ConflictError:
-            known = self._log.by_txs([decision.tx_id for decision in batch])
-            self._write([decision for decision in batch if decision.tx_id not in known])
+        known: dict[str, Decision] = {}
+        while left := [decision for decision in batch if decision.tx_id not in known]:
+            try:
+                self._write(left)
+                break
+            except ConflictError:
+                found = self._log.by_txs([decision.tx_id for decision in left])
+                if not found:
+                    raise
+                known |= found  # and once more: while these were read, another writer may have stored others
+        if known:
             _logger.error("another writer had stored decisions on %s", ", ".join(sorted(known)))
-            return known
-        return {}
+        return known
 
     def _write(self, batch: Sequence[Decision]) -> None:
         if self._payload_keys is None:

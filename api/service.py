@@ -120,7 +120,7 @@ class Service:
     async def _assemble(self, settings: ApiSettings) -> Parts:
         settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._stack.enter_context(_claimed(settings.state_dir / "lock"))
-        log = DecisionLog(settings.database_url)
+        log = await asyncio.to_thread(DecisionLog, settings.database_url)  # a server may be away
         self._stack.callback(log.close)
         pseudonyms = Pseudonyms(_pseudonym_key(settings, log))
         rates = Rates.read(settings.rates)
