@@ -82,7 +82,7 @@ def writing(engine: Engine, log: str) -> Iterator[Connection]:
 def insert_many(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Inserts `rows`, which all have the same columns in the same order.
 
-    PostgreSQL takes them as one COPY, at a quarter of the CPU of inserts; SQLite as plain tuples, at three quarters.
+    PostgreSQL takes them as one COPY, at a quarter of the CPU of inserts; SQLite as tuples, at three quarters.
     """
     columns, values = ", ".join(rows[0]), [tuple(row.values()) for row in rows]
     if connection.dialect.name == "sqlite":
