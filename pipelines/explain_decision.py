@@ -187,8 +187,8 @@ def printed(found: Explanation, console: Console) -> None:
         table.add_row(name, told)
     console.print(table)
     if found.features:
-        name = Column("feature", overflow="fold")
-        features = Table(name, "value", "typically", "meaning", title="least usual features")
+        whole = Column("feature", overflow="fold")  # a name is copied from it
+        features = Table(whole, "value", "typically", "meaning", title="least usual features")
         for one in found.features[:_SHOWN]:
             features.add_row(one.name, _shown(one.value), _shown(one.typical), f"{one.meaning} [{one.unit}]")
         console.print(features)
