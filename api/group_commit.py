@@ -3,7 +3,8 @@
 While a commit is under way, later decisions gather and go together in the next. A commit that fails fails its
 requests, but its decisions are kept, in order, and written first once the log is back, because account state
 has seen their transactions: state and log never part. Until then new transactions are refused. A transaction
-that the log has already, which only another writer can have put there, keeps the decision stored there.
+that the log has already, which only another writer can have put there, keeps the decision stored there. Where
+payloads are kept, a decision and its encrypted payload are durable together.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
+from riskdistill.data.transaction import Transaction
 from riskdistill.errors import ConflictError, UnavailableError
 from riskdistill.storage.decisions import Decision, DecisionLog
+from riskdistill.storage.payloads import PayloadKeys
 
 _logger = logging.getLogger(__name__)
 _MEND = "send the request again in a moment"
@@ -24,8 +27,11 @@ _MEND = "send the request again in a moment"
 class GroupCommit:
     """Writes to `log` from one thread of its own, from `start` to `close`."""
 
-    def __init__(self, log: DecisionLog, retry_seconds: float = 1.0) -> None:
-        self._log, self._retry_seconds = log, retry_seconds
+    def __init__(
+        self, log: DecisionLog, retry_seconds: float = 1.0, payload_keys: PayloadKeys | None = None
+    ) -> None:
+        self._log, self._retry_seconds, self._payload_keys = log, retry_seconds, payload_keys
+        self._payloads: dict[str, Transaction] = {}  # as they came, by decision
         self._waiting: list[tuple[Decision, asyncio.Future[Decision]]] = []
         self._unstored: dict[str, Decision] = {}  # of commits that failed, by transaction
         self._wake = asyncio.Event()
@@ -46,14 +52,18 @@ class GroupCommit:
         if not self._unstored.keys().isdisjoint(tx_ids):
             raise UnavailableError("the decision is made, and cannot be stored now", mend=_MEND)
 
-    def store(self, decision: Decision) -> asyncio.Future[Decision]:
+    def store(self, decision: Decision, received: Transaction | None = None) -> asyncio.Future[Decision]:
         """Puts `decision` in line, at once; no later one is durable before it.
+
+        `received` is the transaction with its real account ids, for where payloads are kept.
 
         The future gives the durable decision on the transaction: this one, or the one that the log had already.
         Or it raises UnavailableError: it could not be written now.
         """
         stored: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
         self._waiting.append((decision, stored))
+        if self._payload_keys is not None and received is not None:
+            self._payloads[decision.decision_id] = received
         self._wake.set()
         return stored
 
@@ -85,6 +95,8 @@ class GroupCommit:
         try:
             known = await asyncio.get_running_loop().run_in_executor(self._thread, self._append, batch)
             self._unstored = {}
+            for decision in batch:
+                self._payloads.pop(decision.decision_id, None)
         except Exception as error:
             _logger.error("the decision log cannot be written: %s", error)
             self._unstored = {decision.tx_id: decision for decision in batch}
@@ -98,11 +110,27 @@ class GroupCommit:
 
     def _append(self, batch: Sequence[Decision]) -> dict[str, Decision]:
         """Stores all of `batch` whose transactions the log has not; gives the decisions that it had."""
-        try:
-            self._log.append(batch)
-        except ConflictError:
-            known = self._log.by_txs([decision.tx_id for decision in batch])
-            self._log.append([decision for decision in batch if decision.tx_id not in known])
+        known: dict[str, Decision] = {}
+        while left := [decision for decision in batch if decision.tx_id not in known]:
+            try:
+                self._write(left)
+                break
+            except ConflictError:
+                found = self._log.by_txs([decision.tx_id for decision in left])
+                if not found:
+                    raise
+                known |= found  # and once more: while these were read, another writer may have stored others
+        if known:
             _logger.error("another writer had stored decisions on %s", ", ".join(sorted(known)))
-            return known
-        return {}
+        return known
+
+    def _write(self, batch: Sequence[Decision]) -> None:
+        if self._payload_keys is None:
+            self._log.append(batch)
+            return
+        sealed = {
+            decision.decision_id: self._payload_keys.seal(decision.decision_id, received.model_dump_json().encode())
+            for decision in batch
+            if (received := self._payloads.get(decision.decision_id))
+        }
+        self._log.append(batch, sealed)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from api import idempotency
 from api.auth import ScopedRoute, count_batch, needs
 from api.problems import documented, problem
 from api.schemas import TRANSACTION_EXAMPLE, Alive, Answer, Batch, BatchAnswer, BatchItem, Ready
 from api.service import Service
 from riskdistill.data.transaction import Transaction
 from riskdistill.errors import ConflictError, NotFoundError
-from riskdistill.storage.acts import Act
+from riskdistill.storage.administrative_acts import Act
 from riskdistill.storage.decisions import Decision
 
 
@@ -32,12 +34,19 @@ v1 = APIRouter(
 )
 
 
-@v1.post("/score", tags=["scoring"], summary="Decide on one transaction", dependencies=[needs("score")])
+@v1.post(
+    "/score",
+    tags=["scoring"],
+    summary="Decide on one transaction",
+    dependencies=[needs("score")],
+    responses=documented(409),
+    openapi_extra=idempotency.OPENAPI,
+)
 async def score(
-    transaction: Annotated[Transaction, Body(examples=[TRANSACTION_EXAMPLE])], service: Serving
+    transaction: Annotated[Transaction, Body(examples=[TRANSACTION_EXAMPLE])], request: Request, service: Serving
 ) -> Answer:
     """The same transaction sent again gets the stored decision; the same id with another body is refused."""
-    (outcome,) = await service.parts.scorer.decide([transaction])
+    (outcome,) = await _decide(request, service, [transaction])
     if isinstance(outcome, ConflictError):
         raise outcome
     return Answer.of(outcome)
@@ -48,11 +57,13 @@ async def score(
     tags=["scoring"],
     summary="Decide on up to 256 transactions",
     dependencies=[needs("score")],
+    responses=documented(409),
+    openapi_extra=idempotency.OPENAPI,
 )
 async def score_batch(batch: Batch, request: Request, service: Serving) -> BatchAnswer:
     """A body that does not validate is refused as a whole; a conflict concerns its own item only."""
     count_batch(request, len(batch.transactions))
-    outcomes = await service.parts.scorer.decide(batch.transactions)
+    outcomes = await _decide(request, service, batch.transactions)
     results = [
         BatchItem(tx_id=transaction.tx_id, problem=problem(outcome, request.url.path))
         if isinstance(outcome, ConflictError)
@@ -60,6 +71,18 @@ async def score_batch(batch: Batch, request: Request, service: Serving) -> Batch
         for transaction, outcome in zip(batch.transactions, outcomes, strict=True)
     ]
     return BatchAnswer(results=results)
+
+
+async def _decide(
+    request: Request, service: Service, transactions: Sequence[Transaction]
+) -> list[Decision | ConflictError]:
+    parts = service.parts
+    key = idempotency.key_of(request.headers, request.scope["path"])
+    if key is None:
+        return await parts.scorer.decide(transactions)
+    fingerprint = idempotency.fingerprint_of(parts.scorer.request_hashes(transactions))
+    async with parts.keys.held(key, fingerprint):
+        return await parts.scorer.decide(transactions)
 
 
 @v1.get(

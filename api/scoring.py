@@ -105,10 +105,17 @@ class Scorer:
         ids = [transaction.tx_id for transaction in hidden]
         self._commit.check_none_unstored(ids)
         stored = asyncio.get_running_loop().run_in_executor(self._lookup, self._log.by_txs, ids)
-        tasks = [self._under_way.get(tx.tx_id) or self._begin(tx, stored, arrived) for tx in hidden]
+        tasks = [
+            self._under_way.get(tx.tx_id) or self._begin(tx, received, stored, arrived)
+            for tx, received in zip(hidden, transactions, strict=True)
+        ]
         # shielded: what was begun is stored even if the caller goes away
         outcomes = await asyncio.gather(*map(asyncio.shield, tasks), return_exceptions=True)
         return [_same_body(tx, outcome) for tx, outcome in zip(hidden, outcomes, strict=True)]
+
+    def request_hashes(self, transactions: Sequence[Transaction]) -> list[str]:
+        """What tells these bodies from others, as it is stored with their decisions."""
+        return [request_hash(self._pseudonyms.transaction(transaction)) for transaction in transactions]
 
     async def close(self) -> None:
         """Returns when nothing is under way any more."""
@@ -117,15 +124,23 @@ class Scorer:
         self._explain.shutdown(wait=False, cancel_futures=True)
 
     def _begin(
-        self, transaction: Transaction, stored: asyncio.Future[dict[str, Decision]], arrived: float
+        self,
+        transaction: Transaction,
+        received: Transaction,
+        stored: asyncio.Future[dict[str, Decision]],
+        arrived: float,
     ) -> asyncio.Task[Decision]:
-        task = asyncio.create_task(self._decide(transaction, stored, arrived))
+        task = asyncio.create_task(self._decide(transaction, received, stored, arrived))
         self._under_way[transaction.tx_id] = task
         task.add_done_callback(lambda _: self._under_way.pop(transaction.tx_id))
         return task
 
     async def _decide(
-        self, transaction: Transaction, stored: asyncio.Future[dict[str, Decision]], arrived: float
+        self,
+        transaction: Transaction,
+        received: Transaction,
+        stored: asyncio.Future[dict[str, Decision]],
+        arrived: float,
     ) -> Decision:
         known = (await stored).get(transaction.tx_id)
         if known is not None:
@@ -136,7 +151,7 @@ class Scorer:
         try:
             decision = await self._settle(transaction, seen, arrived)
             await turn.come()
-            storing = self._commit.store(decision)
+            storing = self._commit.store(decision, received)
         finally:
             turn.end()
         durable = await storing

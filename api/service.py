@@ -5,27 +5,33 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from api.account_state import rebuild
+from api.anchoring import Anchoring
 from api.bypass import TeacherBypass, make_bypass
 from api.bypass.settings import read_bypass
 from api.desk import Desk
 from api.group_commit import GroupCommit
+from api.idempotency import IdempotencyKeys
 from api.metrics import Metrics
 from api.pseudonyms import Pseudonyms, key_from_file
 from api.schemas import Ready
 from api.scoring import Scorer
+from api.secret_files import read_secret, write_secret
 from api.serving_bundle import ServingBundle
 from api.settings import ApiSettings
 from api.triage import Triager
 from riskdistill.data.rates import Rates
 from riskdistill.errors import ConfigError, UnavailableError
-from riskdistill.storage.acts import ActLog
+from riskdistill.storage.administrative_acts import ActLog
+from riskdistill.storage.anchors import AnchorKey
 from riskdistill.storage.decisions import DecisionLog
+from riskdistill.storage.payloads import PayloadKeys
 from riskdistill.storage.releases import ReleaseLog
 
 _logger = logging.getLogger(__name__)
@@ -41,6 +47,7 @@ class Parts(NamedTuple):
     bypass: TeacherBypass
     desk: Desk
     acts: ActLog
+    keys: IdempotencyKeys
 
 
 class Service:
@@ -124,11 +131,11 @@ class Service:
     async def _assemble(self, settings: ApiSettings) -> Parts:
         settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._stack.enter_context(_claimed(settings.state_dir / "lock"))
-        log = DecisionLog(settings.database_url)
+        log = await asyncio.to_thread(DecisionLog, settings.database_url)  # a server may be away
         self._stack.callback(log.close)
-        desk = Desk(settings.database_url)
+        desk = await asyncio.to_thread(Desk, settings.database_url)
         self._stack.push_async_callback(desk.close)
-        acts = ActLog(settings.acts_url)
+        acts = await asyncio.to_thread(ActLog, settings.acts_url)
         self._stack.callback(acts.close)
         key = _pseudonym_key(settings, log)
         pseudonyms = Pseudonyms(key)
@@ -140,14 +147,21 @@ class Service:
         place = await asyncio.to_thread(rebuild, engine, settings.history, log, pseudonyms)
         bypass = make_bypass(settings, self._told, rates, pseudonyms, self.metrics.teacher)
         self._stack.push_async_callback(bypass.close)
-        commit = GroupCommit(log)
+        anchoring = Anchoring(
+            log, _anchor_key(settings), settings.state_dir / "anchors.jsonl", settings.anchor_seconds
+        )
+        anchoring.start()
+        self._stack.push_async_callback(anchoring.close)
+        commit = GroupCommit(log, payload_keys=_payload_keys(settings))
         commit.start()
         self._stack.push_async_callback(commit.close)
+        keys = IdempotencyKeys(log)
+        self._stack.push_async_callback(keys.close)
         triager = Triager(settings, desk.suppressions, key)
         desk.follow(settings.follow_seconds)
         scorer = Scorer(self._bundles, engine, place, log, commit, bypass, triager, pseudonyms, self.metrics)
         self._stack.push_async_callback(scorer.close)
-        return Parts(scorer, log, commit, bypass, desk, acts)
+        return Parts(scorer, log, commit, bypass, desk, acts, keys)
 
     def _releases(self, settings: ApiSettings) -> ReleaseLog:
         assert settings.releases is not None  # the settings have one source
@@ -173,6 +187,19 @@ def _pseudonym_key(settings: ApiSettings, log: DecisionLog) -> str:
         return settings.pseudonym_key.get_secret_value()
     is_new = next(log.read(limit=1), None) is None
     return key_from_file(settings.state_dir / "pseudonym.key", make=is_new)
+
+
+def _anchor_key(settings: ApiSettings) -> AnchorKey:
+    if settings.anchor_key is not None:
+        return AnchorKey(settings.anchor_key.get_secret_value())
+    path = settings.state_dir / "anchor.key"
+    if not path.exists():
+        write_secret(path, secrets.token_hex(32))
+    return AnchorKey(read_secret(path))
+
+
+def _payload_keys(settings: ApiSettings) -> PayloadKeys | None:
+    return None if settings.payload_key is None else PayloadKeys(settings.payload_key.get_secret_value())
 
 
 @contextmanager

@@ -97,6 +97,17 @@ class ApiSettings(BaseSettings):
         "alerts", description="which decisions keep the row that the models saw (samples always do)"
     )
     follow_seconds: float = Field(0.5, gt=0, description="time between two looks at the release log")
+    payload_key: SecretStr | None = Field(
+        None,
+        description="keep each request encrypted beside its decision: keys of 64 hexadecimal digits, separated by "
+        "commas, the one that encrypts first; default: requests are not kept",
+    )
+    anchor_key: SecretStr | None = Field(
+        None,
+        description="key that signs anchors of the decision log, 64 hexadecimal digits; default: a file in the "
+        "state folder, made at first start",
+    )
+    anchor_seconds: float = Field(60.0, gt=0, description="time between two anchors of the decision log")
 
     @property
     def database_url(self) -> str:

@@ -15,11 +15,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.audit_commands import audit_app
 from pipelines.experiment_commands import SCIENTIST, OutFolder, experiment_app, made
 from pipelines.instants import instant
 from pipelines.key_commands import keys_app
 from pipelines.label_commands import labels_app
-from pipelines.monitor_commands import RatesOption, audit_app, monitor_app, release_app
+from pipelines.monitor_commands import RatesOption, monitor_app, release_app
 from pipelines.progress import Steps
 from riskdistill import __version__
 from riskdistill.errors import RiskDistillError

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from riskdistill.storage.acts import ActLog
+from riskdistill.storage.administrative_acts import ActLog
 
 keys_app = typer.Typer(no_args_is_help=True, help="Make, list, rotate and revoke API keys; the service follows.")
 console, notes = Console(), Console(stderr=True)

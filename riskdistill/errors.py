@@ -19,6 +19,9 @@
     ├── ReleaseError             a transition that the release life cycle does not allow
     ├── CaseError                what was told of a case or suppression cannot be true
     │   └── ContradictionError   it contradicts what was told of the same time
+    ├── RequestError             a request that is wrong apart from its transactions, e.g. a header
+    │   ├── KeyReusedError       an Idempotency-Key that was used with another body
+    │   └── InFlightError        an Idempotency-Key whose request is under way
     ├── AuthenticationError      no key or token, or a wrong one
     ├── ForbiddenError           a known caller without the scope that the route needs
     ├── TooManyRequestsError     more than the caller's rate, or too many failed authentications
@@ -133,6 +136,21 @@ class CaseError(RiskDistillError):
 class ContradictionError(CaseError):
     status = 409
     title = "Outcome contradicts an earlier case"
+
+
+class RequestError(RiskDistillError):
+    status = 400
+    title = "Request is wrong"
+
+
+class KeyReusedError(RequestError):
+    status = 422
+    title = "Idempotency key was used with another body"
+
+
+class InFlightError(RequestError):
+    status = 409
+    title = "Request is under way"
 
 
 class AuthenticationError(RiskDistillError):

@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from riskdistill.errors import AuditError, UnavailableError
 from riskdistill.storage.chain import GENESIS, canonical_json, link
 from riskdistill.storage.database import open_database, writing
-from riskdistill.storage.decisions import VerifyResult
+from riskdistill.storage.verification import VerifyResult
 
 _WRITE_ATTEMPTS: Final = 20  # only where a database locks less than SQLite can another writer come first
 
@@ -60,7 +60,7 @@ class Journal:
             sa.Column("hash", sa.String(64), nullable=False, unique=True),
         )
         if create:
-            with self._usable(), writing(self.engine) as connection:
+            with self._usable(), writing(self.engine, self.name) as connection:
                 _make(connection, [self._table, *tables])
                 _forbid_changes(connection, name)
 
@@ -76,7 +76,7 @@ class Journal:
         """
         for _ in range(_WRITE_ATTEMPTS):
             try:
-                with self._usable(), writing(self.engine) as connection:
+                with self._usable(), writing(self.engine, self.name) as connection:
                     newest = connection.execute(
                         sa.select(self._table).order_by(self._table.c.sequence.desc()).limit(1)
                     ).first()

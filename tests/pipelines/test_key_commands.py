@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from api.key_file import KeyFile
-from riskdistill.storage.acts import ActLog
+from riskdistill.storage.administrative_acts import ActLog
 
 Command = Callable[..., str]
 

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from riskdistill.errors import AuditError, ConfigError, UnavailableError
-from riskdistill.storage.acts import ActLog
+from riskdistill.storage.administrative_acts import ActLog
 from riskdistill.storage.chain import GENESIS
 
 POSTGRESQL = os.environ.get("RISKDISTILL_TEST_POSTGRESQL", "postgresql+psycopg://root@127.0.0.1:5432/test")
