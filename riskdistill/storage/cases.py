@@ -18,8 +18,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from riskdistill.data.schema import LABELS, NORMAL, UNLISTED
 from riskdistill.errors import CaseError, ContradictionError, NotFoundError
-from riskdistill.storage.decisions import Decision, VerifyResult
+from riskdistill.storage.decisions import Decision
 from riskdistill.storage.journal import Journal, Payload, as_payload
+from riskdistill.storage.verification import VerifyResult
 
 Outcome = Literal["laundering", "false_alert", "inconclusive"]
 SETTLED: Final = ("laundering", "false_alert")  # outcomes that say what is true

@@ -17,8 +17,9 @@ import sqlalchemy as sa
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from riskdistill.errors import CaseError, NotFoundError
-from riskdistill.storage.decisions import Band, VerifyResult
+from riskdistill.storage.decisions import Band
 from riskdistill.storage.journal import Journal, Payload, as_payload
+from riskdistill.storage.verification import VerifyResult
 
 LONGEST: Final = timedelta(days=366)  # until somebody must think about it again
 _ACCOUNT: Final = r"^[0-9a-f]{32}$"  # a pseudonym
