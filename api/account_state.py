@@ -9,10 +9,10 @@ mistaken for another with a chance of 0.03 %.)
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import compress, islice
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +30,27 @@ from riskdistill.storage.decisions import DecisionLog
 
 _logger = logging.getLogger(__name__)
 ROWS: Final = 50_000  # replayed at a time
+
+
+class StateSource(NamedTuple):
+    """What account state can be built from at any time, since it only follows from these."""
+
+    new_engine: Callable[[], FeatureEngine]
+    history: Path | None
+    log: DecisionLog
+    pseudonyms: Pseudonyms
+
+    def build(self) -> tuple[FeatureEngine, int]:
+        """An engine as of the history and the log, and the last place in the order of observation.
+
+        Raises as `rebuild`.
+        """
+        engine = self.new_engine()
+        return engine, rebuild(engine, self.history, self.log, self.pseudonyms) - 1
+
+    def last_place(self) -> int:
+        """The last place in the order of observation that the log holds; 0 before the first."""
+        return self.log.last_observed()
 
 
 def rebuild(engine: FeatureEngine, history: Path | None, log: DecisionLog, pseudonyms: Pseudonyms) -> int:

@@ -10,9 +10,10 @@ from fastapi import FastAPI
 from api import problems, routes
 from api.auth import KeyRing
 from api.gate import Gate
-from api.metrics import Metrics, RequestMetrics
+from api.metrics import Metrics
 from api.service import Service
 from api.settings import ApiSettings
+from api.watch import Watch
 from riskdistill import __version__
 
 
@@ -42,7 +43,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.state.service = service
     app.state.keys = KeyRing(settings)
     app.add_middleware(Gate, keys=app.state.keys)
-    app.add_middleware(RequestMetrics, metrics=metrics)  # the outer one: it counts refusals too
+    app.add_middleware(Watch, service=service)  # the outer one: it counts refusals too
     problems.install(app)
     app.include_router(routes.v1)
     app.include_router(routes.operation)

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from time import perf_counter
 
 from riskdistill.errors import ConflictError, UnavailableError
 from riskdistill.storage.decisions import Decision, DecisionLog
@@ -22,16 +23,25 @@ _MEND = "send the request again in a moment"
 
 
 class GroupCommit:
-    """Writes to `log` from one thread of its own, from `start` to `close`."""
+    """Writes to `log` from one thread of its own, from `start` to `close`.
+
+    Attributes:
+        on_commit: told of each commit: how many decisions, how many seconds, and whether it failed.
+    """
 
     def __init__(self, log: DecisionLog, retry_seconds: float = 1.0) -> None:
         self._log, self._retry_seconds = log, retry_seconds
+        self.on_commit: Callable[[int, float, bool], None] = lambda _decisions, _seconds, _failed: None
         self._waiting: list[tuple[Decision, asyncio.Future[Decision]]] = []
         self._unstored: dict[str, Decision] = {}  # of commits that failed, by transaction
         self._wake = asyncio.Event()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="decision-log")
+
+    def __len__(self) -> int:
+        """How many decisions wait to be stored."""
+        return len(self._waiting) + len(self._unstored)
 
     def check(self) -> None:
         """Raises UnavailableError while the log cannot be written."""
@@ -81,13 +91,17 @@ class GroupCommit:
         self._wake.clear()
         group, self._waiting = self._waiting, []
         batch = [*self._unstored.values(), *(decision for decision, _ in group)]
+        if not batch:
+            return
         known: dict[str, Decision] = {}
+        began = perf_counter()
         try:
             known = await asyncio.get_running_loop().run_in_executor(self._thread, self._append, batch)
             self._unstored = {}
         except Exception as error:
             _logger.error("the decision log cannot be written: %s", error)
             self._unstored = {decision.tx_id: decision for decision in batch}
+        self.on_commit(len(batch), perf_counter() - began, bool(self._unstored))
         for decision, stored in group:
             if stored.done():  # its request was cancelled
                 continue
@@ -98,11 +112,17 @@ class GroupCommit:
 
     def _append(self, batch: Sequence[Decision]) -> dict[str, Decision]:
         """Stores all of `batch` whose transactions the log has not; gives the decisions that it had."""
-        try:
-            self._log.append(batch)
-        except ConflictError:
-            known = self._log.by_txs([decision.tx_id for decision in batch])
-            self._log.append([decision for decision in batch if decision.tx_id not in known])
-            _logger.error("another writer had stored decisions on %s", ", ".join(sorted(known)))
-            return known
-        return {}
+        known: dict[str, Decision] = {}
+        while True:
+            try:
+                self._log.append([decision for decision in batch if decision.tx_id not in known])
+            except ConflictError:
+                found = self._log.by_txs([decision.tx_id for decision in batch])
+                if found.keys() <= known.keys():  # then it is no transaction that conflicts
+                    raise
+                known = found
+            else:
+                break
+        if known:
+            _logger.info("another writer had stored decisions on %d of %d transactions", len(known), len(batch))
+        return known

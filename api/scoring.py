@@ -8,9 +8,9 @@
     reasons          for what is not allowed to pass silently: the student's, whoever decided
     store            after the decisions that it rests on; the reply waits until the decision is durable
 
-Observing has no `await` in it, so transactions pass the engine one after another, in the order in which they
-came; that order is stored (`Decision.observed`). Waiting for the teacher holds up the later transactions of the
-same accounts only (`api.account_order`), and waiting for the disk nobody else.
+Observing in memory has no `await` in it, so transactions pass the engine one after another, in the order in which
+they came; that order is stored (`Decision.observed`). Waiting for the teacher holds up the later transactions of
+the same accounts only (`api.account_order`), and waiting for the disk nobody else.
 """
 
 from __future__ import annotations
@@ -23,14 +23,17 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
-from typing import Final, NamedTuple
+from typing import Final
 
+from api import tracing
 from api.account_order import AccountOrder
 from api.bypass import TeacherBypass, Verdict
 from api.group_commit import GroupCommit
 from api.metrics import Metrics
 from api.pseudonyms import Pseudonyms
-from api.serving_bundle import ServingBundle, Warm
+from api.serving_bundle import ServingBundle
+from api.shared_state import Seen, SharedState
+from api.stages import Marks
 from riskdistill.bundle import ACTIONS, Bundle
 from riskdistill.data.schema import NORMAL
 from riskdistill.data.transaction import Transaction
@@ -38,7 +41,6 @@ from riskdistill.errors import ConflictError, TransactionError, UnavailableError
 from riskdistill.explain import reasons
 from riskdistill.features.encoded import Encoded
 from riskdistill.features.engine import FeatureEngine
-from riskdistill.models.onnx_model import Scored
 from riskdistill.storage.chain import canonical_json
 from riskdistill.storage.decisions import Decision, DecisionLog, Shadow, StatedReason
 
@@ -47,22 +49,13 @@ AHEAD: Final = timedelta(days=1)  # clocks differ, and some payments are dated t
 REASONS_SECONDS: Final = 0.1  # the longest wait for an explanation, queueing included
 
 
-class Seen(NamedTuple):
-    """A transaction as it looked when account state saw it."""
-
-    place: int
-    encoded: Encoded
-    student: Scored
-    warm: Warm
-
-
 class Scorer:
     """Decides on transactions. One per process, on one event loop: it owns the account state.
 
     Args:
         bundles: what scores.
-        engine: account state, rebuilt from history and log.
-        next_place: the place of the next transaction in the order of observation.
+        state: account state, rebuilt from history and log; or that which several workers share.
+        next_place: the place of the next transaction in the order of observation; the shared state has its own.
         log, commit: where decisions are found and stored.
         bypass: the way to the teacher.
         pseudonyms, metrics: as their names say.
@@ -71,7 +64,7 @@ class Scorer:
     def __init__(
         self,
         bundles: ServingBundle,
-        engine: FeatureEngine,
+        state: FeatureEngine | SharedState,
         next_place: int,
         log: DecisionLog,
         commit: GroupCommit,
@@ -79,7 +72,7 @@ class Scorer:
         pseudonyms: Pseudonyms,
         metrics: Metrics,
     ) -> None:
-        self._bundles, self._engine, self._next_place = bundles, engine, next_place
+        self._bundles, self._state, self._next_place = bundles, state, next_place
         self._log, self._commit, self._bypass = log, commit, bypass
         self._pseudonyms, self._metrics = pseudonyms, metrics
         self._lookup = ThreadPoolExecutor(1, thread_name_prefix="idempotency")  # one: keeps order of arrival
@@ -105,6 +98,10 @@ class Scorer:
         outcomes = await asyncio.gather(*map(asyncio.shield, tasks), return_exceptions=True)
         return [_same_body(tx, outcome) for tx, outcome in zip(hidden, outcomes, strict=True)]
 
+    def __len__(self) -> int:
+        """How many transactions are under way."""
+        return len(self._under_way)
+
     async def close(self) -> None:
         """Returns when nothing is under way any more."""
         await asyncio.gather(*self._under_way.values(), return_exceptions=True)
@@ -122,28 +119,67 @@ class Scorer:
     async def _decide(
         self, transaction: Transaction, stored: asyncio.Future[dict[str, Decision]], arrived: float
     ) -> Decision:
+        marks = Marks(arrived)
         known = (await stored).get(transaction.tx_id)
         if known is not None:
             return known
+        marks.end("lookup")
         self._commit.check()  # before the state is touched
-        seen = self._observe(transaction)
+        if isinstance(self._state, SharedState):
+            shared = await self._state.observe(transaction)
+            marks.end("state")
+            if shared is None:
+                return await self._decided_elsewhere(transaction)
+            seen = shared
+        else:
+            seen = self._observe(transaction, self._state, marks)
+        return await self._finish(seen, marks)
+
+    async def _finish(self, seen: Seen, marks: Marks) -> Decision:
+        transaction = seen.transaction
         turn = self._order.enter(transaction)
         try:
-            decision = await self._settle(transaction, seen, arrived)
+            decision = await self._settle(seen, marks)
             await turn.come()
+            marks.end("order")
             storing = self._commit.store(decision)
         finally:
             turn.end()
         durable = await storing
         if durable is decision:
-            self._metrics.decided(decision)
+            marks.end("store")
+            self._metrics.decided(decision, marks)
+            tracing.decided(decision, marks)
+        if isinstance(self._state, SharedState):
+            self._state.settled(transaction.tx_id)
         return durable
 
-    async def _settle(self, transaction: Transaction, seen: Seen, arrived: float) -> Decision:
-        bundle = seen.warm.bundle
+    async def _decided_elsewhere(self, transaction: Transaction) -> Decision:
+        """The decision that another worker stored after this one had looked for it."""
+        ids = [transaction.tx_id]
+        stored = await asyncio.get_running_loop().run_in_executor(self._lookup, self._log.by_txs, ids)
+        try:
+            return stored[transaction.tx_id]
+        except KeyError:
+            raise UnavailableError("another worker is deciding on it", mend="send the request again") from None
+
+    def adopt(self, seen: Seen) -> None:
+        """Decides on what another worker observed and left; nobody waits for it, so a failure is tried again."""
+        tx_id = seen.transaction.tx_id
+        if tx_id not in self._under_way:
+            task = self._under_way[tx_id] = asyncio.create_task(self._finish(seen, Marks(perf_counter())))
+            task.add_done_callback(lambda done: (self._under_way.pop(tx_id), done.exception()))
+
+    async def _settle(self, seen: Seen, marks: Marks) -> Decision:
+        transaction, bundle = seen.transaction, seen.warm.bundle
         verdict = await self._bypass.settle(bundle, seen.encoded, seen.student)
+        if verdict.reason != "none":
+            marks.end("teacher")
         band = bundle.thresholds.band(verdict.score)
         alert = band != "low"
+        stated = await self._reasons(bundle, seen.encoded) if alert else ()
+        if alert:
+            marks.end("reasons")
         return Decision(
             decision_id=str(uuid.uuid4()),
             tx_id=transaction.tx_id,
@@ -158,10 +194,10 @@ class Scorer:
             action=ACTIONS[band],
             route=verdict.route,
             route_reason=verdict.reason,
-            reasons=await self._reasons(bundle, seen.encoded) if alert else (),
+            reasons=stated,
             typology=_typology(bundle, verdict) if alert else None,
             bundle_version=bundle.version,
-            latency_ms=(perf_counter() - arrived) * 1e3,
+            latency_ms=(perf_counter() - marks.began) * 1e3,
             shadow=_shadow(seen),
         )
 
@@ -178,7 +214,7 @@ class Scorer:
             return ()
         return tuple(StatedReason(code=one.code, text=one.text, effect=one.effect) for one in found)
 
-    def _observe(self, transaction: Transaction) -> Seen:
+    def _observe(self, transaction: Transaction, engine: FeatureEngine, marks: Marks) -> Seen:
         """Scores, and moves account state on if that went well, so that state holds nothing that the log lacks.
 
         Must stay free of `await` (see the module's docstring).
@@ -186,10 +222,12 @@ class Scorer:
         warm = self._bundles.warm
         if warm is None:
             raise UnavailableError("no bundle is warm yet", mend="wait until /readyz answers 200")
-        with self._engine.observing(transaction) as encoded:
+        with engine.observing(transaction) as encoded:
+            marks.end("features")
             student = warm.bundle.student.score(encoded)
+        marks.end("student")
         place, self._next_place = self._next_place, self._next_place + 1
-        return Seen(place, encoded, student, warm)
+        return Seen(place, encoded, student, warm, transaction)
 
 
 def _check_stamps(transactions: Sequence[Transaction], now: datetime) -> None:

@@ -7,13 +7,15 @@ command line, and are never shown. The URLs of databases count as secrets: they 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from riskdistill.errors import ConfigError
 from riskdistill.models.onnx_model import Provider
+
+LogFormat = Literal["text", "json"]
 
 
 class ApiSettings(BaseSettings):
@@ -30,6 +32,20 @@ class ApiSettings(BaseSettings):
     )
     database: SecretStr = Field(
         SecretStr(""), description="URL of the decision log; default: decisions.db in the state folder"
+    )
+    state: SecretStr = Field(
+        SecretStr("memory"),
+        description="where account state is: memory, or the redis:// URL of the one that several workers share",
+    )
+    state_prefix: str = Field("riskdistill", description="before the keys of a shared state; one for each log")
+    state_deadline_ms: float = Field(500.0, gt=0, description="the longest wait for the shared state")
+    workers: int = Field(1, ge=1, le=64, description="processes that serve; several need a shared state")
+    log_format: LogFormat = Field("text", description="what is told on standard error: text or json lines")
+    drain_seconds: float = Field(
+        10.0, gt=0, description="after SIGTERM, the longest time for requests that are under way"
+    )
+    drain_notice_seconds: float = Field(
+        1.0, ge=0, description="after SIGTERM, the time to let load balancers see that /readyz answers 503"
     )
     bundle: Path | None = Field(None, description="serve this bundle, always")
     releases: SecretStr | None = Field(
@@ -58,6 +74,21 @@ class ApiSettings(BaseSettings):
     def database_url(self) -> str:
         """URL of the decision log."""
         return self.database.get_secret_value() or f"sqlite:///{self.state_dir.absolute()}/decisions.db"
+
+    @property
+    def redis_url(self) -> str | None:
+        """URL of the account state that several workers share; None where it is in memory."""
+        state = self.state.get_secret_value()
+        return None if state == "memory" else state
+
+    @model_validator(mode="after")
+    def _shares_state(self) -> Self:
+        state = self.state.get_secret_value()
+        if state != "memory" and not state.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("state is neither memory nor a URL that begins with redis://, rediss:// or unix://")
+        if self.workers > 1 and state == "memory":
+            raise ValueError("several workers need a shared state: set RISKDISTILL_STATE to a redis:// URL")
+        return self
 
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:

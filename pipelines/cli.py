@@ -233,6 +233,10 @@ def serve(
     api_keys_file: Annotated[
         Path | None, typer.Option(help="Accepted API keys, one a line, mode 0600; or RISKDISTILL_API_KEYS.")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that serve; several need RISKDISTILL_STATE=redis://…")
+    ] = None,
+    log_format: Annotated[str | None, typer.Option(help="What is told on standard error: text or json.")] = None,
 ) -> None:
     """Run the scoring API until it is told to stop. Every option is also a RISKDISTILL_ variable."""
     from api.server import serve as serve_api
@@ -249,6 +253,8 @@ def serve(
             host=host,
             port=port,
             api_keys_file=api_keys_file,
+            workers=workers,
+            log_format=log_format,
         )
     )
 

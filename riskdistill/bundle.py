@@ -30,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from riskdistill.data.rates import SECONDS_A_DAY, Rates
 from riskdistill.errors import BundleDamagedError, BundleIncompatibleError, TrainingError, UnreadableFileError
-from riskdistill.features import FeatureEngine, FeatureSpec
+from riskdistill.features import Encoded, FeatureEngine, FeatureSpec
 from riskdistill.manifest import FORMAT_VERSION, MANIFEST, Manifest, read_json, sha256, verified_manifest
 from riskdistill.models.calibration import Calibrator
 from riskdistill.models.ensemble_scorer import GATE, EnsembleScorer
@@ -209,10 +209,22 @@ class Bundle:
             bundle.load_teacher()
         return bundle
 
-    def load_teacher(self) -> None:
-        """Load the teacher, if the bundle has one and it is not loaded yet."""
-        if self.teacher is None and "teacher.onnx" in self.manifest.files:
-            self.teacher = _teacher(self.path, self.manifest, self.runtime)
+    @property
+    def has_teacher(self) -> bool:
+        """Whether the bundle comes with a teacher, loaded or not."""
+        return "teacher.onnx" in self.manifest.files
+
+    def load_teacher(self, first: Encoded | None = None) -> None:
+        """Load the teacher, if the bundle has one and it is not loaded yet.
+
+        Args:
+            first: a row that it scores before it can be seen, so that nobody else pays for first-time work.
+        """
+        if self.teacher is None and self.has_teacher:
+            teacher = _teacher(self.path, self.manifest, self.runtime)
+            if first is not None:
+                teacher.score(first)
+            self.teacher = teacher
 
     @property
     def version(self) -> str:

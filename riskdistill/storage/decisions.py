@@ -25,6 +25,7 @@ from sqlalchemy import (
     Table,
     Text,
     event,
+    func,
     insert,
     select,
 )
@@ -184,6 +185,10 @@ class DecisionLog:
         """Entries in the order of the log, from the one after `after_sequence`, at most `limit`."""
         for row in self._rows(after_sequence, limit):
             yield Entry(row.sequence, Decision.model_validate_json(row.body))
+
+    def last_observed(self) -> int:
+        """The highest `Decision.observed` in the log; 0 where it is empty."""
+        return int(self._fetch(select(func.max(DECISIONS.c.observed)))[0][0] or 0)
 
     def in_state_order(self) -> Iterator[Decision]:
         """All decisions in the order in which account state saw their transactions (`Decision.observed`).
