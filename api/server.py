@@ -20,7 +20,7 @@ import uvicorn
 
 from api import logs, tracing
 from api.app import create_app
-from api.service import Service
+from api.service import Service, prepare
 from api.settings import ApiSettings
 from api.workers import metrics_directory, supervise
 from riskdistill.errors import ConfigError
@@ -40,6 +40,7 @@ def serve(settings: ApiSettings) -> None:
         if settings.workers == 1:
             serve_on(listener, settings)
         else:
+            prepare(settings)
             with metrics_directory():
                 supervise(settings, listener)
 

@@ -23,7 +23,7 @@ from api.serving_bundle import ServingBundle
 from api.settings import ApiSettings
 from api.shared_state import SharedState
 from riskdistill.data.rates import Rates
-from riskdistill.errors import ConfigError, UnavailableError
+from riskdistill.errors import ConfigError, RiskDistillError, UnavailableError
 from riskdistill.features.engine import FeatureEngine
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.releases import ReleaseLog
@@ -119,7 +119,10 @@ class Service:
         try:
             self._parts = await self._assemble(self.settings)
         except Exception as error:
-            _logger.error("the service cannot start: %s", error)
+            if isinstance(error, RiskDistillError):
+                _logger.error("the service cannot start: %s", error)
+            else:
+                _logger.exception("the service cannot start")
             self.failure = error
             self.on_failure()
             return
@@ -224,6 +227,20 @@ class Service:
         return (
             "account state is being rebuilt" if self._bundles.warm else "no release is champion, or it is loading"
         )
+
+
+def prepare(settings: ApiSettings) -> None:
+    """Makes what several workers would otherwise make at once: folder, decision log and pseudonym key.
+
+    Raises:
+        ConfigError: one of them cannot be used.
+    """
+    settings.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    log = DecisionLog(settings.database_url)
+    try:
+        _pseudonym_key(settings, log)
+    finally:
+        log.close()
 
 
 def _pseudonym_key(settings: ApiSettings, log: DecisionLog) -> str:

@@ -125,6 +125,9 @@ def _work(settings: ApiSettings, listener: socket.socket) -> None:
         except RiskDistillError as error:
             _logger.error("%s", error, extra=logs.fields("cannot_start"))
             sys.exit(CANNOT_START)
+        except Exception:
+            _logger.exception("a worker failed")
+            sys.exit(1)
 
 
 def _send(worker: SpawnProcess, number: int) -> None:

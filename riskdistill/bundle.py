@@ -33,7 +33,6 @@ from riskdistill.errors import BundleDamagedError, BundleIncompatibleError, Trai
 from riskdistill.features import Encoded, FeatureEngine, FeatureSpec
 from riskdistill.manifest import FORMAT_VERSION, MANIFEST, Manifest, read_json, sha256, verified_manifest
 from riskdistill.models.calibration import Calibrator
-from riskdistill.models.ensemble_scorer import GATE, EnsembleScorer
 from riskdistill.models.onnx_model import OnnxScorer, Provider, Scorer
 from riskdistill.student.exit_scorer import RULE_FILE, EarlyExitScorer
 
@@ -360,6 +359,9 @@ def _calibrator(path: Path, role: str) -> Calibrator:
 
 def _teacher(path: Path, manifest: Manifest, runtime: Runtime) -> Scorer:
     """The ensemble, or a single network where there is no gate."""
+    # here: it takes longer to import than all of the student, which serves meanwhile
+    from riskdistill.models.ensemble_scorer import GATE, EnsembleScorer
+
     if GATE not in manifest.files:
         return _scorer(path, "teacher", manifest, runtime)
     try:
