@@ -113,6 +113,7 @@ def to_stderr(form: LogFormat) -> Iterator[None]:
     level = root.level
     root.addHandler(handler)
     root.setLevel(logging.INFO)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells every call to a teacher
     try:
         yield
     finally:
