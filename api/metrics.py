@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 from collections import Counter as Tally
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -193,14 +193,3 @@ class Metrics:
         kept.append(amount)
         if len(kept) >= FULL:
             self.flush()
-
-
-def names(registry: CollectorRegistry) -> Iterable[str]:
-    """Every name that a query may use for what is in `registry`, that of series which have no value yet too."""
-    for family in registry.collect():
-        if family.type == "counter":
-            yield f"{family.name}_total"
-        elif family.type == "histogram":
-            yield from (f"{family.name}{end}" for end in ("_bucket", "_count", "_sum"))
-        else:
-            yield family.name
