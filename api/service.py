@@ -198,8 +198,14 @@ class Service:
 
     async def _share(self, settings: ApiSettings, source: StateSource, pseudonyms: Pseudonyms) -> SharedState:
         """The account state that other workers may use already."""
-        from riskdistill.features.redis_once import OnceEngine  # the package redis is an extra
-
+        try:
+            from riskdistill.features.redis_once import OnceEngine
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                "account state is in Redis, and its client is not installed",
+                where="RISKDISTILL_STATE",
+                mend="install riskdistill[redis]",
+            ) from error
         assert settings.redis_url is not None
         empty = source.new_engine()  # of the bundle's specification and rates
         deadline = settings.state_deadline_ms / 1e3

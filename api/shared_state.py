@@ -144,11 +144,16 @@ class SharedState:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), _LOOK_SECONDS)
             self._wake.clear()
-            while self._line:
-                await self._turn(self._take())
-            if monotonic() >= self._next_look:
-                await self._look()
-        await self._settle()
+            try:
+                while self._line:
+                    await self._turn(self._take())
+                if monotonic() >= self._next_look:
+                    await self._look()
+            except Exception:  # nobody could observe any more if this ended
+                _logger.exception("the account state failed unexpectedly")
+                await asyncio.sleep(_LOOK_SECONDS)
+        with suppress(RiskDistillError):  # or another worker finds it settled in the log
+            await self._settle()
 
     def _take(self) -> list[tuple[Transaction, asyncio.Future[Seen | None]]]:
         batch: list[tuple[Transaction, asyncio.Future[Seen | None]]] = []
