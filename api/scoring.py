@@ -93,7 +93,8 @@ class Scorer:
         ids = [transaction.tx_id for transaction in hidden]
         self._commit.check_none_unstored(ids)
         stored = asyncio.get_running_loop().run_in_executor(self._lookup, self._log.by_txs, ids)
-        tasks = [self._under_way.get(tx.tx_id) or self._begin(tx, stored, arrived) for tx in hidden]
+        trace = tracing.here()
+        tasks = [self._under_way.get(tx.tx_id) or self._begin(tx, stored, Marks(arrived, trace)) for tx in hidden]
         # shielded: what was begun is stored even if the caller goes away
         outcomes = await asyncio.gather(*map(asyncio.shield, tasks), return_exceptions=True)
         return [_same_body(tx, outcome) for tx, outcome in zip(hidden, outcomes, strict=True)]
@@ -109,17 +110,16 @@ class Scorer:
         self._explain.shutdown(wait=False, cancel_futures=True)
 
     def _begin(
-        self, transaction: Transaction, stored: asyncio.Future[dict[str, Decision]], arrived: float
+        self, transaction: Transaction, stored: asyncio.Future[dict[str, Decision]], marks: Marks
     ) -> asyncio.Task[Decision]:
-        task = asyncio.create_task(self._decide(transaction, stored, arrived))
+        task = asyncio.create_task(self._decide(transaction, stored, marks))
         self._under_way[transaction.tx_id] = task
         task.add_done_callback(lambda _: self._under_way.pop(transaction.tx_id))
         return task
 
     async def _decide(
-        self, transaction: Transaction, stored: asyncio.Future[dict[str, Decision]], arrived: float
+        self, transaction: Transaction, stored: asyncio.Future[dict[str, Decision]], marks: Marks
     ) -> Decision:
-        marks = Marks(arrived)
         known = (await stored).get(transaction.tx_id)
         if known is not None:
             return known

@@ -13,12 +13,16 @@ class Marks:
     """When a transaction arrived and when it was through with each stage, on the clock of `perf_counter`.
 
     A stage lasts from the end of the one before it. What a transaction did not need, it has no mark of.
+
+    Args:
+        began: when it arrived.
+        trace: what `tracing.here` said of its request.
     """
 
-    __slots__ = ("began", "ends")
+    __slots__ = ("began", "ends", "trace")
 
-    def __init__(self, began: float) -> None:
-        self.began = began
+    def __init__(self, began: float, trace: object = None) -> None:
+        self.began, self.trace = began, trace
         self.ends: list[tuple[str, float]] = []
 
     def end(self, stage: str) -> None:

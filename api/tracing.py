@@ -113,19 +113,31 @@ def answered(span: Span, route: str, status: int) -> None:
         span.set_status(StatusCode.ERROR)
 
 
+def here() -> object:
+    """What tells the trace that runs now to whatever goes on later, in no task of the request; None when off."""
+    if _provider is None:
+        return None
+    from opentelemetry.context import get_current
+
+    return get_current()
+
+
 def decided(decision: Decision, marks: Marks) -> None:
     """Makes the spans of a transaction that is decided, as children of its request's."""
     if _provider is None:
         return
+    from opentelemetry.context import Context
     from opentelemetry.trace import get_current_span, set_span_in_context
 
-    if not get_current_span().is_recording():
+    around = marks.trace if isinstance(marks.trace, Context) else None
+    if not get_current_span(around).is_recording():
         return
     tracer = _provider.get_tracer("riskdistill")
     since = time.time_ns() - int(time.perf_counter() * 1e9)  # from one clock to the other
     before = since + int(marks.began * 1e9)
     span = tracer.start_span(
         "decide",
+        around,
         start_time=before,
         attributes={
             "riskdistill.decision_id": decision.decision_id,
@@ -153,14 +165,16 @@ def trace_id() -> str | None:
     return format_trace_id(context.trace_id) if context.is_valid else None
 
 
-def outgoing() -> dict[str, str]:
-    """Headers for a call that is made for the request under way; none where no trace is taken.
+def outgoing(trace: object = None) -> dict[str, str]:
+    """Headers for a call that is made for a request; none where no trace is taken.
 
-    To be called in the request's own task: another thread does not know it.
+    Args:
+        trace: what `here` said in the request; left out in a task of its own, which knows.
     """
     headers: dict[str, str] = {}
     if _provider is not None:
+        from opentelemetry.context import Context
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-        TraceContextTextMapPropagator().inject(headers)
+        TraceContextTextMapPropagator().inject(headers, trace if isinstance(trace, Context) else None)
     return headers

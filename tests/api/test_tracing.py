@@ -74,7 +74,8 @@ async def test_calls_for_a_request_carry_its_trace(
         settle, sent = bypass.settle, []
 
         async def settling(*arguments: object) -> object:
-            sent.append(tracing.outgoing())
+            sent.append(tracing.outgoing(tracing.here()))
+            assert sent[0] == tracing.outgoing()
             return await settle(*arguments)
 
         monkeypatch.setattr(bypass, "settle", settling)
