@@ -255,7 +255,7 @@ class SharedState:
             if len(transactions) == 1:
                 return [error]
             return [outcome for one in transactions for outcome in self._step([one])]  # finds who is at fault
-        all_new = bool(scored) and len(scored[-1].score) == len(seen)
+        all_new = all(one.is_new for one in seen)  # then the last scores are theirs
         return [self._seen(one, _row(scored[-1], at) if all_new else None, warm) for at, one in enumerate(seen)]
 
     @staticmethod

@@ -88,11 +88,13 @@ class Observation(NamedTuple):
         place: in the one order of all observations, from 1; 0 if it is decided already.
         encoded: one row; None if it is decided already, and to be found in the log.
         transaction: as it was first sent; None if it is decided already.
+        is_new: whether it was observed now: its row is one of those that were accepted last.
     """
 
     place: int
     encoded: Encoded | None
     transaction: Transaction | None
+    is_new: bool = False
 
 
 class OnceEngine(RedisFeatureEngine):
@@ -300,7 +302,7 @@ class OnceEngine(RedisFeatureEngine):
             return None
         self.sequence = sequence
         return [
-            Observation(before + at, one, transaction)
+            Observation(before + at, one, transaction, is_new=True)
             for at, (one, transaction) in enumerate(zip(single, transactions, strict=True), start=1)
         ]
 

@@ -194,6 +194,33 @@ async def test_another_body_under_the_same_id_is_a_conflict_on_any_worker(
         assert sorted(answer.status_code for answer in answers) == [200, 422]
 
 
+async def test_a_score_is_of_the_features_that_were_seen_first_though_another_worker_was_faster(
+    serve: Callable[..., Any],
+    own_redis: OwnRedis,
+    payments: list[Transaction],
+    tiny_bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own_redis.start()
+    async with serve() as (client, service):
+        await send(client, payments[:20])
+        faster = OnceEngine(own_redis.url, tiny_bundle.spec)
+        hidden = list(map(service.parts.scorer._pseudonyms.transaction, payments))
+        apply = OnceEngine._apply
+
+        def overtaken(*arguments: Any) -> Any:
+            """Before this worker writes, another one writes the same, and more."""
+            monkeypatch.setattr(OnceEngine, "_apply", apply)
+            arguments[3](tiny_bundle.engine().observe(hidden[20]))  # it scores what is soon outdated
+            faster.observe_once([*hidden[21:40], hidden[20]], lambda _: None)
+            return None
+
+        monkeypatch.setattr(OnceEngine, "_apply", overtaken)
+        await send(client, payments[20:])
+        faster.close()
+        replayed(tiny_bundle, service, len(payments))
+
+
 async def test_a_worker_with_another_pseudonym_key_does_not_start(
     serve: Callable[..., Any], own_redis: OwnRedis
 ) -> None:

@@ -24,6 +24,7 @@ from riskdistill.bundle import Bundle
 from riskdistill.data.transaction import transactions_from
 from riskdistill.storage.decisions import DecisionLog
 
+pytestmark = pytest.mark.timeout(600)  # processes start slowly on a machine that is not ours alone
 REDIS = "redis://127.0.0.1:6379/15"
 PAYMENTS = 120
 
