@@ -10,11 +10,11 @@ transactions, or whoever pruned them chose that accounts forget them (`riskdisti
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from itertools import compress, islice, takewhile
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +32,27 @@ from riskdistill.storage.retention import due, needed_of_history, tombstones, tx
 
 _logger = logging.getLogger(__name__)
 ROWS: Final = 50_000  # replayed at a time
+
+
+class StateSource(NamedTuple):
+    """What account state can be built from at any time, since it only follows from these."""
+
+    new_engine: Callable[[], FeatureEngine]
+    history: Path | None
+    log: DecisionLog
+    pseudonyms: Pseudonyms
+
+    def build(self) -> tuple[FeatureEngine, int]:
+        """An engine as of the history and the log, and the last place in the order of observation.
+
+        Raises as `rebuild`.
+        """
+        engine = self.new_engine()
+        return engine, rebuild(engine, self.history, self.log, self.pseudonyms) - 1
+
+    def last_place(self) -> int:
+        """The last place in the order of observation that the log holds; 0 before the first."""
+        return self.log.last_observed()
 
 
 def rebuild(

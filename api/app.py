@@ -11,11 +11,12 @@ from api import alert_routes, case_routes, problems, routes, teacher_routes
 from api.auth import Authenticator, document_security
 from api.gate import Gate
 from api.key_ring import KeyRing
-from api.metrics import Metrics, RequestMetrics
+from api.metrics import Metrics
 from api.oidc import Issuer
 from api.security_headers import add_docs
 from api.service import Service
 from api.settings import ApiSettings
+from api.watch import Watch
 from riskdistill import __version__
 
 
@@ -52,7 +53,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.state.service = service
     hosts = frozenset(filter(None, map(str.strip, settings.allowed_hosts.lower().split(","))))
     app.add_middleware(Gate, callers=callers, metrics=metrics, hosts=hosts)
-    app.add_middleware(RequestMetrics, metrics=metrics)  # the outer one: it counts refusals too
+    app.add_middleware(Watch, service=service)  # the outer one: it counts refusals too
     problems.install(app)
     app.include_router(routes.v1)
     app.include_router(teacher_routes.v2)

@@ -114,7 +114,7 @@ class KeyRing:
             self._take(KeyFile.read(path).keys)
             _logger.info("took the changed key file: %d secrets in force", len(self._entries))
         except ConfigError as error:
-            self._metrics.key_file_damaged.set(1)
+            self._metrics.key_file(damaged=True)
             _logger.error("the keys of before stay in force: %s", error)
 
     def _take(self, keys: Iterable[Key]) -> None:
@@ -126,7 +126,7 @@ class KeyRing:
                 end = secret.expires_at.timestamp() if secret.expires_at else float("inf")
                 entries.append(_Entry(bytes.fromhex(secret.sha256), caller, end, key.revoked_at is not None))
         self._entries = {entry.digest[:8]: entry for entry in entries}
-        self._metrics.key_file_damaged.set(0)
+        self._metrics.key_file(damaged=False)
 
 
 def _simple(settings: ApiSettings) -> list[bytes]:

@@ -128,4 +128,5 @@ async def readyz(service: Serving) -> Ready:
 @operation.get("/metrics", summary="Prometheus metrics", response_class=Response)
 async def metrics(service: Serving) -> Response:
     """Text format; see `api.metrics`."""
+    service.measure()
     return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)

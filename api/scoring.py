@@ -9,9 +9,9 @@
     triage           the action, which a suppression may change; the sample of what passes (`api.triage`)
     store            after the decisions that it rests on; the reply waits until the decision is durable
 
-Observing has no `await` in it, so transactions pass the engine one after another, in the order in which they
-came; that order is stored (`Decision.observed`). Waiting for the teacher holds up the later transactions of the
-same accounts only (`api.account_order`), and waiting for the disk nobody else.
+Observing in memory has no `await` in it, so transactions pass the engine one after another, in the order in which
+they came; that order is stored (`Decision.observed`). Waiting for the teacher holds up the later transactions of
+the same accounts only (`api.account_order`), and waiting for the disk nobody else.
 """
 
 from __future__ import annotations
@@ -24,15 +24,18 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
-from typing import Final, NamedTuple
+from typing import Final
 
+from api import tracing
 from api.account_order import AccountOrder
 from api.bypass import TeacherBypass, Verdict, by_student
 from api.explanation import stated
 from api.group_commit import GroupCommit
 from api.metrics import Metrics
 from api.pseudonyms import Pseudonyms
-from api.serving_bundle import ServingBundle, Warm
+from api.serving_bundle import ServingBundle
+from api.shared_state import Seen, SharedState
+from api.stages import Marks
 from api.triage import Triager
 from riskdistill.bundle import ACTIONS, Bundle
 from riskdistill.data.schema import NORMAL
@@ -40,7 +43,6 @@ from riskdistill.data.transaction import Transaction
 from riskdistill.errors import ConflictError, TransactionError, UnavailableError
 from riskdistill.features.encoded import Encoded
 from riskdistill.features.engine import FeatureEngine
-from riskdistill.models.onnx_model import Scored
 from riskdistill.reasons import Explanation, explain
 from riskdistill.storage.chain import canonical_json
 from riskdistill.storage.decisions import Decision, DecisionLog, Explained, Shadow
@@ -50,22 +52,13 @@ AHEAD: Final = timedelta(days=1)  # clocks differ, and some payments are dated t
 REASONS_SECONDS: Final = 0.1  # the longest wait for an explanation, queueing included
 
 
-class Seen(NamedTuple):
-    """A transaction as it looked when account state saw it."""
-
-    place: int
-    encoded: Encoded
-    student: Scored
-    warm: Warm
-
-
 class Scorer:
     """Decides on transactions. One per process, on one event loop: it owns the account state.
 
     Args:
         bundles: what scores.
-        engine: account state, rebuilt from history and log.
-        next_place: the place of the next transaction in the order of observation.
+        state: account state, rebuilt from history and log; or that which several workers share.
+        next_place: the place of the next transaction in the order of observation; the shared state has its own.
         log, commit: where decisions are found and stored.
         bypass: the way to the teacher.
         triager: settles what people shall look at.
@@ -75,7 +68,7 @@ class Scorer:
     def __init__(
         self,
         bundles: ServingBundle,
-        engine: FeatureEngine,
+        state: FeatureEngine | SharedState,
         next_place: int,
         log: DecisionLog,
         commit: GroupCommit,
@@ -84,7 +77,7 @@ class Scorer:
         pseudonyms: Pseudonyms,
         metrics: Metrics,
     ) -> None:
-        self._bundles, self._engine, self._next_place = bundles, engine, next_place
+        self._bundles, self._state, self._next_place = bundles, state, next_place
         self._log, self._commit, self._bypass = log, commit, bypass
         self._triager, self._pseudonyms, self._metrics = triager, pseudonyms, metrics
         self._lookup = ThreadPoolExecutor(1, thread_name_prefix="idempotency")  # one: keeps order of arrival
@@ -105,8 +98,9 @@ class Scorer:
         ids = [transaction.tx_id for transaction in hidden]
         self._commit.check_none_unstored(ids)
         stored = asyncio.get_running_loop().run_in_executor(self._lookup, self._log.by_txs, ids)
+        trace = tracing.here()
         tasks = [
-            self._under_way.get(tx.tx_id) or self._begin(tx, received, stored, arrived)
+            self._under_way.get(tx.tx_id) or self._begin(tx, received, stored, Marks(arrived, trace))
             for tx, received in zip(hidden, transactions, strict=True)
         ]
         # shielded: what was begun is stored even if the caller goes away
@@ -116,6 +110,10 @@ class Scorer:
     def request_hashes(self, transactions: Sequence[Transaction]) -> list[str]:
         """What tells these bodies from others, as it is stored with their decisions."""
         return [request_hash(self._pseudonyms.transaction(transaction)) for transaction in transactions]
+
+    def __len__(self) -> int:
+        """How many transactions are under way."""
+        return len(self._under_way)
 
     async def close(self) -> None:
         """Returns when nothing is under way any more."""
@@ -128,9 +126,9 @@ class Scorer:
         transaction: Transaction,
         received: Transaction,
         stored: asyncio.Future[dict[str, Decision]],
-        arrived: float,
+        marks: Marks,
     ) -> asyncio.Task[Decision]:
-        task = asyncio.create_task(self._decide(transaction, received, stored, arrived))
+        task = asyncio.create_task(self._decide(transaction, received, stored, marks))
         self._under_way[transaction.tx_id] = task
         task.add_done_callback(lambda _: self._under_way.pop(transaction.tx_id))
         return task
@@ -140,36 +138,72 @@ class Scorer:
         transaction: Transaction,
         received: Transaction,
         stored: asyncio.Future[dict[str, Decision]],
-        arrived: float,
+        marks: Marks,
     ) -> Decision:
         known = (await stored).get(transaction.tx_id)
         if known is not None:
             return known
+        marks.end("lookup")
         self._commit.check()  # before the state is touched
-        seen = self._observe(transaction)
+        if isinstance(self._state, SharedState):
+            shared = await self._state.observe(transaction)
+            marks.end("state")
+            if shared is None:
+                return await self._decided_elsewhere(transaction)
+            seen = shared
+        else:
+            seen = self._observe(transaction, self._state, marks)
+        # a state that several workers share tells what was sent first, which may be another body
+        return await self._finish(seen, marks, received if seen.transaction == transaction else None)
+
+    async def _finish(self, seen: Seen, marks: Marks, received: Transaction | None = None) -> Decision:
+        transaction = seen.transaction
         turn = self._order.enter(transaction)
         try:
-            decision = await self._settle(transaction, seen, arrived)
+            decision = await self._settle(seen, marks)
             await turn.come()
+            marks.end("order")
             storing = self._commit.store(decision, received)
         finally:
             turn.end()
         durable = await storing
         if durable is decision:
-            self._metrics.decided(decision)
+            marks.end("store")
+            self._metrics.decided(decision, marks)
+            tracing.decided(decision, marks)
+        if isinstance(self._state, SharedState):
+            self._state.settled(transaction.tx_id)
         return durable
 
-    async def _settle(self, transaction: Transaction, seen: Seen, arrived: float) -> Decision:
-        bundle = seen.warm.bundle
+    async def _decided_elsewhere(self, transaction: Transaction) -> Decision:
+        """The decision that another worker stored after this one had looked for it."""
+        ids = [transaction.tx_id]
+        stored = await asyncio.get_running_loop().run_in_executor(self._lookup, self._log.by_txs, ids)
+        try:
+            return stored[transaction.tx_id]
+        except KeyError:
+            raise UnavailableError("another worker is deciding on it", mend="send the request again") from None
+
+    def adopt(self, seen: Seen) -> None:
+        """Decides on what another worker observed and left; nobody waits for it, so a failure is tried again."""
+        tx_id = seen.transaction.tx_id
+        if tx_id not in self._under_way:
+            task = self._under_way[tx_id] = asyncio.create_task(self._finish(seen, Marks(perf_counter())))
+            task.add_done_callback(lambda done: (self._under_way.pop(tx_id), done.exception()))
+
+    async def _settle(self, seen: Seen, marks: Marks) -> Decision:
+        transaction, bundle = seen.transaction, seen.warm.bundle
         verdict = by_student(bundle, seen.student)
         if wanted := self._bypass.wanted(bundle, transaction, seen.student):
             verdict = await self._bypass.settle(wanted, bundle, seen.encoded, seen.student)
+            marks.end("teacher")
         band = verdict.band
         typology, found, explained = None, None, None
         if band != "low":
             typology, started = _typology(bundle, verdict), perf_counter()
             found = await self._reasons(bundle, seen.encoded)
             explained = _explained(found, (perf_counter() - started) * 1e3) if found else None
+            marks.end("reasons")
         now = datetime.now(UTC)
         triage = self._triager.settle(bundle, seen.encoded, transaction, band, verdict.score, typology, now)
         return Decision(
@@ -189,7 +223,7 @@ class Scorer:
             reasons=stated(found.reasons) if found else (),
             typology=typology,
             bundle_version=bundle.version,
-            latency_ms=(perf_counter() - arrived) * 1e3,
+            latency_ms=(perf_counter() - marks.began) * 1e3,
             shadow=_shadow(seen),
             bypass=verdict.bypass,
             explained=explained,
@@ -211,7 +245,7 @@ class Scorer:
             _logger.exception("bundle %s could not give reasons", bundle.version)
             return None
 
-    def _observe(self, transaction: Transaction) -> Seen:
+    def _observe(self, transaction: Transaction, engine: FeatureEngine, marks: Marks) -> Seen:
         """Scores, and moves account state on if that went well, so that state holds nothing that the log lacks.
 
         Must stay free of `await` (see the module's docstring).
@@ -219,10 +253,12 @@ class Scorer:
         warm = self._bundles.warm
         if warm is None:
             raise UnavailableError("no bundle is warm yet", mend="wait until /readyz answers 200")
-        with self._engine.observing(transaction) as encoded:
+        with engine.observing(transaction) as encoded:
+            marks.end("features")
             student = warm.bundle.student.score(encoded)
+        marks.end("student")
         place, self._next_place = self._next_place, self._next_place + 1
-        return Seen(place, encoded, student, warm)
+        return Seen(place, encoded, student, warm, transaction)
 
 
 def _check_stamps(transactions: Sequence[Transaction], now: datetime) -> None:

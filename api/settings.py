@@ -19,6 +19,7 @@ from riskdistill.errors import ConfigError
 from riskdistill.models.onnx_model import Provider
 
 _LOOPBACK: Final = {"127.0.0.1", "::1", "localhost"}
+LogFormat = Literal["text", "json"]
 
 
 class ApiSettings(BaseSettings):
@@ -35,6 +36,20 @@ class ApiSettings(BaseSettings):
     )
     database: SecretStr = Field(
         SecretStr(""), description="URL of the decision log; default: decisions.db in the state folder"
+    )
+    state: SecretStr = Field(
+        SecretStr("memory"),
+        description="where account state is: memory, or the redis:// URL of the one that several workers share",
+    )
+    state_prefix: str = Field("riskdistill", description="before the keys of a shared state; one for each log")
+    state_deadline_ms: float = Field(500.0, gt=0, description="the longest wait for the shared state")
+    workers: int = Field(1, ge=1, le=64, description="processes that serve; several need a shared state")
+    log_format: LogFormat = Field("text", description="what is told on standard error: text or json lines")
+    drain_seconds: float = Field(
+        10.0, gt=0, description="after SIGTERM, the longest time for requests that are under way"
+    )
+    drain_notice_seconds: float = Field(
+        1.0, ge=0, description="after SIGTERM, the time to let load balancers see that /readyz answers 503"
     )
     bundle: Path | None = Field(None, description="serve this bundle, always")
     releases: SecretStr | None = Field(
@@ -115,6 +130,12 @@ class ApiSettings(BaseSettings):
         return self.database.get_secret_value() or f"sqlite:///{self.state_dir.absolute()}/decisions.db"
 
     @property
+    def redis_url(self) -> str | None:
+        """URL of the account state that several workers share; None where it is in memory."""
+        state = self.state.get_secret_value()
+        return None if state == "memory" else state
+
+    @property
     def acts_url(self) -> str:
         """URL of the log of administrative acts."""
         return self.acts.get_secret_value() or f"sqlite:///{self.state_dir.absolute()}/acts.db"
@@ -140,6 +161,11 @@ class ApiSettings(BaseSettings):
             raise ValueError("give oidc_issuer, oidc_audience and oidc_jwks_url together")
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("give tls_certificate and tls_key together")
+        state = self.state.get_secret_value()
+        if state != "memory" and not state.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("state is neither memory nor a URL that begins with redis://, rediss:// or unix://")
+        if self.workers > 1 and state == "memory":
+            raise ValueError("several workers need a shared state: set RISKDISTILL_STATE to a redis:// URL")
         return self
 
     @model_validator(mode="after")

@@ -247,6 +247,10 @@ def serve(
     proxy: Annotated[
         str | None, typer.Option(help="Addresses of proxies whose X-Forwarded-* headers count, with commas.")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that serve; several need RISKDISTILL_STATE=redis://…")
+    ] = None,
+    log_format: Annotated[str | None, typer.Option(help="What is told on standard error: text or json.")] = None,
 ) -> None:
     """Run the scoring API until it is told to stop. Every option is also a RISKDISTILL_ variable."""
     from api.server import serve as serve_api
@@ -268,6 +272,8 @@ def serve(
             tls_certificate=tls_certificate,
             tls_key=tls_key,
             proxy=proxy,
+            workers=workers,
+            log_format=log_format,
         )
     )
 

@@ -30,10 +30,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from riskdistill.data.rates import SECONDS_A_DAY, Rates
 from riskdistill.errors import BundleDamagedError, BundleIncompatibleError, TrainingError, UnreadableFileError
-from riskdistill.features import FeatureEngine, FeatureSpec
+from riskdistill.features import Encoded, FeatureEngine, FeatureSpec
 from riskdistill.manifest import FORMAT_VERSION, MANIFEST, Manifest, read_json, sha256, verified_manifest
 from riskdistill.models.calibration import Calibrator
-from riskdistill.models.ensemble_scorer import GATE, EnsembleScorer
 from riskdistill.models.onnx_model import NetworkScorer, OnnxScorer, Provider, Scorer
 from riskdistill.student.exit_scorer import RULE_FILE, EarlyExitScorer
 
@@ -209,10 +208,22 @@ class Bundle:
             bundle.load_teacher()
         return bundle
 
-    def load_teacher(self) -> None:
-        """Load the teacher, if the bundle has one and it is not loaded yet."""
-        if self.teacher is None and "teacher.onnx" in self.manifest.files:
-            self.teacher = _teacher(self.path, self.manifest, self.runtime)
+    @property
+    def has_teacher(self) -> bool:
+        """Whether the bundle comes with a teacher, loaded or not."""
+        return "teacher.onnx" in self.manifest.files
+
+    def load_teacher(self, first: Encoded | None = None) -> None:
+        """Load the teacher, if the bundle has one and it is not loaded yet.
+
+        Args:
+            first: a row that it scores before it can be seen, so that nobody else pays for first-time work.
+        """
+        if self.teacher is None and self.has_teacher:
+            teacher = _teacher(self.path, self.manifest, self.runtime)
+            if first is not None:
+                teacher.score(first)
+            self.teacher = teacher
 
     @property
     def version(self) -> str:
@@ -348,6 +359,9 @@ def _calibrator(path: Path, role: str) -> Calibrator:
 
 def _teacher(path: Path, manifest: Manifest, runtime: Runtime) -> NetworkScorer:
     """The ensemble, or a single network where there is no gate."""
+    # here: it takes longer to import than all of the student, which serves meanwhile
+    from riskdistill.models.ensemble_scorer import GATE, EnsembleScorer
+
     if GATE not in manifest.files:
         return _scorer(path, "teacher", manifest, runtime)
     try:

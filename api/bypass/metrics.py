@@ -34,7 +34,11 @@ class BypassMetrics:
             "riskdistill_teacher_cost_total", "Cost of calling the teacher, as configured", registry=registry
         )
         self._breaker = Gauge(
-            "riskdistill_teacher_breaker", "1 for the state of the circuit breaker", ["state"], registry=registry
+            "riskdistill_teacher_breaker",
+            "1 for the state of the circuit breaker",
+            ["state"],
+            registry=registry,
+            multiprocess_mode="livemax",
         )
         self._apart = Histogram(
             "riskdistill_teacher_disagreement",

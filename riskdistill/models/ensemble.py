@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,9 @@ from sklearn.metrics import log_loss
 from riskdistill.errors import TrainingError, UnreadableFileError
 from riskdistill.features import Encoded
 from riskdistill.models.calibration import Calibrator
-from riskdistill.models.teacher import Answers, Teacher, Wanted
+
+if TYPE_CHECKING:  # it brings PyTorch, which serving does without
+    from riskdistill.models.teacher import Answers, Teacher, Wanted
 
 FOLDS: Final = 4  # blocks of time in which weights by transaction are compared with constant ones
 RIDGE: Final = 1.0  # against weights that leave the mean of the members, in rows of evidence
@@ -135,7 +137,7 @@ class EnsembleTeacher:
         """The ensemble's answers from its members', in their order."""
         logits = np.array([each.logit for each in answers])
         parts = {name: part for each in reversed(answers) for name, part in each.parts().items()}
-        return Answers(**parts | {"logit": self.gate.combine(logits, encoded).astype(np.float32)})
+        return type(answers[0])(**parts | {"logit": self.gate.combine(logits, encoded).astype(np.float32)})
 
 
 def save_gate(gate: Gate, path: Path) -> None:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any, Final, Literal, NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
-from sqlalchemy import Connection, Engine, Row, insert, select
+from sqlalchemy import Connection, Engine, Row, func, insert, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from riskdistill.data.transaction import Transaction
@@ -245,6 +245,12 @@ class DecisionLog:
         """The newest entry of the chain now."""
         with self._reading() as connection:
             return head(connection)
+
+    def last_observed(self) -> int:
+        """The highest `Decision.observed` that the log had or has; 0 where it is empty."""
+        kept = self.fetch(select(func.max(DECISIONS.c.observed)))[0][0] or 0
+        gone = (int(act.details["observed"]) for _, act in self.acts(verification.PRUNED_ACT))
+        return max(int(kept), *gone, 0)
 
     def in_state_order(self) -> Iterator[Decision]:
         """All decisions that are kept, in the order in which account state saw the transactions (`observed`).

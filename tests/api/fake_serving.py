@@ -42,6 +42,9 @@ class FakeEngine:
         self._sent: Counter[tuple[str, str]] = Counter()
         self._known: set[str] = set()
 
+    def __len__(self) -> int:
+        return len(self._sent)
+
     def observe(self, transaction: Transaction) -> Encoded:
         with self.observing(transaction) as encoded:
             return encoded
@@ -123,10 +126,18 @@ class FakeBundle:
     def __init__(self, version: str, teacher: str, shift: float, fingerprint: str) -> None:
         self.version = version
         self.spec = SimpleNamespace(fingerprint=fingerprint, names=("amount_usd", "sent"))
-        self.student, self.teacher = FakeModel(shift), TEACHERS[teacher]()
+        self.student, self.teacher = FakeModel(shift), None
+        self.has_teacher, self._make_teacher = teacher != "none", TEACHERS[teacher]
+
+    def load_teacher(self, first: Encoded | None = None) -> None:
+        if self.teacher is None and self.has_teacher:
+            teacher = self._make_teacher()
+            if first is not None:
+                teacher.score(first)
+            self.teacher = teacher
 
     @classmethod
-    def load(cls, path: Path, *, provider: str) -> FakeBundle:
+    def load(cls, path: Path, *, teacher: bool, provider: str) -> FakeBundle:
         try:
             fields = json.loads((path / "fake.json").read_text())
         except (OSError, ValueError) as error:
@@ -178,7 +189,7 @@ def settings_for(state_dir: Path, **changes: Any) -> ApiSettings:
 
 @asynccontextmanager
 async def running(app: FastAPI, *, wait: bool = True) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of `app` while its service runs; with `wait`, once it is ready."""
+    """A client of `app` while its service runs; with `wait`, once it is ready and has its teacher."""
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     headers = {"X-API-Key": KEY}
     async with (
@@ -191,9 +202,13 @@ async def running(app: FastAPI, *, wait: bool = True) -> AsyncIterator[httpx.Asy
 
 
 async def ready(client: httpx.AsyncClient, *, status: int = 200) -> dict[str, Any]:
-    """What `/readyz` says as soon as it answers with `status`."""
+    """What `/readyz` says as soon as it answers with `status`, and loads no teacher any more."""
     async with asyncio.timeout(20):
-        while (answer := await client.get("/readyz")).status_code != status:
+        while (answer := await client.get("/readyz")).status_code != status or _is_loading(answer):
             await asyncio.sleep(0)
     said: dict[str, Any] = answer.json()
     return said
+
+
+def _is_loading(answer: httpx.Response) -> bool:
+    return bool(answer.json().get("teacher_state") == "loading")
