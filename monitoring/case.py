@@ -1,4 +1,10 @@
-"""The case for and against one champion: its decisions, counted for the tests of `monitoring.evidence`."""
+"""The case for and against one champion: its decisions, counted for the tests of `monitoring.evidence`.
+
+The tests are fair if what they count is independent, and payments are not: a scheme is many payments that a model
+finds or misses together, and an odd account sets off many alerts. So an account has one vote a day on who alerts; a
+label that says laundering counts if neither of its accounts was in laundering that was counted before, and one that
+says false alert if its sender was in none.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +18,7 @@ from monitoring.evidence import (
     BY_SEGMENT,
     DISTANCES,
     FAILED,
+    OWN,
     SLOW,
     Evidence,
     Expectation,
@@ -24,6 +31,7 @@ from monitoring.service_level import wanted_teacher
 from riskdistill.storage.decisions import Decision, Entry, Shadow
 from riskdistill.storage.releases import Release
 
+_ALERTED: Final = {(True, True): "both", (True, False): "champion_only", (False, True): "previous_only"}
 _FOUND: Final = {(False, True): "previous_alone", (True, False): "champion_alone", (True, True): "by_both"}
 
 
@@ -33,6 +41,8 @@ class _Alerted(NamedTuple):
     champion: bool
     previous: bool
     groups: tuple[int, ...]
+    sender: str
+    receiver: str
 
 
 class Case:
@@ -61,7 +71,9 @@ class Case:
         self._evidence = Evidence(policy, expected, ServiceLimits())
         self._total = {kind: np.zeros(len(self._places), np.int64) for kind in (*BY_SEGMENT, *FAILED, *SLOW, *DISTANCES)}
         self._news = {kind: np.zeros_like(count) for kind, count in self._total.items()}
+        self._day, self._voted = 0, set[tuple[str, str]]()
         self._unlabelled: dict[str, _Alerted] = {}
+        self._counted: dict[bool, set[str]] = {True: set(), False: set()}  # accounts, by what their labels said
         self._unmatched: dict[int, tuple[bool, list[bool]]] = {}  # group -> whose alerts wait, whether they are false
 
     def add(self, entry: Entry, previous: Release | None) -> None:
@@ -84,23 +96,25 @@ class Case:
     def _compare(self, decision: Decision, shadow: Shadow) -> None:
         self.compared += 1
         groups = (0, *(self._places[name] for name in segments_of(decision.transaction) if name in self._places))
-        alerted = _Alerted(decision.student_score >= self._expected.review, shadow.action != "allow", groups)
-        match alerted.champion, alerted.previous:
-            case True, True:
-                self._count("both", groups)
-            case True, False:
-                self._count("champion_only", groups)
-            case False, True:
-                self._count("previous_only", groups)
-            case _:
-                self._count("neither", groups)
-        if self._policy.labels and (alerted.champion or alerted.previous):
-            self._unlabelled[decision.tx_id] = alerted
+        champion, previous = decision.student_score >= self._expected.review, shadow.action != "allow"
+        self._count(OWN[int(not champion)], groups)
+        if champion or previous:
+            sender, receiver = decision.transaction.sender_account, decision.transaction.receiver_account
+            self._vote(_ALERTED[champion, previous], sender, decision.decided_at.toordinal(), groups)
+            if self._policy.labels:
+                self._unlabelled[decision.tx_id] = _Alerted(champion, previous, groups, sender, receiver)
         if decision.teacher_score is not None:
             excess = abs(decision.student_score - decision.teacher_score)
             excess -= abs(shadow.score - decision.teacher_score)
             if abs(excess) > self._policy.tolerance:
                 self._count(DISTANCES[int(excess < 0)], (0,))
+
+    def _vote(self, kind: str, account: str, day: int, groups: tuple[int, ...]) -> None:
+        if day != self._day:
+            self._day, self._voted = day, set()
+        if (account, kind) not in self._voted:
+            self._voted.add((account, kind))
+            self._count(kind, groups)
 
     def weigh(self, labels: Mapping[str, bool]) -> None:
         """End a look: let each test that learnt something see what is new."""
@@ -108,13 +122,18 @@ class Case:
             for tx_id in [tx_id for tx_id in self._unlabelled if tx_id in labels]:
                 self._label(self._unlabelled.pop(tx_id), labels[tx_id])
         self.looks += 1
-        whole = {kind: self._news[kind][0] for kind in (*FAILED, *SLOW, *DISTANCES)}
+        whole = {kind: self._news[kind][:1] for kind in (*FAILED, *SLOW, *DISTANCES)}
         self._evidence.look({kind: self._news[kind] for kind in BY_SEGMENT} | whole)
         for kind, news in self._news.items():
             self._total[kind] += news
             news[:] = 0
 
     def _label(self, alerted: _Alerted, laundering: bool) -> None:
+        accounts = {alerted.sender, alerted.receiver} if laundering else {alerted.sender}
+        known = not self._counted[laundering].isdisjoint(accounts)
+        self._counted[laundering] |= accounts
+        if known:
+            return
         if laundering:
             self._count(_FOUND[alerted.champion, alerted.previous], alerted.groups)
         if alerted.champion != alerted.previous:

@@ -6,6 +6,9 @@
     errors, slow                against the hours in which the previous model served
     teacher_disagreement        alarms only, see `monitoring.rollback`
 
+What belongs together counts once (`monitoring.case`): ten payments of one scheme that a model misses are one piece
+of evidence, and tests that took them for ten would roll back a healthy champion within days.
+
 One false-alarm budget is shared out beforehand: equally to the harms that act, and for each of them in `WHOLE`
 to the whole traffic and the rest to the segments. (Errors and time do not come by segment.) By the union bound the
 chance of any wrong rollback in a champion's whole life is at most `RollbackPolicy.alpha`.
@@ -32,16 +35,17 @@ Metric = Literal[
 WHOLE: Final = 0.7  # of a harm's budget; the rest is the segments'
 ALL: Final = "all"  # the name of the whole among the segments
 
-ALERTS: Final = ("champion_only", "previous_only", "both", "neither")
+ALERTS: Final = ("champion_only", "previous_only", "both")
+OWN: Final = ("alerted", "quiet")  # the champion, whatever the previous model did
 PAIRS: Final = ("champion_false", "previous_false")  # matched alerts of which one is false
 FOUND: Final = ("previous_alone", "champion_alone", "by_both")  # known laundering
 FAILED: Final = ("failed", "answered")  # of the decisions that wanted the teacher
 SLOW: Final = ("slow", "in_time")
 DISTANCES: Final = ("champion_farther", "previous_farther")
-BY_SEGMENT: Final = (*ALERTS, *PAIRS, *FOUND)
+BY_SEGMENT: Final = (*ALERTS, *OWN, *PAIRS, *FOUND)
 KINDS: Final[Mapping[Metric, tuple[str, ...]]] = {
-    "more_alerts": ALERTS,
-    "fewer_alerts": ALERTS,
+    "more_alerts": (*ALERTS, *OWN),
+    "fewer_alerts": (*ALERTS, *OWN),
     "false_alerts": PAIRS,
     "missed": FOUND,
     "errors": FAILED,
@@ -57,8 +61,8 @@ class RollbackPolicy(BaseModel):
 
     alpha: float = Field(default=0.01, gt=0, lt=1, description="chance of a wrong rollback per champion")
     alert_margin: float = Field(default=1.5, ge=1, description="ratio of alert rates, either way")
-    false_alert_margin: float = Field(default=1.25, ge=1, description="ratio of the odds of a false alert")
-    missed_margin: float = Field(default=1.05, ge=1, description="ratio of the laundering that is alerted on")
+    false_alert_margin: float = Field(default=1.1, ge=1, description="ratio of the odds of a false alert")
+    missed_margin: float = Field(default=1.02, ge=1, description="ratio of the laundering that is alerted on")
     error_margin: float = Field(default=1.0, ge=1, description="ratio of the odds of an error")
     slow_margin: float = Field(default=1.5, ge=1, description="ratio of the odds of a slow decision")
     teacher_margin: float = Field(default=1.5, ge=1, description="odds of being farther from the teacher")
@@ -145,13 +149,13 @@ class Evidence:
         """Let each test that learnt something see what is new. A look without news is no look.
 
         Args:
-            news: counts by kind; those of `BY_SEGMENT` have the groups as their last dimension. A test whose kinds
-                are not all there sees nothing.
+            news: counts by kind; their last dimension are the groups for kinds of `BY_SEGMENT`, and of length 1
+                for the others. A test whose kinds are not all there sees nothing.
         """
-        if new := _new(news, ALERTS):
-            champion, previous, both, neither = new
-            self._more.update(champion, previous, both, champion + both, champion + previous + both + neither)
-            self._fewer.update(previous, champion, both, previous + neither, champion + previous + both + neither)
+        if new := _new(news, (*ALERTS, *OWN)):
+            champion, previous, both, alerted, quiet = new
+            self._more.update(champion, previous, both, alerted, alerted + quiet)
+            self._fewer.update(previous, champion, both, quiet, alerted + quiet)
         if new := _new(news, PAIRS):
             self._false.match(*new)
         if new := _new(news, FOUND):
@@ -161,7 +165,7 @@ class Evidence:
                 test.update(new[0], new[0] + new[1])
 
     def peak(self, metric: Metric) -> NDArray[np.float64]:
-        """The largest e-value so far, with the groups as last dimension where the metric comes by segment."""
+        """The largest e-value so far, by group (last dimension); a single number before the first news."""
         tests = {
             "more_alerts": self._more,
             "fewer_alerts": self._fewer,
@@ -186,7 +190,7 @@ class Evidence:
 
     def harm(self, metric: Metric) -> NDArray[np.bool_]:
         """Whether harm is shown, by group."""
-        return np.atleast_1d(self.peak(metric) * self.alpha(metric) >= 1)
+        return np.asarray(self.peak(metric) * self.alpha(metric) >= 1)
 
     def measures(self, totals: Mapping[str, NDArray[np.int64]]) -> tuple[Measure, ...]:
         """Each metric on the whole, and on the segments that are harmed.
@@ -218,7 +222,7 @@ class Evidence:
                         alpha=float(alpha[place]),
                         margin=margins[metric],
                         counts={kind: int(totals[kind][place]) for kind in KINDS[metric]},
-                        harm=bool(np.broadcast_to(harm, alpha.shape)[place]),
+                        harm=bool(harm[place]),
                         acts=metric in self.policy.acting,
                     )
                 )
