@@ -101,9 +101,7 @@ def _alerts(
     }
 
 
-def _labels(
-    alerts: dict[str, tuple[Counts, Counts]], known: float, draw: np.random.Generator
-) -> dict[str, Counts]:
+def _labels(alerts: dict[str, tuple[Counts, Counts]], known: float, draw: np.random.Generator) -> dict[str, Counts]:
     shares = {"both": 1.0, "champion": 1.0, "previous": known}
     split = {
         kind: [_by_segment(draw.binomial(count, shares[kind]), draw) for count in pair]
@@ -206,7 +204,9 @@ def detection(quick: bool) -> list[Measurement]:
     ):
         looks, rules = delays(harmful, STATISTICS[statistic], runs, begins)
         rows.append(Measurement(name, middle(looks), "looks", bar, "lower", spread(looks)))
-        rows += [Measurement(f"  {rule}", middle(rules[rule]), "looks", detail=spread(rules[rule])) for rule in RULES]
+        rows += [
+            Measurement(f"  {rule}", middle(rules[rule]), "looks", detail=spread(rules[rule])) for rule in RULES
+        ]
     return rows
 
 

@@ -69,17 +69,24 @@ class Case:
         self._places = {name: place for place, name in enumerate((ALL, *expected.segments))}
         self._limits: ServiceLimits | None = None
         self._evidence = Evidence(policy, expected, ServiceLimits())
-        self._total = {kind: np.zeros(len(self._places), np.int64) for kind in (*BY_SEGMENT, *FAILED, *SLOW, *DISTANCES)}
+        self._total = {
+            kind: np.zeros(len(self._places), np.int64) for kind in (*BY_SEGMENT, *FAILED, *SLOW, *DISTANCES)
+        }
         self._news = {kind: np.zeros_like(count) for kind, count in self._total.items()}
         self._day, self._voted = 0, set[tuple[str, str]]()
         self._unlabelled: dict[str, _Alerted] = {}
         self._counted: dict[bool, set[str]] = {True: set(), False: set()}  # accounts, by what their labels said
-        self._unmatched: dict[int, tuple[bool, list[bool]]] = {}  # group -> whose alerts wait, whether they are false
+        self._unmatched: dict[
+            int, tuple[bool, list[bool]]
+        ] = {}  # group -> whose alerts wait, whether they are false
 
     def add(self, entry: Entry, previous: Release | None) -> None:
         """Count one of the champion's decisions."""
         decision = entry.decision
-        if decision.bundle_version != self.champion.bundle_version or decision.decided_at < self.champion.changed_at:
+        if (
+            decision.bundle_version != self.champion.bundle_version
+            or decision.decided_at < self.champion.changed_at
+        ):
             return
         if self._limits is None:
             self._limits = self._find_limits()

@@ -29,9 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from monitoring.sequential import MatchedPairsTest, PairedRateTest, RateTest
 
-Metric = Literal[
-    "more_alerts", "fewer_alerts", "false_alerts", "missed", "errors", "slow", "teacher_disagreement"
-]
+Metric = Literal["more_alerts", "fewer_alerts", "false_alerts", "missed", "errors", "slow", "teacher_disagreement"]
 WHOLE: Final = 0.7  # of a harm's budget; the rest is the segments'
 ALL: Final = "all"  # the name of the whole among the segments
 
@@ -243,7 +241,9 @@ class _AlertTest:
     def __init__(self, margin: float, limit: NDArray[np.float64]) -> None:
         self._relative, self._own = PairedRateTest(margin), RateTest(limit)
 
-    def update(self, only_a: ArrayLike, only_b: ArrayLike, both: ArrayLike, off: ArrayLike, trials: ArrayLike) -> None:
+    def update(
+        self, only_a: ArrayLike, only_b: ArrayLike, both: ArrayLike, off: ArrayLike, trials: ArrayLike
+    ) -> None:
         """Add the pairs of one look, and on how many of its transactions the champion did what is tested."""
         if np.any(only_a) or np.any(only_b) or np.any(both):
             self._relative.update(only_a, only_b, both)

@@ -46,21 +46,24 @@ def heat_map(
     if parts < 2:
         return None
     rows = np.bincount(part, minlength=parts)
-    found = np.stack([_psi(reference, column, part, parts) for reference, column in zip(histograms, bins, strict=True)])
+    found = np.stack(
+        [_psi(reference, column, part, parts) for reference, column in zip(histograms, bins, strict=True)]
+    )
     return HeatMap(
         names=tuple(reference.name for reference in histograms),
         starts=tuple(datetime.fromtimestamp((first + place * length) / 1e6, UTC) for place in range(parts)),
         rows=tuple(rows.tolist()),
         psi=tuple(
-            tuple(round(float(value), 4) if enough else None for value, enough in zip(row, rows >= FEWEST, strict=True))
+            tuple(
+                round(float(value), 4) if enough else None
+                for value, enough in zip(row, rows >= FEWEST, strict=True)
+            )
             for row in found
         ),
     )
 
 
-def _psi(
-    reference: Histogram, bins: NDArray[np.int64], part: NDArray[np.int64], parts: int
-) -> NDArray[np.float64]:
+def _psi(reference: Histogram, bins: NDArray[np.int64], part: NDArray[np.int64], parts: int) -> NDArray[np.float64]:
     """As `distance.psi`, for all parts at once."""
     expected = np.asarray(reference.counts)
     width = len(expected)

@@ -89,8 +89,12 @@ def expectation(release: Release) -> Expectation:
     """
     bundle = load_release(release)
     profile = load_profile(bundle.profile)
-    alerts = profile.alert_rate * profile.rows + 0.5  # half a row (Jeffreys): none seen is not none ever
-    return Expectation(bundle.thresholds.review, alerts / (profile.rows + 1))
+    segments = {name: _rate(segment.alert_rate, segment.rows) for name, segment in profile.segments.items()}
+    return Expectation(bundle.thresholds.review, _rate(profile.alert_rate, profile.rows), segments)
+
+
+def _rate(share: float, rows: int) -> float:
+    return (share * rows + 0.5) / (rows + 1)  # half a row (Jeffreys): none seen is not none ever
 
 
 def _load(path: Path, version: str) -> Bundle:

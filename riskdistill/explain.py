@@ -9,15 +9,29 @@ an effect is of the events, not of the exit that their absence would lead to.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from riskdistill.bundle import Bundle
-from riskdistill.features import Encoded, Feature
+from riskdistill.features import Encoded, Feature, FeatureSpec
+from riskdistill.models.onnx_model import Scorer
 from riskdistill.student.exit_scorer import EarlyExitScorer
 
 MATERIAL = 0.05  # effects on the logit below this are not reasons
+
+
+class Explained(Protocol):
+    """Whose scores are explained: a bundle, or what will be one (see `riskdistill.bundle.Bundle`)."""
+
+    @property
+    def spec(self) -> FeatureSpec: ...
+    @property
+    def student(self) -> Scorer: ...
+    @property
+    def typical(self) -> NDArray[np.float32]: ...
+    @property
+    def spread(self) -> NDArray[np.float32]: ...
 
 
 @dataclass(frozen=True)
@@ -35,7 +49,7 @@ class Reason:
     effect: float
 
 
-def reasons(bundle: Bundle, encoded: Encoded, limit: int = 3) -> list[Reason]:
+def reasons(bundle: Explained, encoded: Encoded, limit: int = 3) -> list[Reason]:
     """The strongest reasons for one row's score, the strongest first; empty where nothing raised it.
 
     Args:
@@ -65,7 +79,7 @@ def reasons(bundle: Bundle, encoded: Encoded, limit: int = 3) -> list[Reason]:
     ]
 
 
-def _text(bundle: Bundle, encoded: Encoded, code: str) -> str:
+def _text(bundle: Explained, encoded: Encoded, code: str) -> str:
     columns = bundle.spec.groups.get(code)
     if columns is None:
         return f"the order and amounts of the {code.removesuffix(' events')}'s recent payments"
@@ -77,7 +91,7 @@ def _text(bundle: Bundle, encoded: Encoded, code: str) -> str:
     )
 
 
-def _surprise(bundle: Bundle, row: NDArray[np.float32], column: int) -> float:
+def _surprise(bundle: Explained, row: NDArray[np.float32], column: int) -> float:
     """Distance from the typical value in interquartile ranges; what is missing surprises least."""
     distance = abs(float(row[column]) - float(bundle.typical[column]))
     spread = float(bundle.spread[column])
