@@ -11,6 +11,7 @@ performance (`monitoring.performance`; Sugiyama, Krauledat and Müller, JMLR 8, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -38,15 +39,22 @@ class DomainDrift(BaseModel):
 
 
 def measure_domain(
-    reference: NDArray[np.float32], window: NDArray[np.float32], *, seed: int = 0
+    reference: NDArray[np.float32],
+    window: NDArray[np.float32],
+    columns: Sequence[int] | None = None,
+    *,
+    seed: int = 0,
 ) -> DomainDrift | None:
     """Tell two samples of the same columns apart; None where one of them is too small.
 
     Args:
         reference, window: shape (rows, features); NaN and infinity count as missing.
+        columns: those to tell them apart by; all by default.
+        seed: of the rows that are looked at, and of the halves.
     """
     draw = np.random.default_rng(seed)
-    both = [rows[draw.permutation(len(rows))[:ROWS]] for rows in (reference, window)]
+    chosen = slice(None) if columns is None else list(columns)
+    both = [rows[draw.permutation(len(rows))[:ROWS]][:, chosen] for rows in (reference, window)]
     if min(map(len, both)) < FEWEST:
         return None
     places = _places(*both)

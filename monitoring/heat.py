@@ -28,7 +28,7 @@ class HeatMap(BaseModel):
 
 
 def heat_map(
-    histograms: Sequence[Histogram], bins: Sequence[NDArray[np.int64]], times: NDArray[np.int64]
+    histograms: Sequence[Histogram], bins: Sequence[NDArray[np.uint8]], times: NDArray[np.int64]
 ) -> HeatMap | None:
     """Days, or longer parts where there are more than `MOST`; hours in windows of a day. None for shorter ones.
 
@@ -63,7 +63,7 @@ def heat_map(
     )
 
 
-def _psi(reference: Histogram, bins: NDArray[np.int64], part: NDArray[np.int64], parts: int) -> NDArray[np.float64]:
+def _psi(reference: Histogram, bins: NDArray[np.uint8], part: NDArray[np.int64], parts: int) -> NDArray[np.float64]:
     """As `distance.psi`, for all parts at once."""
     expected = np.asarray(reference.counts)
     width = len(expected)

@@ -192,10 +192,10 @@ def align(context: NDArray[np.float32], names: Sequence[str], wanted: Sequence[s
     return context[:, [place[name] for name in wanted]]
 
 
-def bins_of(values: NDArray[Any], edges: ArrayLike) -> NDArray[np.int64]:
+def bins_of(values: NDArray[Any], edges: ArrayLike) -> NDArray[np.uint8]:
     """The bin of each value among a `Histogram`'s, from 0; len(edges) + 1 where it is missing."""
     limits = np.asarray(edges, dtype=np.float64)
-    bins = np.searchsorted(limits, values, side="left")
+    bins = np.searchsorted(limits, values, side="left").astype(np.uint8)  # at most 2 * BINS + 1
     bins[~np.isfinite(values)] = len(limits) + 1
     return bins
 
