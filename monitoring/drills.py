@@ -40,6 +40,7 @@ from riskdistill.storage.releases import Release, ReleaseLog
 HOUR: Final = DAY // 24
 SILENCE: Final = 3  # times the longest gap of the reference
 CERTAIN: Final = 1e-4  # p-value of a single check of labels or of what was missed
+WORSE: Final = 3.0  # deviations of an estimate: windows overlap and are many
 CHAMPION, PREVIOUS = "champion", "previous"
 
 
@@ -272,10 +273,11 @@ class _Watch:
         """Whether a mature week is worse than estimated, or more was missed than before."""
         report = measure_performance(self._stream.rows, _moment(now))
         mature = [window for window in report.windows if window.mature]
-        for window in mature:
-            real, told = window.precision, window.estimated
-            if real is not None and told is not None and real.high < told.low:
-                detail = f"week to {window.end:%F}: precision {real.value:.0%}, estimated {told.low:.0%} to {told.high:.0%}"
+        if mature and (real := mature[-1].precision) is not None and (told := mature[-1].estimated) is not None:
+            deviation = (told.combined - real.value) / max((told.high - told.low) / 4, 1e-9)
+            if deviation > WORSE:
+                detail = f"week to {mature[-1].end:%F}: precision {real.value:.0%}, estimated {told.combined:.0%}"
+                detail += f" ({told.low:.0%} to {told.high:.0%})"
                 yield Alarm(at=_moment(now), detector="performance: precision", detail=detail)
                 return
         if len(mature) >= 2:

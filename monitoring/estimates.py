@@ -25,7 +25,7 @@ from scipy import stats
 FEWEST: Final = 30  # older alerts with labels, below which nothing is estimated
 _RIDGE: Final = 2.0  # pseudo-alerts that say the scores are right
 _LARGEST: Final = 10.0  # weight of one older alert against the mean
-_DRAWS: Final = 100  # of the bootstrap
+_DRAWS: Final = 60  # of the bootstrap
 _USUAL_ERROR, _USUAL_WINDOWS = (
     0.02,
     3,

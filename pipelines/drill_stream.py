@@ -164,7 +164,7 @@ def serve(
 
 def _history(folder: Path | None, seed: int) -> tuple[pa.Table, NDArray[np.bool_]]:
     if folder is None:
-        world = simulate(SimulationConfig(accounts=1_000, days=140, seed=seed, laundering_share=0.03))
+        world = simulate(SimulationConfig(accounts=2_500, days=140, seed=seed, laundering_share=0.03))
         return world.transactions, world.truth["is_laundering"].to_numpy()
     transactions, labels = load_canonical(folder)
     truth = load_truth(folder)
@@ -188,7 +188,11 @@ def _models(
     }
     steady = [column for column, name in enumerate(FeatureSpec().names) if not only_shown(name)]  # scores stay put
     trees = [
-        lgb.train(settings | {"seed": seed, "num_threads": 1}, lgb.Dataset(context[np.ix_(learn, steady)], label[learn]), 60)
+        lgb.train(
+            settings | {"seed": seed, "num_threads": 1},
+            lgb.Dataset(context[np.ix_(learn, steady)], label[learn]),
+            60,
+        )
         for seed in (1, 2)
     ]
 

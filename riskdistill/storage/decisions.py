@@ -39,7 +39,7 @@ Band = Literal["low", "medium", "high"]
 Action = Literal["allow", "review", "hold"]
 Route = Literal["student", "teacher", "student_degraded"]
 RouteReason = Literal[
-    "none", "above_threshold", "uncertain", "teacher_late", "teacher_failed", "teacher_not_loaded"
+    "none", "above_threshold", "uncertain", "teacher_late", "teacher_failed", "teacher_not_loaded", "sample"
 ]
 PAGE: Final = 1_000  # rows fetched at a time: a slow reader keeps no transaction open
 
