@@ -4,8 +4,8 @@
     python benchmarks/monitoring.py --quick                    # minutes: fewer runs, not the README's figures
     python benchmarks/monitoring.py --only detection psi       # some sections
 
-Every section prints what was measured beside the bar that it is held to. The rules of thumb that teams use instead of
-sequential tests see the same streams. All simulations are seeded; intervals are of 95 %.
+Every section prints what was measured beside the bar that it is held to. The rules of thumb that teams use
+instead of sequential tests see the same streams. All simulations are seeded; intervals are of 95 %.
 """
 
 from __future__ import annotations

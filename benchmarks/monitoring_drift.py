@@ -90,7 +90,9 @@ def psi(quick: bool) -> list[Measurement]:
                 alarms += found[0]
                 values.append(found[1])
                 theirs.append(equal_width(amounts, now))
-            detail = f"of 20 samples of {SMALL:,}; PSI {np.mean(values):.3f}, with equal-width bins {np.mean(theirs):.3f}"
+            detail = (
+                f"of 20 samples of {SMALL:,}; PSI {np.mean(values):.3f}, equal-width bins {np.mean(theirs):.3f}"
+            )
             name = f"log-normal amounts (deviation {spread}) x {factor:.0f}: alarms"
             rows.append(Measurement(name, 100 * alarms / 20, "%", 100.0, "higher", detail))
     alarms = sum(
@@ -148,7 +150,7 @@ def drills(quick: bool) -> list[Measurement]:
     ]
     for result in results:
         found = "nothing" if result.detected is None else result.detected.detector
-        told = f"{found}; {result.exposure:,} payments meanwhile; {len(result.false_alarms)} false alarms; {result.seconds:.0f} s"
+        told = f"{found}; {result.exposure:,} payments meanwhile; {len(result.false_alarms)} false alarms"
         rows.append(
             Measurement(
                 f"{result.scenario}: delay",

@@ -1,9 +1,10 @@
-"""How often the rollback controller is wrong on healthy traffic, and how fast it finds harm; rules of thumb beside it.
+"""How often the rollback controller is wrong on healthy traffic, how fast it finds harm, and rules of thumb beside.
 
 The tests are the controller's own (`monitoring.evidence`), fed with the counts that it would make of simulated
 traffic, for many champions at once. Both models alert on half a percent of the payments and find 70 % of the
-laundering, but not the same. Volume follows the day, rates wander for both models alike. Labels come a week late, of
-all alerts of the champion and, unless it is said otherwise, of those that only the previous model would have raised.
+laundering, but not the same. Volume follows the day, rates wander for both models alike. Labels come a week late,
+of all alerts of the champion and, unless it is said otherwise, of those that only the previous model would have
+raised.
 """
 
 from __future__ import annotations
@@ -189,7 +190,7 @@ def _days(count: int, total: int) -> str:
 
 
 def detection(quick: bool) -> list[Measurement]:
-    """Looks from the beginning of harm, or of its labels, to the rollback; the rules of thumb on the same streams."""
+    """Looks from the beginning of harm, or of its labels, to the rollback; rules of thumb on the same streams."""
     runs = 200 if quick else 1_000
     rows = []
     for name, harmful, statistic, bar, begins in (

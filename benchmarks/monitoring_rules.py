@@ -1,4 +1,4 @@
-"""The rules of thumb that the sequential tests are compared with: they look at z-values of single looks or of all."""
+"""The rules of thumb that sequential tests are compared with: they look at z-values of single looks or of all."""
 
 from __future__ import annotations
 

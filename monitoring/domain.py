@@ -1,9 +1,9 @@
 """The domain classifier: can a model tell the window's rows from the reference's by all features together?
 
-It finds shifts in how features go together that no single column shows. A linear discriminant on the features' places
-among their frozen bins, and on how far those are from the middle, is fitted on one half of the rows and judged on the
-other, and the other way round; what is reported is the ROC-AUC, 0.5 where nothing tells them apart. The cost is bounded:
-`ROWS` rows of each side, whatever the window holds.
+It finds shifts in how features go together that no single column shows. A linear discriminant on the features'
+places among their frozen bins, and on how far those are from the middle, is fitted on one half of the rows and
+judged on the other, and the other way round; what is reported is the ROC-AUC, 0.5 where nothing tells them apart.
+The cost is bounded: `ROWS` rows of each side, whatever the window holds.
 
 The same classifier says how likely each row is to come from the window, which weights past labels for estimates of
 performance (`monitoring.performance`; Sugiyama, Krauledat and Müller, JMLR 8, 2007).

@@ -1,8 +1,8 @@
 """Drills: a stream of decisions with a fault in it, replayed through the real monitors.
 
-Which monitor finds a fault matters as much as that one does: a poisoned label that looks like a bad model would have
-the wrong thing rolled back. So each scenario names the detectors that are right for it, and a drill passes if the first
-alarm after the fault is one of theirs.
+Which monitor finds a fault matters as much as that one does: a poisoned label that looks like a bad model would
+have the wrong thing rolled back. So each scenario names the detectors that are right for it, and a drill passes
+if the first alarm after the fault is one of theirs.
 
     controller     `monitoring.rollback`, every hour: alerts, false alerts, missed laundering, errors, time
     drift          `monitoring.drift`, every day on the last day and on the last week
@@ -68,7 +68,7 @@ class Stream:
 
     def take(self, rows: NDArray[np.bool_]) -> Stream:
         """Some of the rows."""
-        places = np.flatnonzero(rows)
+        places = np.flatnonzero(rows).tolist()
         told = {
             name: getattr(self.rows, name)[rows]
             for name in ("time", "score", "alert", "sampled", "student", "teacher", "covariates", "label", "known")
@@ -178,7 +178,7 @@ def run_drill(
 
 
 def _alarms(stream: Stream, setting: Setting) -> Iterator[tuple[Alarm, float | None]]:
-    """Alarms in order of time; with how long a rollback took, where one was done. Each detector is heard once a day."""
+    """Alarms in order of time, each with how long a rollback took, where one was done."""
     with TemporaryDirectory() as folder:
         watch = _Watch(Path(folder), stream, setting)
         watch.controller.look()  # what came before the monitors began
@@ -253,7 +253,9 @@ class _Watch:
                 hours=24.0 * days,
             )
             if report.verdict == "drift":
-                told = f"last {days} days: {', '.join(report.drifting[:6])}"
+                psi = {column.name: f" ({column.psi:.2f})" for column in (*report.features, report.score)}
+                told = ", ".join(f"{name}{psi.get(name, '')}" for name in report.drifting[:6])
+                told = f"last {days} days: {told}"
                 yield Alarm(at=_moment(now), detector=f"drift: {report.drifting[0]}", detail=told)
                 return
 
@@ -288,7 +290,7 @@ class _Watch:
             ]
             p_value = float(stats.fisher_exact(table, alternative="greater").pvalue)
             if p_value < CERTAIN:
-                detail = f"week to {last.end:%F}: {last.missed} of {last.sampled} sampled were laundering, p {p_value:.1g}"
+                detail = f"week to {last.end:%F}: {last.missed} of {last.sampled} sampled are laundering, p {p_value:.1g}"
                 yield Alarm(at=_moment(now), detector="performance: missed", detail=detail)
 
 

@@ -7,8 +7,8 @@
     combined     the first, corrected on older alerts that are weighted as in the second (Białek, Kuberski, Perrakis
                  and Bifet, "Estimating model performance under covariate shift without labels", 2024)
 
-The interval is for what will be realised: it has the chance of the labels themselves, that of the correction, and how
-far earlier estimates were off beyond those two, which is all that is known of changes that no input shows.
+The interval is for what will be realised: it has the chance of the labels themselves, that of the correction, and
+how far earlier estimates were off beyond those two, which is all that is known of changes that no input shows.
 """
 
 from __future__ import annotations

@@ -164,7 +164,7 @@ class Evidence:
 
     def peak(self, metric: Metric) -> NDArray[np.float64]:
         """The largest e-value so far, by group (last dimension); a single number before the first news."""
-        tests = {
+        tests: dict[Metric, _AlertTest | MatchedPairsTest | PairedRateTest | RateTest | None] = {
             "more_alerts": self._more,
             "fewer_alerts": self._fewer,
             "false_alerts": self._false,

@@ -1,9 +1,10 @@
 """Do labels that came lately say something else of the same days than those that came before?
 
-When the world changes, alerts of a day have other outcomes, whenever their labels come. When labels are wrong, because
-someone feeds bad ones or a process broke, it is the day on which a label came that matters, for alerts of any day. So
-the test compares, among alerts of one and the same day, labels that came after a moment with those before it, and adds
-the days up (Mantel and Haenszel, JNCI 22, 1959). It takes for granted that outcomes do not decide how long they take.
+When the world changes, alerts of a day have other outcomes, whenever their labels come. When labels are wrong,
+because someone feeds bad ones or a process broke, it is the day on which a label came that matters, for alerts of
+any day. So the test compares, among alerts of one and the same day, labels that came after a moment with those
+before it, and adds the days up (Mantel and Haenszel, JNCI 22, 1959). It takes for granted that outcomes do not
+decide how long they take.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@ from the labelled alerts, and what was missed from the labelled sample, each row
 stands for (inverse propensity; Horvitz and Thompson, JASA 47, 1952). Without a sample only the laundering that came
 to light by other ways is known to have been missed, and recall is an upper bound.
 
-Every estimate is made as it could have been at the end of its window, also for windows that are mature by now: the
-two stand side by side, so that a reader sees how far estimates can be trusted. The disagreement of student and teacher
-on the same sample needs no labels at all.
+Every estimate is made as it could have been at the end of its window, also for windows that are mature by now:
+the two stand side by side, so that a reader sees how far estimates can be trusted. The disagreement of student
+and teacher on the same sample needs no labels at all.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -15,7 +16,8 @@ from monitoring.performance import PerformanceReport
 
 _BODY: Final = """
 {% macro told(interval) %}{% if interval is none %}–{% else %}{{ "{:.1%}".format(interval.value) }}
-<span class="soft">{{ "{:.0%}".format(interval.low) }}–{{ "{:.0%}".format(interval.high) }}</span>{% endif %}{% endmacro %}
+<span class="soft">{{ "{:.0%}".format(interval.low) }}–{{ "{:.0%}".format(interval.high) }}</span>{% endif %}
+{% endmacro %}
 <h1>Performance with late labels</h1>
 <p class="soft">As known at {{ report.now.isoformat(" ", "minutes") }}. The same for machines:
 <a href="performance.json">performance.json</a>.</p>
@@ -30,8 +32,8 @@ _BODY: Final = """
     {{ "{:.0%}".format(report.covered) }}{% endif %}</b></div>
 </section>
 <section><h2>Precision of the alerts</h2>{{ chart }}
-<p class="soft">Dots: realised, where labels have had their time, with 95 % intervals. Band: estimated at the end of the
-window, from scores and older alerts, with the interval for what will be realised.</p></section>
+<p class="soft">Dots: realised, where labels have had their time, with 95 % intervals. Band: estimated at the end of
+the window, from scores and older alerts, with the interval for what will be realised.</p></section>
 <section><h2>Windows</h2>
 <table><tr><th>from<th class="n">decisions<th class="n">alerts<th class="n">labelled<th>precision<th>estimated
 <th class="n">confidence<th class="n">weighted<th>recall<th>student and teacher differ</tr>
@@ -46,8 +48,8 @@ window, from scores and older alerts, with the interval for what will be realise
 <td>{% if w.recall is not none and w.recall_from == "known" %}at most {% endif %}{{ told(w.recall) }}
 <td>{{ told(w.disagreement) }}</tr>
 {% endfor %}</table>
-<p class="soft">Recall needs the random sample of what was let pass: without it ("at most") only laundering that came to
-light by other ways is known to have been missed. The disagreement is of all decisions, told from the same sample.</p>
+<p class="soft">Recall needs the random sample of what was let pass: without it ("at most") only laundering that came
+to light by other ways is known to have been missed. The disagreement is of all decisions, from the same sample.</p>
 </section>
 """
 
@@ -63,9 +65,13 @@ def _chart(report: PerformanceReport) -> Markup:
     """Realised and estimated precision over time, as inline SVG."""
     figure = Figure(figsize=(9, 3), layout="constrained")
     axes = figure.subplots()
-    told = [(window.end, window.estimated) for window in report.windows if window.estimated is not None]
+    told = [
+        (np.datetime64(window.end.replace(tzinfo=None)), window.estimated)
+        for window in report.windows
+        if window.estimated is not None
+    ]
     if told:
-        ends = [end for end, _ in told]
+        ends = np.array([end for end, _ in told])
         axes.fill_between(
             ends,
             [one.low for _, one in told],
@@ -75,10 +81,14 @@ def _chart(report: PerformanceReport) -> Markup:
             linewidth=0,
         )
         axes.plot(ends, [one.combined for _, one in told], color="#1f5fa8", linewidth=1.2)
-    real = [(window.end, window.precision) for window in report.windows if window.precision is not None]
+    real = [
+        (np.datetime64(window.end.replace(tzinfo=None)), window.precision)
+        for window in report.windows
+        if window.precision is not None
+    ]
     for end, one in real:
-        axes.plot([end, end], [one.low, one.high], color="#1c2430", linewidth=1)
-        axes.plot([end], [one.value], "o", color="#1c2430", markersize=4)
+        axes.plot(np.array([end, end]), [one.low, one.high], color="#1c2430", linewidth=1)
+        axes.plot(np.array([end]), [one.value], "o", color="#1c2430", markersize=4)
     axes.set_ylim(0, 1)
     axes.set_ylabel("precision")
     axes.spines[["top", "right"]].set_visible(False)

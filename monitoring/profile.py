@@ -237,7 +237,7 @@ def _freeze(
     )
 
 
-def _own(bins: NDArray[np.int64], parts: Sequence[NDArray[np.int64]], counts: NDArray[np.int64]) -> Iterator[float]:
+def _own(bins: NDArray[np.uint8], parts: Sequence[NDArray[np.int64]], counts: NDArray[np.int64]) -> Iterator[float]:
     """The PSI of each part of the reference against the rest of it."""
     for rows in parts:
         if len(rows):

@@ -39,8 +39,7 @@ _BODY: Final = """
   <h2>Largest shifts</h2>
   {{ chart }}
   <p class="soft">PSI over the bundle's frozen quantile bins. Red: significant after Holm's correction and at
-  least the column's floor (the dashed mark), which is what its own weeks or days make usual. Ages, totals ever and the calendar are only shown:
-  they move on healthy traffic too. The grey tick is what sampling noise alone would give.
+  least the column's floor (the dashed mark). Ages, totals ever and the calendar are only shown: they move on healthy traffic too. The grey tick is what sampling noise alone would give.
   <a href="evidently.html">Distributions of these columns</a> (Evidently; the verdict there rests on other tests
   and does not count).</p>
 </section>
@@ -57,8 +56,8 @@ _BODY: Final = """
     {% endfor %}</tr>
   {% endfor %}
   </table>
-  <p class="soft">PSI of each part of the window, the columns with the largest first. Single days differ from a whole
-  reference by themselves: look for what sets in and stays.</p>
+  <p class="soft">PSI of each part of the window, the columns with the largest first. Single days differ from a
+  whole reference by themselves: look for what sets in and stays.</p>
 </section>
 {% endif %}
 {% if drift.domain %}
@@ -75,7 +74,8 @@ _BODY: Final = """
   <h2>Kinds</h2>
   <table><tr><th>category<th class="n">PSI<th class="n">p (χ²)<th class="n">never seen<th>which<th></tr>
   {% for kind in drift.categories %}
-  <tr><td>{{ kind.name }}<td class="n">{{ "%.3f" | format(kind.psi) }}<td class="n">{{ "%.2g" | format(kind.p_value) }}
+  <tr><td>{{ kind.name }}<td class="n">{{ "%.3f" | format(kind.psi) }}
+      <td class="n">{{ "%.2g" | format(kind.p_value) }}
       <td class="n">{{ "{:.1%}".format(kind.unseen) }}<td>{{ kind.unseen_kinds | join(", ") }}
       <td>{% if kind.alarm %}<span class="bad">alarm</span>{% endif %}</tr>
   {% endfor %}

@@ -1,11 +1,11 @@
 """The rollback controller: withdraws a champion that does harm relative to the model before it.
 
-Champion and previous model score the same transactions, so drift, season and a broken input upstream hit both
-and prove nothing against either. What counts is student against student: alert rate, and once labels are known
-false alerts and missed laundering; and what the service itself did worse than before, errors and time. Each measure
-has a sequential test and a share of one false-alarm budget (`monitoring.evidence`): over the *whole life* of a
-harmless champion the chance of any wrong rollback is at most `RollbackPolicy.alpha`, however often one looks, as far
-as transactions are independent; the margins leave room where they are not quite.
+Champion and previous model score the same transactions, so drift, season and a broken input upstream hit both and
+prove nothing against either. What counts is student against student: alert rate, and once labels are known false
+alerts and missed laundering; and what the service itself did worse than before, errors and time. Each measure has
+a sequential test and a share of one false-alarm budget (`monitoring.evidence`): over the *whole life* of a
+harmless champion the chance of any wrong rollback is at most `RollbackPolicy.alpha`, however often one looks, as
+far as transactions are independent; the margins leave room where they are not quite.
 
 Labels come mostly for what the champion alerted on. What it missed is known less often, which speaks for it: so a
 test of missed laundering errs on the side of the champion.
@@ -20,7 +20,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 

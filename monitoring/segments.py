@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Collection
 from typing import Final
 
 import numpy as np
@@ -22,21 +22,22 @@ def segments_of(transaction: Transaction) -> tuple[str, ...]:
     return tuple(f"{dimension}={value}" for dimension, value in values if value is not None)
 
 
-def segment_rows(transactions: pa.Table) -> dict[str, NDArray[np.bool_]]:
-    """The rows of each segment of canonical transactions that is worth watching: at most `MOST`, largest first.
+def segment_rows(transactions: pa.Table, names: Collection[str] | None = None) -> dict[str, NDArray[np.bool_]]:
+    """The rows of segments of canonical transactions.
 
-    A dimension of a single value is the whole, and left out.
+    Args:
+        transactions: canonical.
+        names: which segments, where they are settled; otherwise those that are worth watching, at most `MOST`, the
+            largest first. A dimension of a single value is the whole, and left out.
     """
     rows: dict[str, NDArray[np.bool_]] = {}
-    sizes: Counter[str] = Counter()
     for dimension, column in DIMENSIONS.items():
         codes = transactions[column].combine_chunks().dictionary_encode()
         values = codes.dictionary.to_pylist()
-        if len(values) < 2:
-            continue
         index = codes.indices.fill_null(-1).to_numpy(zero_copy_only=False)
         for place, value in enumerate(values):
             name, here = f"{dimension}={value}", index == place
-            if here.mean() >= SMALLEST:
-                rows[name], sizes[name] = here, int(here.sum())
-    return {name: rows[name] for name, _ in sizes.most_common(MOST)}
+            if name in names if names is not None else len(values) > 1 and here.mean() >= SMALLEST:
+                rows[name] = here
+    largest = sorted(rows, key=lambda name: (-int(rows[name].sum()), name))
+    return {name: rows[name] for name in (largest if names is not None else largest[:MOST])}

@@ -46,7 +46,7 @@ class _MixtureTest:
 
     def rejected(self, alpha: ArrayLike) -> NDArray[np.bool_]:
         """Whether 'no harm' was rejected at any look so far, at false-alarm rate `alpha` (of each test)."""
-        return np.asarray(self.peak * alpha >= 1)
+        return np.asarray(self.peak * np.asarray(alpha, np.float64) >= 1)
 
     def _bet(self, log_factor: _Array) -> _Array:
         """Multiply the wealth by one look's likelihood ratios, shape (..., effects); return the e-value."""
@@ -83,7 +83,7 @@ class _PayoffTest(_MixtureTest):
 
 
 class RateTest(_PayoffTest):
-    """'The rate of successes is at most `limit`', for trials one after another; a limit for each test, or one for all.
+    """'The rate of successes is at most `limit`', for trials one after another; one limit, or one for each test.
 
     Example:
         >>> test = RateTest(0.02)
@@ -97,7 +97,7 @@ class RateTest(_PayoffTest):
     def __init__(self, limit: ArrayLike) -> None:
         rate = np.asarray(limit, np.float64)
         if not ((rate > 0) & (rate < 1)).all():
-            raise ConfigError(f"the limit is {limit}", mend="choose one between 0 and 1")
+            raise ConfigError(f"the limit is {rate}", mend="choose one between 0 and 1")
         beyond = rate[..., None] / (1 - rate[..., None]) * _ODDS
         rates = beyond / (1 + beyond)  # the bet on rate p stakes (p - limit) / (1 - limit)
         super().__init__((1 - rate, -rate), (rates - rate[..., None]) / (1 - rate[..., None]))

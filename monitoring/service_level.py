@@ -1,4 +1,5 @@
-"""What the service did while the previous model served: the limits that a new champion's errors and time are held to.
+"""What the service did while the previous model served: the limits that a new champion's errors and time are
+held to.
 
 Hours differ by more than chance (nights, peaks of load), so the limit is above the mean by two deviations of what
 chance leaves open and of what the hours add to it. A steady service gets a tight limit, an unsteady one a wide one.

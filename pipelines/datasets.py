@@ -23,7 +23,11 @@ from riskdistill.dataset.card import DatasetCard, describe
 
 @dataclass(frozen=True)
 class Prepared:
-    """A dataset, its card, where the card, the split and the encoded rows are, and the validation's transactions."""
+    """A dataset, its card and its folder, where card, split and encoded rows are.
+
+    Attributes:
+        validation: the canonical transactions of that period, row for row.
+    """
 
     dataset: Dataset
     card: DatasetCard

@@ -82,6 +82,7 @@ def measure(bundle: Bundle, window: Window) -> DriftReport:
         thresholds=thresholds,
         student=bundle,
         typologies=bundle.typologies,
+        watched=profile.segments,
     )
     reference = bundle.path / "reference.parquet"
     sample = None

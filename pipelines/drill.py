@@ -1,4 +1,4 @@
-"""`riskdistill monitor drill`: faults in a healthy stream, each replayed through the real monitors, and the report."""
+"""`riskdistill monitor drill`: faults in a healthy stream, replayed through the real monitors, and the report."""
 
 from __future__ import annotations
 
@@ -167,18 +167,21 @@ def drill(scenario: str, *, source: Path | None = None, seed: int = 0) -> Iterat
 
 _BODY: Final = """
 <h1>Drills</h1>
-<p class="soft">Faults in a healthy stream, replayed through the monitors that watch the service. A drill passes if the
-first alarm after the fault is of a detector that is right for it. For machines: <a href="drills.json">drills.json</a>.</p>
-<section><table><tr><th>scenario<th>fault<th>found by<th>right<th class="n">after<th class="n">payments decided meanwhile
+<p class="soft">Faults in a healthy stream, replayed through the monitors that watch the service. A drill passes if
+the first alarm after the fault is of a detector that is right for it. For machines:
+<a href="drills.json">drills.json</a>.</p>
+<section><table><tr><th>scenario<th>fault<th>found by<th>right<th class="n">after<th class="n">payments meanwhile
 <th class="n">false alarms before<th>restored by</tr>
 {% for r in results %}
 <tr><td>{{ r.scenario }}<td>{{ r.fault }}
 <td>{% if r.detected %}{{ r.detected.detector }}<br><span class="soft">{{ r.detected.detail }}</span>{% else %}
 <span class="bad">nothing</span>{% endif %}
-<td>{% if r.passed %}<span class="good">yes</span>{% else %}<span class="bad">no</span>: {{ r.right | join(" or ") }}{% endif %}
+<td>{% if r.passed %}<span class="good">yes</span>{% else %}<span class="bad">no</span>: {{ r.right | join(" or ") }}
+{% endif %}
 <td class="n">{% if r.delay_hours is none %}–{% else %}{{ "%.0f h" | format(r.delay_hours) }}{% endif %}
 <td class="n">{{ "{:,}".format(r.exposure) }}<td class="n">{{ r.false_alarms | length }}
-<td>{{ r.restored }}{% if r.restore_seconds is not none %}, {{ "%.2f s" | format(r.restore_seconds) }}{% endif %}</tr>
+<td>{{ r.restored }}{% if r.restore_seconds is not none %}, {{ "%.2f s" | format(r.restore_seconds) }}{% endif %}
+</tr>
 {% endfor %}</table></section>
 """
 

@@ -1,7 +1,9 @@
-"""The stream that drills are made on: a simulated or given history, three models of different quality, and a service.
+"""The stream that drills are made on: a simulated or given history, three models of different quality, and a
+service.
 
-Trees learn from the first part of the history and serve through the rest: a champion, the previous model, and a teacher
-that is both together. It is the monitors that are drilled, not the models, so they are small and fitted in seconds.
+Trees learn from the first part of the history and serve through the rest: a champion, the previous model, and a
+teacher that is both together. It is the monitors that are drilled, not the models, so they are small and fitted
+in seconds.
 """
 
 from __future__ import annotations

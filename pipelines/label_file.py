@@ -66,7 +66,7 @@ def read_outcomes(path: Path) -> dict[str, Outcome]:
     for rows in read_rows(path, ("tx_id", "is_laundering")):
         ids = rows.table["tx_id"].cast(pa.string()).to_pylist()
         told = rows.table["is_laundering"].cast(pa.string()).to_pylist()
-        since = [None] * len(ids)
+        since: list[datetime | None] = [None] * len(ids)
         if "known_at" in rows.table.column_names:
             since = _instants(rows.table["known_at"], path)
         for tx_id, text, known_at in zip(ids, told, since, strict=True):

@@ -100,7 +100,7 @@ def performance(
     as_of: Annotated[str | None, typer.Option(help="Labels that became known later are not used; now.")] = None,
     days: Annotated[float, typer.Option(min=0.01, help="Length of a window.")] = 7.0,
 ) -> None:
-    """Write performance.html and performance.json: realised where labels have had their time, estimated elsewhere."""
+    """Write performance.html and .json: realised where labels have had their time, estimated elsewhere."""
     from pipelines.performance import performance_report
 
     now = datetime.now(UTC)

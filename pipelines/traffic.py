@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -41,6 +42,7 @@ def kinds_of(
     thresholds: Thresholds,
     student: Explained,
     typologies: tuple[str, ...],
+    watched: Collection[str] | None = None,
 ) -> Kinds:
     """Look at scored transactions, row for row.
 
@@ -50,6 +52,7 @@ def kinds_of(
         thresholds: from which scores there is an alert, and the teacher is asked.
         student: who scored, for reasons.
         typologies: names of the classes.
+        watched: the segments; by default those that are worth it here.
     """
     alert = score >= thresholds.review
     alerts = np.flatnonzero(alert)
@@ -65,13 +68,13 @@ def kinds_of(
         categories["reason"] = [found[0].code if found else "none" for found in told]
     segments = {
         name: Segment(rows=int(rows.sum()), alert_rate=float(alert[rows].mean()))
-        for name, rows in segment_rows(transactions).items()
+        for name, rows in segment_rows(transactions, watched).items()
     }
     return Kinds(categories, segments)
 
 
 def _routes(score: NDArray[np.float64], thresholds: Thresholds) -> list[str]:
-    """Whom each score would go to, and why; without the sample and the teacher's failures, which scores do not tell."""
+    """Whom each score would go to, and why; it does not tell of the sample, nor of the teacher's failures."""
     high = score >= thresholds.high_risk
     unsure = (score >= thresholds.uncertain_low) & (score < thresholds.uncertain_high)
     return np.select([high, unsure], ["teacher: above_threshold", "teacher: uncertain"], "student").tolist()  # type: ignore[no-any-return]

@@ -24,8 +24,10 @@ FIRST = round(START.timestamp() * 1e6)
 REVIEW, DAYS = 0.2, 70
 
 
-def stream(rows: int = 20_000, *, over: float = 1.0, sample: float = 0.2, seed: int = 0) -> tuple[Decided, NDArray[np.bool_]]:
-    """Decisions whose scores are right, or `over` times too high in their odds; labels of alerts and sample, late."""
+def stream(
+    rows: int = 20_000, *, over: float = 1.0, sample: float = 0.2, seed: int = 0
+) -> tuple[Decided, NDArray[np.bool_]]:
+    """Decisions whose scores are right, or `over` times too high in their odds; labels of alerts and sample."""
     draw = np.random.default_rng(seed)
     chance = draw.beta(0.3, 4, rows)
     laundering = draw.random(rows) < chance
