@@ -67,7 +67,7 @@ def estimates(quick: bool) -> list[Measurement]:
 
 def _decided(seed: int) -> tuple[Decided, datetime]:
     """What a service would have stored of one world from day `DECIDE` on, and when it began."""
-    config = SimulationConfig(accounts=5_000, days=DAYS, seed=seed, laundering_share=0.02, drifts=DRIFTS)
+    config = SimulationConfig(accounts=8_000, days=DAYS, seed=seed, laundering_share=0.02, drifts=DRIFTS)
     world = simulate(config)
     assert world.truth is not None
     context = FeatureEngine().encode(world.transactions, tokens=False).context

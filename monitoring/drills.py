@@ -40,7 +40,7 @@ from riskdistill.storage.releases import Release, ReleaseLog
 HOUR: Final = DAY // 24
 SILENCE: Final = 3  # times the longest gap of the reference
 CERTAIN: Final = 1e-4  # p-value of a single check of labels or of what was missed
-WORSE: Final = 3.0  # deviations of an estimate: windows overlap and are many
+WORSE: Final = 4.5  # deviations of an estimate: windows overlap, and payments of a scheme are not independent
 CHAMPION, PREVIOUS = "champion", "previous"
 
 
@@ -156,8 +156,9 @@ def run_drill(
         if alarm.at.timestamp() * 1e6 <= fault_at:
             before.append(alarm)
             continue
-        detected, restore = alarm, seconds
-        break
+        detected, restore = detected or alarm, seconds
+        if restore is not None or not detected.detector.startswith("controller"):
+            break  # what the controller only alarms on may still be followed by what it acts on
     until = setting.end if detected is None else round(detected.at.timestamp() * 1e6)
     return DrillResult(
         scenario=scenario,
@@ -265,9 +266,9 @@ class _Watch:
         known = rows.alert & (rows.known > 0) & (rows.known <= now)
         for days in (2, 4, 7):
             since = now - days * DAY
-            p_value, gap = late_labels(rows.time[known], rows.known[known], rows.label[known] == 1, since, now)
-            if p_value < CERTAIN:
-                told = f"labels of the last {days} days say laundering {100 * gap:+.0f} points, p {p_value:.1g}"
+            found = late_labels(rows.time[known], rows.known[known], rows.label[known] == 1, since, now)
+            if found.turned(CERTAIN):
+                told = f"labels of the last {days} days: laundering {100 * found.gap:+.0f} points, p {found.p_value:.1g}"
                 yield Alarm(at=_moment(now), detector="labels", detail=told)
                 return
 
@@ -290,7 +291,9 @@ class _Watch:
             ]
             p_value = float(stats.fisher_exact(table, alternative="greater").pvalue)
             if p_value < CERTAIN:
-                detail = f"week to {last.end:%F}: {last.missed} of {last.sampled} sampled are laundering, p {p_value:.1g}"
+                detail = (
+                    f"week to {last.end:%F}: {last.missed} of {last.sampled} sampled laundering, p {p_value:.1g}"
+                )
                 yield Alarm(at=_moment(now), detector="performance: missed", detail=detail)
 
 

@@ -48,8 +48,8 @@ the window, from scores and older alerts, with the interval for what will be rea
 <td>{% if w.recall is not none and w.recall_from == "known" %}at most {% endif %}{{ told(w.recall) }}
 <td>{{ told(w.disagreement) }}</tr>
 {% endfor %}</table>
-<p class="soft">Recall needs the random sample of what was let pass: without it ("at most") only laundering that came
-to light by other ways is known to have been missed. The disagreement is of all decisions, from the same sample.</p>
+<p class="soft">Recall needs the random sample of what was let pass: without it ("at most") only laundering that
+came to light by other ways is known to have been missed. Disagreement is told from the same sample.</p>
 </section>
 """
 

@@ -39,7 +39,8 @@ _BODY: Final = """
   <h2>Largest shifts</h2>
   {{ chart }}
   <p class="soft">PSI over the bundle's frozen quantile bins. Red: significant after Holm's correction and at
-  least the column's floor (the dashed mark). Ages, totals ever and the calendar are only shown: they move on healthy traffic too. The grey tick is what sampling noise alone would give.
+  least the column's floor (the dashed mark). Ages, totals ever and the calendar are only shown: they move on
+  healthy traffic too. The grey tick is what sampling noise alone would give.
   <a href="evidently.html">Distributions of these columns</a> (Evidently; the verdict there rests on other tests
   and does not count).</p>
 </section>

@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from monitoring.evidence import Expectation
 from monitoring.profile import load_profile
-from monitoring.rollback import Expectation
 from riskdistill.bundle import Bundle
 from riskdistill.errors import BundleDamagedError, ConfigError
 from riskdistill.manifest import MANIFEST

@@ -52,8 +52,9 @@ def _scaled(base: Base, factor: NDArray[np.float64]) -> Stream:
 
 def _broken_feature(base: Base) -> Stream:
     context = base.stream.context.copy()
-    broken = [column for column, name in enumerate(base.setting.names) if name.startswith("receiver_in_count")]
-    context[np.ix_(base.after, broken)] = np.nan
+    for column, name in enumerate(base.setting.names):
+        if name.startswith("receiver_in_count"):
+            context[base.after, column] = np.nan
     return base.rescored(context)
 
 
@@ -130,7 +131,11 @@ SCENARIOS: Final = {
     "failing_teacher": Scenario(
         "the teacher fails in a tenth more of the cases", ("controller: errors",), _failing_teacher
     ),
-    "bad_release": Scenario("the champion's calibration is lost", ("controller: more_alerts",), _bad_release),
+    "bad_release": Scenario(
+        "the champion's calibration is lost",
+        ("controller: more_alerts", "controller: teacher_disagreement"),
+        _bad_release,
+    ),
     "gradual_drift": Scenario("amounts grow threefold within a fortnight", ("drift",), _gradual),
     "sudden_drift": Scenario("amounts grow threefold at once", ("drift",), _sudden),
     "traffic_stop": Scenario("no payment comes any more", ("volume",), _stop),
@@ -176,8 +181,8 @@ the first alarm after the fault is of a detector that is right for it. For machi
 <tr><td>{{ r.scenario }}<td>{{ r.fault }}
 <td>{% if r.detected %}{{ r.detected.detector }}<br><span class="soft">{{ r.detected.detail }}</span>{% else %}
 <span class="bad">nothing</span>{% endif %}
-<td>{% if r.passed %}<span class="good">yes</span>{% else %}<span class="bad">no</span>: {{ r.right | join(" or ") }}
-{% endif %}
+<td>{% if r.passed %}<span class="good">yes</span>{% else %}<span class="bad">no</span>:
+{{ r.right | join(" or ") }}{% endif %}
 <td class="n">{% if r.delay_hours is none %}–{% else %}{{ "%.0f h" | format(r.delay_hours) }}{% endif %}
 <td class="n">{{ "{:,}".format(r.exposure) }}<td class="n">{{ r.false_alarms | length }}
 <td>{{ r.restored }}{% if r.restore_seconds is not none %}, {{ "%.2f s" | format(r.restore_seconds) }}{% endif %}

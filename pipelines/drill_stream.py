@@ -192,7 +192,7 @@ def _models(
     trees = [
         lgb.train(
             settings | {"seed": seed, "num_threads": 1},
-            lgb.Dataset(context[np.ix_(learn, steady)], label[learn]),
+            lgb.Dataset(context[learn][:, steady], label[learn]),
             60,
         )
         for seed in (1, 2)
@@ -206,8 +206,9 @@ def _models(
         "previous": lambda rows: raw(1, rows),
         "teacher": lambda rows: (raw(0, rows) + raw(1, rows)) / 2,
     }
-    models: dict[str, Model] = {}
-    for name, maker in makers.items():
-        calibrator = Calibrator.fit(maker(context[fold]), label[fold])
-        models[name] = lambda rows, maker=maker, calibrator=calibrator: calibrator(maker(rows))
-    return models
+    return {name: _calibrated(maker, context[fold], label[fold]) for name, maker in makers.items()}
+
+
+def _calibrated(maker: Model, context: NDArray[np.float32], label: NDArray[np.bool_]) -> Model:
+    calibrator = Calibrator.fit(maker(context), label)
+    return lambda rows: calibrator(maker(rows))

@@ -72,7 +72,8 @@ def watch(
     ] = None,
 ) -> None:
     """Watch the champion for harm and roll back by itself; Ctrl-C ends it."""
-    from monitoring.rollback import RollbackController, RollbackPolicy
+    from monitoring.evidence import RollbackPolicy
+    from monitoring.rollback import RollbackController
     from monitoring.rollback import watch as watch_champion
 
     controller = RollbackController(

@@ -153,12 +153,13 @@ def test_labels_that_turn_are_found_by_when_they_came_and_a_changed_world_is_not
     known, turn = time + (draw.exponential(3, 4_000) * DAY).astype(np.int64), 30 * DAY
     labels = draw.random(4_000) < 0.3
     poisoned, changed = labels & ~(known > turn), labels & ~(time > turn)
-    assert late_labels(time, known, labels, turn, 40 * DAY)[0] > 0.01
-    p_value, gap = late_labels(time, known, poisoned, turn, 40 * DAY)
-    assert p_value < 1e-6
-    assert gap == pytest.approx(-0.3, abs=0.06)
+    assert not late_labels(time, known, labels, turn, 40 * DAY).turned(0.01)
+    found = late_labels(time, known, poisoned, turn, 40 * DAY)
+    assert found.turned(1e-6)
+    assert found.gap == pytest.approx(-0.3, abs=0.06)
     for since in (turn, 32 * DAY, 34 * DAY):
-        assert late_labels(time, known, changed, since, 36 * DAY)[0] > 0.001
+        assert not late_labels(time, known, changed, since, 36 * DAY).turned(1e-4)
+    assert late_labels(time, known, changed, 34 * DAY, 36 * DAY).p_value < 1e-4, "the strong test alone is fooled"
 
 
 @given(st.integers(0, 500), st.integers(0, 500))
