@@ -6,7 +6,7 @@ tools draw them, hide a change of scale: log-normal amounts × 3 give a PSI of 0
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final
 
 import numpy as np
@@ -14,9 +14,12 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from monitoring.categories import Categories, CategoryCounts, count_kinds
+from monitoring.distance import psi
 from riskdistill.errors import BundleIncompatibleError, DataError, EmptyInputError, MissingColumnError
 
 BINS: Final = 10
+DAY: Final = 86_400_000_000  # microseconds
 SCORE: Final = "score"  # the score's name among the columns of a sample
 
 _Share = Annotated[float, Field(ge=0, le=1)]
@@ -34,6 +37,17 @@ class Histogram(BaseModel):
     name: str
     edges: tuple[float, ...]
     counts: tuple[int, ...]
+    usual_week: float | None = Field(default=None, description="largest PSI of the reference's own weeks")
+    usual_day: float | None = Field(default=None, description="the same of its days")
+
+
+class Segment(BaseModel):
+    """One segment in the reference period."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rows: int
+    alert_rate: _Share
 
 
 class ReferenceProfile(BaseModel):
@@ -47,6 +61,8 @@ class ReferenceProfile(BaseModel):
     alert_rate: _Share
     bypass_rate: _Share
     rows_per_hour: float | None = Field(default=None, gt=0, description="None where the period is unknown")
+    categories: tuple[CategoryCounts, ...] = ()
+    segments: dict[str, Segment] = Field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -62,6 +78,9 @@ def build_profile(
     alert_rate: float,
     bypass_rate: float,
     hours: float | None = None,
+    times: NDArray[np.int64] | None = None,
+    categories: Categories | None = None,
+    segments: Mapping[str, Segment] | None = None,
 ) -> ReferenceProfile:
     """Freeze the profile of a reference period: use whole days or weeks, at natural prevalence.
 
@@ -72,20 +91,27 @@ def build_profile(
         alert_rate: share of rows that alert (review or hold).
         bypass_rate: share of rows that go on to the teacher.
         hours: length of the period, for the volume check.
+        times: of the rows, microseconds since 1970: how far weeks and days of the reference are from the whole
+            says what is usual for each column.
+        categories: kinds of the rows (or of some of them) by name, such as the channel.
+        segments: the parts of the traffic that are watched, by name (`monitoring.segments`).
 
     Raises:
         EmptyInputError: there are no rows.
         DataError: shapes do not agree, a name is repeated or reserved, or a score is not finite.
     """
     check_window(context, names, score)
+    parts = {} if times is None else {length: _parts(times, length) for length in (7, 1)}
     try:
         return ReferenceProfile(
             rows=len(score),
-            features=tuple(_freeze(name, context[:, i]) for i, name in enumerate(names)),
-            score=_freeze(SCORE, score),
+            features=tuple(_freeze(name, context[:, i], parts) for i, name in enumerate(names)),
+            score=_freeze(SCORE, score, parts),
             alert_rate=alert_rate,
             bypass_rate=bypass_rate,
             rows_per_hour=None if hours is None else len(score) / hours,
+            categories=tuple(count_kinds(name, values) for name, values in (categories or {}).items()),
+            segments=dict(segments or {}),
         )
     except (ValidationError, ZeroDivisionError) as error:
         raise DataError(f"the profile is not valid: {error}", where="reference profile") from error
@@ -166,23 +192,54 @@ def align(context: NDArray[np.float32], names: Sequence[str], wanted: Sequence[s
     return context[:, [place[name] for name in wanted]]
 
 
+def bins_of(values: NDArray[Any], edges: ArrayLike) -> NDArray[np.uint8]:
+    """The bin of each value among a `Histogram`'s, from 0; len(edges) + 1 where it is missing."""
+    limits = np.asarray(edges, dtype=np.float64)
+    bins = np.searchsorted(limits, values, side="left").astype(np.uint8)  # at most 2 * BINS + 1
+    bins[~np.isfinite(values)] = len(limits) + 1
+    return bins
+
+
 def count(values: NDArray[Any], edges: ArrayLike) -> NDArray[np.int64]:
     """Rows per bin of a `Histogram` with these `edges`: shape (len(edges) + 2,), the missing ones last."""
-    limits = np.asarray(edges, dtype=np.float64)
-    bins = np.searchsorted(limits, values, side="left")
-    bins[~np.isfinite(values)] = len(limits) + 1
-    return np.bincount(bins, minlength=len(limits) + 2)
+    return np.bincount(bins_of(values, edges), minlength=len(np.asarray(edges)) + 2)
 
 
-def _freeze(name: str, values: NDArray[Any]) -> Histogram:
+def _parts(times: NDArray[np.int64], days: int) -> list[NDArray[np.int64]]:
+    """The rows of each whole stretch of so many days; none where there are less than two."""
+    number = (times - times.min()) // (days * DAY)
+    whole = (times.max() - times.min() + DAY // 24) // (days * DAY)  # an hour of silence at the end is no matter
+    return [np.flatnonzero(number == part) for part in range(whole)] if whole >= 2 else []
+
+
+def _freeze(
+    name: str, values: NDArray[Any], parts: Mapping[int, Sequence[NDArray[np.int64]]] | None = None
+) -> Histogram:
     """Quantile edges that are values of the reference; a value that fills a whole bin has one to itself.
 
     So a constant column has bins below, at and above its value, and a zero-inflated one a bin of its zeros.
     """
     finite = values[np.isfinite(values)].astype(np.float64)
-    if len(finite) == 0:
-        return Histogram(name=name, edges=(), counts=(0, len(values)))
-    shares = np.arange(1, BINS) / BINS
-    quantiles, repeats = np.unique(np.quantile(finite, shares, method="inverted_cdf"), return_counts=True)
-    edges = np.union1d(quantiles, np.nextafter(quantiles[repeats > 1], -np.inf))
-    return Histogram(name=name, edges=tuple(edges.tolist()), counts=tuple(count(values, edges).tolist()))
+    edges = np.empty(0)
+    if len(finite):
+        shares = np.arange(1, BINS) / BINS
+        quantiles, repeats = np.unique(np.quantile(finite, shares, method="inverted_cdf"), return_counts=True)
+        edges = np.union1d(quantiles, np.nextafter(quantiles[repeats > 1], -np.inf))
+    bins = bins_of(values, edges)
+    counts = np.bincount(bins, minlength=len(edges) + 2)
+    usual = {days: max(_own(bins, rows, counts), default=None) for days, rows in (parts or {}).items()}
+    return Histogram(
+        name=name,
+        edges=tuple(edges.tolist()),
+        counts=tuple(counts.tolist()),
+        usual_week=usual.get(7),
+        usual_day=usual.get(1),
+    )
+
+
+def _own(bins: NDArray[np.uint8], parts: Sequence[NDArray[np.int64]], counts: NDArray[np.int64]) -> Iterator[float]:
+    """The PSI of each part of the reference against the rest of it."""
+    for rows in parts:
+        if len(rows):
+            part = np.bincount(bins[rows], minlength=len(counts))
+            yield psi(counts - part, part)[0]

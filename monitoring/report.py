@@ -32,22 +32,60 @@ _BODY: Final = """
 <section class="figures">
   <div>transactions in the window<b>{{ "{:,}".format(drift.rows) }}</b></div>
   <div>in the reference<b>{{ "{:,}".format(drift.reference_rows) }}</b></div>
-  <div>alarms<b>{{ drift.drifting | length }} of
-    {{ columns | rejectattr("only_shown") | list | length + drift.rates | length }}</b></div>
+  <div>alarms<b>{{ drift.drifting | length }} of {{ drift.checks }}</b></div>
   <div>chance of any false alarm<b>{{ "{:.1%}".format(drift.policy.alpha) }}</b></div>
 </section>
 <section>
   <h2>Largest shifts</h2>
   {{ chart }}
   <p class="soft">PSI over the bundle's frozen quantile bins. Red: significant after Holm's correction and at
-  least {{ drift.material_psi }}. Ages, totals ever and the calendar are only shown:
-  they move on healthy traffic too. The grey tick is what sampling noise alone would give.
+  least the column's floor (the dashed mark). Ages, totals ever and the calendar are only shown: they move on
+  healthy traffic too. The grey tick is what sampling noise alone would give.
   <a href="evidently.html">Distributions of these columns</a> (Evidently; the verdict there rests on other tests
   and does not count).</p>
 </section>
+{% if drift.heat %}
+<section>
+  <h2>When it moved</h2>
+  <table class="heat"><tr><th>column{% for start in drift.heat.starts %}<th>{{ start.strftime("%d.%m. %Hh") }}
+  {% endfor %}</tr>
+  {% for name, row in hottest %}
+  <tr><td><code>{{ name }}</code>
+    {% for value in row %}
+    <td class="n" style="background:rgba(179,38,30,{{ shade(value) }})">
+    {{ "–" if value is none else "%.2f" | format(value) }}
+    {% endfor %}</tr>
+  {% endfor %}
+  </table>
+  <p class="soft">PSI of each part of the window, the columns with the largest first. Single days differ from a
+  whole reference by themselves: look for what sets in and stays.</p>
+</section>
+{% endif %}
+{% if drift.domain %}
+<section>
+  <h2>All features together</h2>
+  <p>A classifier tells window and reference apart with a ROC-AUC of <b>{{ "%.3f" | format(drift.domain.auc) }}</b>
+  on rows that it was not fitted on (p {{ "%.2g" | format(drift.domain.p_value) }}, {{ drift.domain.rows }} rows);
+  an alarm from {{ drift.policy.material_auc }}.
+  {% if drift.domain.alarm %}<span class="bad">alarm</span>{% endif %}</p>
+</section>
+{% endif %}
+{% if drift.categories %}
+<section>
+  <h2>Kinds</h2>
+  <table><tr><th>category<th class="n">PSI<th class="n">p (χ²)<th class="n">never seen<th>which<th></tr>
+  {% for kind in drift.categories %}
+  <tr><td>{{ kind.name }}<td class="n">{{ "%.3f" | format(kind.psi) }}
+      <td class="n">{{ "%.2g" | format(kind.p_value) }}
+      <td class="n">{{ "{:.1%}".format(kind.unseen) }}<td>{{ kind.unseen_kinds | join(", ") }}
+      <td>{% if kind.alarm %}<span class="bad">alarm</span>{% endif %}</tr>
+  {% endfor %}
+  </table>
+</section>
+{% endif %}
 {% if drift.rates %}
 <section>
-  <h2>Rates and volume</h2>
+  <h2>Rates, segments and volume</h2>
   <table><tr><th>rate<th class="n">window<th class="n">reference<th class="n">p<th></tr>
   {% for rate in drift.rates %}
   <tr><td>{{ rate.name }}<td class="n">{{ "{:,.4g}".format(rate.actual) }}
@@ -59,12 +97,14 @@ _BODY: Final = """
 {% endif %}
 <section>
   <h2>All columns</h2>
-  <table><tr><th>column<th class="n">PSI<th class="n">by noise<th class="n">p<th class="n">missing
+  <table><tr><th>column<th class="n">PSI<th class="n">by noise<th class="n">floor<th class="n">p<th class="n">KS
+      <th class="n">Wasserstein<th class="n">missing
       <th class="n">missing in reference<th></tr>
   {% for column in columns %}
   <tr><td><code>{{ column.name }}</code><td class="n">{{ "{:.3f}".format(column.psi) }}
-      <td class="n">{{ "{:.3f}".format(column.expected_psi) }}
+      <td class="n">{{ "{:.3f}".format(column.expected_psi) }}<td class="n">{{ "{:.2f}".format(column.floor) }}
       <td class="n">{{ "{:.2g}".format(column.p_value) }}
+      <td class="n">{{ "{:.3f}".format(column.ks) }}<td class="n">{{ "{:.3f}".format(column.wasserstein) }}
       <td class="n">{{ "{:.1%}".format(column.missing) }}
       <td class="n">{{ "{:.1%}".format(column.expected_missing) }}
       <td>{% if column.alarm %}<span class="bad">alarm</span>{% elif column.only_shown %}only shown{% endif %}</tr>
@@ -97,19 +137,37 @@ def write_drift_report(
         if frame.empty:
             raise EmptyInputError("has no rows", where=title)
     write_whole(folder / "drift.json", drift.model_dump_json(indent=2))
-    page = render(_BODY, title="Drift report", drift=drift, columns=columns, chart=_chart(drift, columns[:COLUMNS]))
+    page = render(
+        _BODY,
+        title="Drift report",
+        drift=drift,
+        columns=columns,
+        chart=_chart(columns[:COLUMNS]),
+        hottest=_hottest(drift),
+        shade=lambda value: f"{min(1.0, value or 0.0):.2f}",
+    )
     write_whole(folder / "evidently.html", _evidently(reference_sample, current, names))
     return write_whole(folder / "drift.html", page)
 
 
-def _chart(drift: DriftReport, columns: list[PsiDrift]) -> Markup:
+def _hottest(drift: DriftReport) -> list[tuple[str, tuple[float | None, ...]]]:
+    """The rows of the heat map for the columns that may alarm, the largest PSI first."""
+    if drift.heat is None:
+        return []
+    shown = {column.name for column in (*drift.features, drift.score) if column.only_shown}
+    rows = [row for row in zip(drift.heat.names, drift.heat.psi, strict=True) if row[0] not in shown]
+    return sorted(rows, key=lambda row: -max((value or 0.0 for value in row[1]), default=0.0))[:COLUMNS]
+
+
+def _chart(columns: list[PsiDrift]) -> Markup:
     """Horizontal bars of PSI, the largest on top, as inline SVG."""
     figure = Figure(figsize=(9, 0.6 + 0.28 * len(columns)), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(columns))
     axes.barh(places, [c.psi for c in columns], color=["#b3261e" if c.alarm else "#7f9bbd" for c in columns])
     axes.scatter([c.expected_psi for c in columns], places, marker="|", color="#444b55", s=70, linewidths=1.2)
-    axes.axvline(drift.material_psi, color="#5b6675", linewidth=1, linestyle="--")
+    floors = [np.nan if c.only_shown else c.floor for c in columns]
+    axes.vlines(floors, places - 0.4, places + 0.4, color="#5b6675", linewidth=1, linestyle="--")
     axes.set_yticks(places, [c.name for c in columns], parse_math=False)
     axes.invert_yaxis()
     axes.set_xlabel("PSI")

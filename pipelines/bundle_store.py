@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from monitoring.evidence import Expectation
 from monitoring.profile import load_profile
-from monitoring.rollback import Expectation
 from riskdistill.bundle import Bundle
 from riskdistill.errors import BundleDamagedError, ConfigError
 from riskdistill.manifest import MANIFEST
@@ -89,8 +89,12 @@ def expectation(release: Release) -> Expectation:
     """
     bundle = load_release(release)
     profile = load_profile(bundle.profile)
-    alerts = profile.alert_rate * profile.rows + 0.5  # half a row (Jeffreys): none seen is not none ever
-    return Expectation(bundle.thresholds.review, alerts / (profile.rows + 1))
+    segments = {name: _rate(segment.alert_rate, segment.rows) for name, segment in profile.segments.items()}
+    return Expectation(bundle.thresholds.review, _rate(profile.alert_rate, profile.rows), segments)
+
+
+def _rate(share: float, rows: int) -> float:
+    return (share * rows + 0.5) / (rows + 1)  # half a row (Jeffreys): none seen is not none ever
 
 
 def _load(path: Path, version: str) -> Bundle:

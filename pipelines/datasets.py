@@ -23,11 +23,16 @@ from riskdistill.dataset.card import DatasetCard, describe
 
 @dataclass(frozen=True)
 class Prepared:
-    """A dataset, its card, and where the card, the split and the encoded rows are."""
+    """A dataset, its card and its folder, where card, split and encoded rows are.
+
+    Attributes:
+        validation: the canonical transactions of that period, row for row.
+    """
 
     dataset: Dataset
     card: DatasetCard
     folder: Path
+    validation: pa.Table
 
 
 def prepare(
@@ -59,7 +64,8 @@ def prepare(
     write_whole(folder / "card.json", card.model_dump_json(indent=1) + "\n")
     write_whole(folder / "card.md", card.markdown())
     _write_split(tables.transactions, dataset, folder / "split.parquet")
-    return Prepared(dataset, card, folder)
+    validation = tables.transactions.filter(pa.array(dataset.parts == "validation"))
+    return Prepared(dataset, card, folder, validation)
 
 
 def _read(config: ExperimentConfig, source: Path, out: Path, steps: Steps) -> Tables:

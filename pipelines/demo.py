@@ -30,7 +30,8 @@ from rich.console import Console
 from rich.table import Table
 
 from monitoring.audit import write_audit_record
-from monitoring.rollback import RollbackController, RollbackPolicy, Verdict, watch
+from monitoring.evidence import RollbackPolicy
+from monitoring.rollback import RollbackController, Verdict, watch
 from pipelines.bundle_store import expectation, keep
 from pipelines.demo_service import DemoService, failures
 from pipelines.drift import look, measure, write

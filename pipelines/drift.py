@@ -11,14 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from monitoring.drift import DriftReport, measure_drift
+from monitoring.drift import DriftReport, Traffic, measure_drift
 from monitoring.profile import SCORE, load_profile
 from monitoring.report import write_drift_report
+from pipelines.traffic import kinds_of
 from riskdistill.bundle import Bundle
 from riskdistill.data.ingest import read_transactions
 from riskdistill.data.rates import Rates
 from riskdistill.errors import EmptyInputError
-from riskdistill.features import FeatureEngine
+from riskdistill.features import Encoded, FeatureEngine
 
 
 def drift_report(
@@ -45,14 +46,20 @@ class Window:
     """Traffic as the service saw it.
 
     Attributes:
+        transactions: canonical.
+        encoded: as the models see them.
         hours: from the first transaction to the last.
         context: float32 [n, features].
         score: float64 [n], the student's.
+        times: int64 [n], microseconds since 1970.
     """
 
+    transactions: pa.Table
+    encoded: Encoded
     hours: float
     context: NDArray[np.float32]
     score: NDArray[np.float64]
+    times: NDArray[np.int64]
 
 
 def look(bundle: Bundle, engine: FeatureEngine, transactions: pa.Table) -> Window:
@@ -60,20 +67,36 @@ def look(bundle: Bundle, engine: FeatureEngine, transactions: pa.Table) -> Windo
     encoded = engine.encode(transactions)
     span = pc.min_max(transactions["timestamp"]).as_py()
     hours = max((span["max"] - span["min"]).total_seconds() / 3_600, 1 / 60)
-    return Window(hours, encoded.context, bundle.student.score_all(encoded).score)
+    times = transactions["timestamp"].cast(pa.int64()).to_numpy()
+    score = bundle.student.score_all(encoded).score
+    return Window(transactions, encoded, hours, encoded.context, score, times)
 
 
 def measure(bundle: Bundle, window: Window) -> DriftReport:
     """The drift of a window against the bundle's frozen profile."""
-    thresholds = bundle.thresholds
+    thresholds, profile = bundle.thresholds, load_profile(bundle.profile)
+    kinds = kinds_of(
+        window.transactions,
+        window.encoded,
+        window.score,
+        thresholds=thresholds,
+        student=bundle,
+        typologies=bundle.typologies,
+        watched=profile.segments,
+    )
+    reference = bundle.path / "reference.parquet"
+    sample = None
+    if reference.exists():
+        sample = pd.read_parquet(reference, columns=list(profile.names)).to_numpy(np.float32)
     return measure_drift(
-        load_profile(bundle.profile),
+        profile,
         window.context,
         bundle.spec.names,
         window.score,
         alert_rate=float((window.score >= thresholds.review).mean()),
         bypass_rate=float(np.mean([thresholds.bypass(value) is not None for value in window.score])),
         hours=window.hours,
+        traffic=Traffic(times=window.times, categories=kinds.categories, segments=kinds.segments, sample=sample),
     )
 
 

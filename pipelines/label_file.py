@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -47,17 +49,45 @@ class LabelFile:
             raise UnreadableFileError(f"cannot be read: {error}", where=str(self._path)) from error
 
 
-def _read(path: Path) -> dict[str, bool]:
-    labels: dict[str, bool] = {}
+class Outcome(NamedTuple):
+    """What is known of one transaction, and since when; None where the file does not say."""
+
+    laundering: bool
+    known_at: datetime | None
+
+
+def read_outcomes(path: Path) -> dict[str, Outcome]:
+    """The labels of a file by transaction id, with the column `known_at` where it has one.
+
+    Raises:
+        DataError: the file cannot be used, or a row is none.
+    """
+    outcomes: dict[str, Outcome] = {}
     for rows in read_rows(path, ("tx_id", "is_laundering")):
         ids = rows.table["tx_id"].cast(pa.string()).to_pylist()
         told = rows.table["is_laundering"].cast(pa.string()).to_pylist()
-        for tx_id, text in zip(ids, told, strict=True):
+        since: list[datetime | None] = [None] * len(ids)
+        if "known_at" in rows.table.column_names:
+            since = _instants(rows.table["known_at"], path)
+        for tx_id, text, known_at in zip(ids, told, since, strict=True):
             if tx_id is None or text is None or text.strip().lower() not in _TRUTH:
                 raise DataError(
                     f"is_laundering of transaction {tx_id} is {text}",
                     where=str(path),
                     mend="name each transaction, and write true or false",
                 )
-            labels[tx_id] = _TRUTH[text.strip().lower()]
-    return labels
+            outcomes[tx_id] = Outcome(_TRUTH[text.strip().lower()], known_at)
+    return outcomes
+
+
+def _instants(column: pa.ChunkedArray[Any], path: Path) -> list[datetime | None]:
+    try:
+        return column.cast(pa.timestamp("us", "UTC")).to_pylist()  # type: ignore[no-any-return]
+    except pa.ArrowInvalid as error:
+        raise DataError(
+            f"known_at cannot be read: {error}", where=str(path), mend="write it as 2026-01-01T00:00:00Z"
+        ) from error
+
+
+def _read(path: Path) -> dict[str, bool]:
+    return {tx_id: outcome.laundering for tx_id, outcome in read_outcomes(path).items()}

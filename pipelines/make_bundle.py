@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from monitoring.profile import build_profile, draw_sample
 from pipelines.served import Served
+from pipelines.traffic import Kinds, kinds_of
 from riskdistill import __version__
 from riskdistill.bundle import Bundle, BundleParts, KnownRates, Thresholds, write_bundle
 from riskdistill.config import CompressionConfig, ExperimentConfig, ServingConfig
@@ -19,6 +22,18 @@ from riskdistill.dataset import Dataset
 from riskdistill.dataset.card import DatasetCard
 from riskdistill.evaluation.metrics import SCRATCH, STUDENT, TEACHER, MetricsReport, ModelMetrics, ScoredPeriod
 from riskdistill.evaluation.thresholds import choose_threshold
+from riskdistill.features import FeatureSpec
+from riskdistill.models.onnx_model import Scorer
+
+
+@dataclass(frozen=True)
+class _Student:
+    """A student whose bundle is not written yet, to be explained."""
+
+    spec: FeatureSpec
+    student: Scorer
+    typical: NDArray[np.float32]
+    spread: NDArray[np.float32]
 
 
 def choose_thresholds(
@@ -62,8 +77,14 @@ def make_bundle(
     validation: ScoredPeriod,
     report: MetricsReport,
     out: Path,
+    traffic: pa.Table | None = None,
 ) -> Bundle:
-    """The bundle of student and teacher; its reference is the validation period."""
+    """The bundle of student and teacher; its reference is the validation period.
+
+    Args:
+        traffic: the canonical transactions of that period, row for row; without them no kinds and segments are
+            frozen, and none will be compared.
+    """
     context = dataset.validation.encoded.context
     score = validation.scores[STUDENT]
     span = dataset.validation.end - dataset.validation.start
@@ -74,6 +95,19 @@ def make_bundle(
         score[later], validation.scores[TEACHER][later], fold.label, days, config.serving
     )
     bypassed = [thresholds.bypass(value) is not None for value in score]
+    quartiles = np.nanquantile(_without_empty_columns(dataset.train_context), (0.25, 0.5, 0.75), axis=0)
+    typical, spread = quartiles[1].astype(np.float32), (quartiles[2] - quartiles[0]).astype(np.float32)
+    student = _Student(dataset.spec, served.scorers[STUDENT], typical, spread)
+    kinds = Kinds({}, {})
+    if traffic is not None:
+        kinds = kinds_of(
+            traffic,
+            dataset.validation.encoded,
+            score,
+            thresholds=thresholds,
+            student=student,
+            typologies=dataset.typologies,
+        )
     profile = build_profile(
         context,
         dataset.spec.names,
@@ -81,10 +115,12 @@ def make_bundle(
         alert_rate=float((score >= thresholds.review).mean()),
         bypass_rate=float(np.mean(bypassed)),
         hours=max(span.total_seconds() / 3_600, 1 / 60),
+        times=dataset.validation.time,
+        categories=kinds.categories,
+        segments=kinds.segments,
     )
     reference = out / "reference.parquet"
     draw_sample(context, dataset.spec.names, score, seed=config.seed).to_parquet(reference)
-    quartiles = np.nanquantile(_without_empty_columns(dataset.train_context), (0.25, 0.5, 0.75), axis=0)
     created_at = datetime.now(UTC).replace(microsecond=0)
     parts = BundleParts(
         name=config.name,
@@ -96,8 +132,8 @@ def make_bundle(
         parameters={role: report.models[role].parameters for role in (STUDENT, TEACHER)},
         thresholds=thresholds,
         calibrators={role: served.calibrators[role] for role in (STUDENT, TEACHER)},
-        typical=quartiles[1].astype(np.float32),
-        spread=(quartiles[2] - quartiles[0]).astype(np.float32),
+        typical=typical,
+        spread=spread,
         profile=profile.model_dump(mode="json"),
         reference=reference,
         model_card=_model_card(config, dataset, card, served, report, thresholds, created_at),

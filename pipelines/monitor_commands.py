@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -69,7 +70,8 @@ def watch(
     ] = None,
 ) -> None:
     """Watch the champion for harm and roll back by itself; Ctrl-C ends it."""
-    from monitoring.rollback import RollbackController, RollbackPolicy
+    from monitoring.evidence import RollbackPolicy
+    from monitoring.rollback import RollbackController
     from monitoring.rollback import watch as watch_champion
 
     controller = RollbackController(
@@ -84,6 +86,77 @@ def watch(
         console.print(f"{number:>4}  {verdict.action:<15} {verdict.reason}", highlight=False)
         if looks is not None and number >= looks:
             stop.set()
+
+
+@monitor_app.command()
+def performance(
+    decisions: Decisions,
+    labels: Annotated[
+        Path, typer.Option(help="Parquet or CSV with tx_id, is_laundering and, where it is known, known_at.")
+    ],
+    bundle: Annotated[Path, typer.Option("--bundle", help="Whose decisions to judge.")],
+    out: OutFolder,
+    as_of: Annotated[str | None, typer.Option(help="Labels that became known later are not used; now.")] = None,
+    days: Annotated[float, typer.Option(min=0.01, help="Length of a window.")] = 7.0,
+) -> None:
+    """Write performance.html and .json: realised where labels have had their time, estimated elsewhere."""
+    from pipelines.performance import performance_report
+
+    now = datetime.now(UTC)
+    if as_of is not None:
+        try:
+            now = datetime.fromisoformat(as_of)
+        except ValueError as error:
+            raise ConfigError(str(error), where="--as-of", mend="write it as 2026-09-10T00:00:00Z") from error
+        if now.tzinfo is None:
+            raise ConfigError("it has no time zone", where="--as-of", mend="write it as 2026-09-10T00:00:00Z")
+    log = DecisionLog(decisions, create=False)
+    report, page = performance_report(log, labels, Bundle.load(bundle, teacher=False), out, now, days=days)
+    table = table_of("window", "alerts", "labelled", "precision", "estimated")
+    for window in report.windows:
+        real, told = window.precision, window.estimated
+        table.add_row(
+            f"{window.start:%F} to {window.end:%F}",
+            f"{window.alerts:,}",
+            f"{window.labelled:,}",
+            "not mature" if not window.mature else "no label" if real is None else f"{real.value:.1%}",
+            "too few labels" if told is None else f"{told.combined:.1%} ({told.low:.0%} to {told.high:.0%})",
+        )
+    console.print(table)
+    console.print(f"report {page}", soft_wrap=True, highlight=False)
+
+
+@monitor_app.command("drill")
+def run_drills(
+    scenario: Annotated[str, typer.Argument(help="Name of a scenario, or all.")],
+    out: OutFolder,
+    source: Annotated[
+        Path | None,
+        typer.Option("--input", help="Folder of labelled canonical tables; a simulated world by default."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the world and of the faults.")] = 0,
+) -> None:
+    """Inject faults into a healthy stream, and report what found them: drills.html, drills.json.
+
+    Exits with 1 if a fault was not found first by a detector that is right for it.
+    """
+    from pipelines.drill import drill, write_drills
+
+    table, results = table_of("scenario", "right", "found by", "after", "payments", "false alarms"), []
+    for result in drill(scenario, source=source, seed=seed):
+        results.append(result)
+        table.add_row(
+            result.scenario,
+            "yes" if result.passed else "no",
+            "nothing" if result.detected is None else result.detected.detector,
+            "" if result.delay_hours is None else f"{result.delay_hours:.0f} h",
+            f"{result.exposure:,}",
+            str(len(result.false_alarms)),
+        )
+    console.print(table)
+    console.print(f"report {write_drills(out, results)}", soft_wrap=True, highlight=False)
+    if not all(result.passed for result in results):
+        raise typer.Exit(1)
 
 
 def table_of(*columns: str) -> Table:

@@ -102,7 +102,7 @@ def run(
         "riskdistill": __version__,
     }
     page = write_report(out, report, test, config, provenance)
-    bundle = make_bundle(dataset, prepared.card, config, served, validation, report, out)
+    bundle = make_bundle(dataset, prepared.card, config, served, validation, report, out, prepared.validation)
     step.done(f"bundle {bundle.version}")
     distillation = write_evidence(dataset, test, served, config, out)
     metrics = out / "report" / "metrics.json"

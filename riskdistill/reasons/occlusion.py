@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from riskdistill.bundle import Bundle
 from riskdistill.evaluation.event_words import event_words
-from riskdistill.features import Encoded
+from riskdistill.features import Encoded, FeatureSpec
 from riskdistill.models.onnx_model import Scorer
 from riskdistill.reasons.catalogue import Catalogue, Phrase
 from riskdistill.reasons.past import PARTIES, past_facts
@@ -28,6 +27,17 @@ from riskdistill.student.exit_scorer import EarlyExitScorer
 
 MATERIAL: Final = 0.05  # effects on the logit below this are not reasons
 _DIGITS: Final = 4  # that effects are rounded to
+
+
+class Explainable(Protocol):
+    """Whose scores are explained: a bundle, or what will be one (see `riskdistill.bundle.Bundle`)."""
+
+    @property
+    def spec(self) -> FeatureSpec: ...
+    @property
+    def student(self) -> Scorer: ...
+    @property
+    def typical(self) -> NDArray[np.float32]: ...
 
 
 @dataclass(frozen=True)
@@ -62,7 +72,7 @@ class Explanation:
     catalogue: str
 
 
-def explain(bundle: Bundle, encoded: Encoded, limit: int = 3, model: Scorer | None = None) -> Explanation:
+def explain(bundle: Explainable, encoded: Encoded, limit: int = 3, model: Scorer | None = None) -> Explanation:
     """Why one row has the score that it has.
 
     Args:
@@ -126,7 +136,7 @@ class _Part:
 class _Rows:
     """One row, and how its logit falls when parts of it are taken away."""
 
-    def __init__(self, bundle: Bundle, encoded: Encoded, model: Scorer) -> None:
+    def __init__(self, bundle: Explainable, encoded: Encoded, model: Scorer) -> None:
         self._typical, self._encoded, self._model = bundle.typical, encoded, model
 
     def effects(self, parts: Sequence[_Part]) -> NDArray[np.float64]:
@@ -155,7 +165,9 @@ def _strongest(effects: NDArray[np.float64], limit: int) -> list[tuple[int, floa
     return [(index, float(effects[index])) for index in order[:limit] if effects[index] >= MATERIAL]
 
 
-def _tellable(bundle: Bundle, catalogue: Catalogue, code: str, values: Mapping[str, float]) -> tuple[Phrase, ...]:
+def _tellable(
+    bundle: Explainable, catalogue: Catalogue, code: str, values: Mapping[str, float]
+) -> tuple[Phrase, ...]:
     """The sentences of a group that are true of `values`; where there is none, one for each feature."""
     phrases = tuple(phrase for phrase in catalogue.phrases.get(code, ()) if phrase.applies(values))
     if code not in bundle.spec.groups:  # events: the first that applies, for its facts are no features
@@ -170,7 +182,7 @@ def _tellable(bundle: Bundle, catalogue: Catalogue, code: str, values: Mapping[s
     )
 
 
-def _told(bundle: Bundle, catalogue: Catalogue, phrase: Phrase, values: Mapping[str, float]) -> str:
+def _told(bundle: Explainable, catalogue: Catalogue, phrase: Phrase, values: Mapping[str, float]) -> str:
     if phrase.text:
         return phrase.fill(values, catalogue.units)
     column = bundle.spec.names.index(phrase.when[0])

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import comb
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.sequential import PairedRateTest, RateTest, TwoSampleTest
+from monitoring.sequential import MatchedPairsTest, PairedRateTest, RateTest, later
 from riskdistill.errors import ConfigError, DataError
 
 ALPHA = 0.01
@@ -40,14 +39,13 @@ def test_a_paired_rate_at_its_margin_alarms_on_fewer_days_than_alpha(shares: tup
     assert alarms(test, look) <= ALPHA
 
 
-def test_two_samples_at_their_margin_alarm_on_few_days() -> None:
-    draw, rejected = np.random.default_rng(2), 0
-    for _ in range(40):
-        test = TwoSampleTest(1.5)  # odds 0.75 against 0.5
-        for a, b in zip(draw.binomial(10, 3 / 7, 100), draw.binomial(8, 1 / 3, 100), strict=True):
-            test.update(a, 10, b, 8)
-        rejected += bool(test.rejected(ALPHA))
-    assert rejected <= 2
+def test_matched_pairs_at_their_margin_alarm_on_few_days() -> None:
+    draw, test = np.random.default_rng(2), MatchedPairsTest(1.5)  # odds 0.75 against 0.5
+    a, b = 3 / 7, 1 / 3
+    for _ in range(100):
+        pairs = draw.multinomial(8, (a * (1 - b), (1 - a) * b, a * b + (1 - a) * (1 - b)), DAYS).T
+        test.match(*pairs[:2])
+    assert test.rejected(ALPHA).mean() <= ALPHA
 
 
 def test_an_error_rate_from_2_to_3_percent_is_found_within_nine_looks() -> None:
@@ -69,11 +67,24 @@ def test_a_late_fault_is_found_nearly_as_fast_as_an_early_one() -> None:
             return
 
 
-def test_false_alerts_that_double_their_odds_are_found_in_two_samples() -> None:
-    test = TwoSampleTest(1.5)
-    for _ in range(10):
-        test.update(8, 10, 3, 8)
+def test_odds_that_are_three_times_as_high_are_found_in_matched_pairs() -> None:
+    test = MatchedPairsTest(1.5)
+    for _ in range(12):
+        test.match(12, 2)
     assert test.rejected(ALPHA)
+
+
+def test_each_test_may_have_a_limit_of_its_own() -> None:
+    together = RateTest([0.02, 0.2])
+    for _ in range(3):
+        together.update([20, 20], 200)
+    assert together.rejected(ALPHA).tolist() == [True, False]
+    assert together.rejected([1e-30, ALPHA]).tolist() == [False, False]
+
+
+@given(st.integers(1, 10**9))
+def test_the_weights_of_all_looks_are_positive_and_never_more_than_one(looks: int) -> None:
+    assert 0 < later(looks) < later(looks - 1) <= 1
 
 
 def test_a_rejection_stands_whatever_comes_after() -> None:
@@ -92,19 +103,9 @@ def test_e_values_are_positive_and_finite(a: int, b: int, both: int, margin: flo
             assert e_value > 0
 
 
-@given(st.integers(0, 40), st.integers(0, 40))
-def test_the_two_sample_e_value_is_fair_at_the_margin(trials_a: int, trials_b: int) -> None:
-    """Given the total, its mean under the null is at most 1 (the definition of an e-value)."""
-    total = (trials_a + trials_b) // 3
-    margin, possible = 2.0, range(max(0, total - trials_b), min(total, trials_a) + 1)
-    ways = np.array([comb(trials_a, k) * comb(trials_b, total - k) * margin**k for k in possible])
-    values = [float(TwoSampleTest(margin).update(k, trials_a, total - k, trials_b)) for k in possible]
-    assert (ways / ways.sum()) @ values == pytest.approx(1)
-
-
 @pytest.mark.parametrize("margin", [0.5, 0.0, -1.0, float("nan")])
 def test_a_margin_below_one_is_refused(margin: float) -> None:
-    for kind in (PairedRateTest, TwoSampleTest):
+    for kind in (PairedRateTest, MatchedPairsTest):
         with pytest.raises(ConfigError, match="margin"):
             kind(margin)
 
@@ -121,4 +122,4 @@ def test_impossible_counts_are_refused() -> None:
     with pytest.raises(DataError):
         PairedRateTest(1.5).update(-1, 0, 0)
     with pytest.raises(DataError):
-        TwoSampleTest(1.5).update(5, 3, 0, 1)
+        MatchedPairsTest(1.5).match(-1, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,15 +42,25 @@ def open_logs(folder: Path) -> tuple[ReleaseLog, DecisionLog]:
 
 
 def decide(
-    champion: float, previous: float | None = None, *, teacher: float | None = None, version: str = NEW
+    champion: float,
+    previous: float | None = None,
+    *,
+    teacher: float | None = None,
+    version: str = NEW,
+    **changes: Any,
 ) -> Decision:
-    """One decision now: the champion's score, the previous model's, and the teacher's if it was asked."""
+    """One decision now: the champion's score, the previous model's, and the teacher's if it was asked.
+
+    Each is on a payment between accounts of its own; `changes` are of the transaction.
+    """
     final = champion if teacher is None else teacher
     number = f"d{next(_NUMBERS)}"
     return Decision(
         decision_id=number,
         tx_id=number,
-        transaction=_TRANSACTION.model_copy(update={"tx_id": number}),
+        transaction=_TRANSACTION.model_copy(
+            update={"tx_id": number, "sender_account": f"a{number}", "receiver_account": f"b{number}"} | changes
+        ),
         request_hash="0" * 64,
         decided_at=datetime.now(UTC),
         score=final,

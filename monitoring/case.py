@@ -1,0 +1,184 @@
+"""The case for and against one champion: its decisions, counted for the tests of `monitoring.evidence`.
+
+The tests are fair if what they count is independent, and payments are not: a scheme is many payments that a model
+finds or misses together, and an odd account sets off many alerts. So an account has one vote a day on who alerts; a
+label that says laundering counts if neither of its accounts was in laundering that was counted before, and one that
+says false alert if its sender was in none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from monitoring.evidence import (
+    ALL,
+    BY_SEGMENT,
+    DISTANCES,
+    FAILED,
+    OWN,
+    SLOW,
+    Evidence,
+    Expectation,
+    Measure,
+    RollbackPolicy,
+    ServiceLimits,
+)
+from monitoring.segments import segments_of
+from monitoring.service_level import wanted_teacher
+from riskdistill.storage.decisions import Decision, Entry, Shadow
+from riskdistill.storage.releases import Release
+
+_ALERTED: Final = {(True, True): "both", (True, False): "champion_only", (False, True): "previous_only"}
+_FOUND: Final = {(False, True): "previous_alone", (True, False): "champion_alone", (True, True): "by_both"}
+
+
+class _Alerted(NamedTuple):
+    """A transaction on which one of the models alerted, or both; its label is awaited."""
+
+    champion: bool
+    previous: bool
+    groups: tuple[int, ...]
+    sender: str
+    receiver: str
+
+
+class Case:
+    """The evidence for and against one champion.
+
+    Args:
+        champion: whose case it is.
+        policy: margins and budget.
+        expected: what its bundle promises.
+        limits: what the service did before; asked when the champion's first decision comes.
+    """
+
+    def __init__(
+        self,
+        champion: Release,
+        policy: RollbackPolicy,
+        expected: Expectation,
+        limits: Callable[[], ServiceLimits],
+    ) -> None:
+        self.champion, self._policy, self._expected, self._find_limits = champion, policy, expected, limits
+        self.decided, self.compared, self.looks = 0, 0, 0
+        self._first: Entry | None = None
+        self._last: Entry | None = None
+        self._places = {name: place for place, name in enumerate((ALL, *expected.segments))}
+        self._limits: ServiceLimits | None = None
+        self._evidence = Evidence(policy, expected, ServiceLimits())
+        self._total = {
+            kind: np.zeros(len(self._places), np.int64) for kind in (*BY_SEGMENT, *FAILED, *SLOW, *DISTANCES)
+        }
+        self._news = {kind: np.zeros_like(count) for kind, count in self._total.items()}
+        self._day, self._voted = 0, set[tuple[str, str]]()
+        self._unlabelled: dict[str, _Alerted] = {}
+        self._counted: dict[bool, set[str]] = {True: set(), False: set()}  # accounts, by what their labels said
+        self._unmatched: dict[
+            int, tuple[bool, list[bool]]
+        ] = {}  # group -> whose alerts wait, whether they are false
+
+    def add(self, entry: Entry, previous: Release | None) -> None:
+        """Count one of the champion's decisions."""
+        decision = entry.decision
+        if (
+            decision.bundle_version != self.champion.bundle_version
+            or decision.decided_at < self.champion.changed_at
+        ):
+            return
+        if self._limits is None:
+            self._limits = self._find_limits()
+            self._evidence = Evidence(self._policy, self._expected, self._limits)
+        self.decided += 1
+        self._first, self._last = self._first or entry, entry
+        self._count(SLOW[int(decision.latency_ms <= self._limits.slow_ms)], (0,))
+        if wanted_teacher(decision):
+            self._count(FAILED[int(decision.route == "teacher")], (0,))
+        shadow = decision.shadow
+        if shadow is not None and previous is not None and shadow.bundle_version == previous.bundle_version:
+            self._compare(decision, shadow)
+
+    def _compare(self, decision: Decision, shadow: Shadow) -> None:
+        self.compared += 1
+        groups = (0, *(self._places[name] for name in segments_of(decision.transaction) if name in self._places))
+        champion, previous = decision.student_score >= self._expected.review, shadow.action != "allow"
+        self._count(OWN[int(not champion)], groups)
+        if champion or previous:
+            sender, receiver = decision.transaction.sender_account, decision.transaction.receiver_account
+            self._vote(_ALERTED[champion, previous], sender, decision.decided_at.toordinal(), groups)
+            if self._policy.labels:
+                self._unlabelled[decision.tx_id] = _Alerted(champion, previous, groups, sender, receiver)
+        if decision.teacher_score is not None:
+            excess = abs(decision.student_score - decision.teacher_score)
+            excess -= abs(shadow.score - decision.teacher_score)
+            if abs(excess) > self._policy.tolerance:
+                self._count(DISTANCES[int(excess < 0)], (0,))
+
+    def _vote(self, kind: str, account: str, day: int, groups: tuple[int, ...]) -> None:
+        if day != self._day:
+            self._day, self._voted = day, set()
+        if (account, kind) not in self._voted:
+            self._voted.add((account, kind))
+            self._count(kind, groups)
+
+    def weigh(self, labels: Mapping[str, bool]) -> None:
+        """End a look: let each test that learnt something see what is new."""
+        if labels:
+            for tx_id in [tx_id for tx_id in self._unlabelled if tx_id in labels]:
+                self._label(self._unlabelled.pop(tx_id), labels[tx_id])
+        self.looks += 1
+        whole = {kind: self._news[kind][:1] for kind in (*FAILED, *SLOW, *DISTANCES)}
+        self._evidence.look({kind: self._news[kind] for kind in BY_SEGMENT} | whole)
+        for kind, news in self._news.items():
+            self._total[kind] += news
+            news[:] = 0
+
+    def _label(self, alerted: _Alerted, laundering: bool) -> None:
+        accounts = {alerted.sender, alerted.receiver} if laundering else {alerted.sender}
+        known = not self._counted[laundering].isdisjoint(accounts)
+        self._counted[laundering] |= accounts
+        if known:
+            return
+        if laundering:
+            self._count(_FOUND[alerted.champion, alerted.previous], alerted.groups)
+        if alerted.champion != alerted.previous:
+            for group in alerted.groups:
+                self._match(group, alerted.champion, not laundering)
+
+    def _match(self, group: int, champion: bool, false: bool) -> None:
+        """Match an alert with the oldest one of the other model that waits; it waits itself where there is none."""
+        whose, waiting = self._unmatched.get(group, (champion, []))
+        if whose == champion or not waiting:
+            self._unmatched[group] = (champion, [*waiting, false] if whose == champion else [false])
+            return
+        other = waiting.pop(0)
+        if false != other:
+            self._count("champion_false" if champion == false else "previous_false", (group,))
+
+    def _count(self, kind: str, groups: Iterable[int]) -> None:
+        for group in groups:
+            self._news[kind][group] += 1
+
+    def measures(self) -> tuple[Measure, ...]:
+        """Each measure's evidence so far."""
+        return self._evidence.measures(self._total)
+
+    def evidence(self, harm: Measure) -> dict[str, Any]:
+        """The figures that a rollback for `harm` rests on, JSON-able."""
+        assert self._first is not None  # harm needs decisions
+        assert self._last is not None
+        return {
+            **harm.model_dump(mode="json", exclude={"harm"}),
+            "looks": self.looks,
+            "compared": self.compared,
+            "window": {
+                "first_sequence": self._first.sequence,
+                "last_sequence": self._last.sequence,
+                "from": self._first.decision.decided_at.isoformat(),
+                "to": self._last.decision.decided_at.isoformat(),
+            },
+            "measures": [measure.model_dump(mode="json") for measure in self.measures()],
+            "policy": self._policy.model_dump(mode="json"),
+        }

@@ -1,0 +1,361 @@
+"""Drills: a stream of decisions with a fault in it, replayed through the real monitors.
+
+Which monitor finds a fault matters as much as that one does: a poisoned label that looks like a bad model would
+have the wrong thing rolled back. So each scenario names the detectors that are right for it, and a drill passes
+if the first alarm after the fault is one of theirs.
+
+    controller     `monitoring.rollback`, every hour: alerts, false alerts, missed laundering, errors, time
+    drift          `monitoring.drift`, every day on the last day and on the last week
+    performance    `monitoring.performance`, every third day: realised against estimated precision; what was missed
+    labels         `monitoring.label_check`, every day
+    volume         every hour: a silence longer than any that the reference had, three times over
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from scipy import stats
+
+from monitoring.drift import measure_drift
+from monitoring.evidence import Expectation, RollbackPolicy
+from monitoring.label_check import late_labels
+from monitoring.maturity import DAY
+from monitoring.performance import Decided, measure_performance
+from monitoring.profile import ReferenceProfile
+from monitoring.rollback import RollbackController
+from riskdistill.data.transaction import Transaction
+from riskdistill.storage.decisions import Decision, Entry, Shadow
+from riskdistill.storage.releases import Release, ReleaseLog
+
+HOUR: Final = DAY // 24
+SILENCE: Final = 3  # times the longest gap of the reference
+CERTAIN: Final = 1e-4  # p-value of a single check of labels or of what was missed
+WORSE: Final = 4.5  # deviations of an estimate: windows overlap, and payments of a scheme are not independent
+CHAMPION, PREVIOUS = "champion", "previous"
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What the service decided, row for row, in order of time.
+
+    Attributes:
+        transactions: as they are stored.
+        context: float32 [n, features], as the models saw it.
+        champion, previous, teacher: scores; the teacher's of every row, asked or not.
+        asked: whether the teacher was asked, `failed` whether it did not answer.
+        rows: what performance is measured on.
+        latency: milliseconds.
+    """
+
+    transactions: Sequence[Transaction]
+    context: NDArray[np.float32]
+    champion: NDArray[np.float64]
+    previous: NDArray[np.float64]
+    asked: NDArray[np.bool_]
+    failed: NDArray[np.bool_]
+    latency: NDArray[np.float64]
+    rows: Decided
+
+    def take(self, rows: NDArray[np.bool_]) -> Stream:
+        """Some of the rows."""
+        places = np.flatnonzero(rows).tolist()
+        told = {
+            name: getattr(self.rows, name)[rows]
+            for name in ("time", "score", "alert", "sampled", "student", "teacher", "covariates", "label", "known")
+        }
+        return Stream(
+            [self.transactions[place] for place in places],
+            self.context[rows],
+            self.champion[rows],
+            self.previous[rows],
+            self.asked[rows],
+            self.failed[rows],
+            self.latency[rows],
+            replace(self.rows, **told),
+        )
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all drills share.
+
+    Attributes:
+        names: of the features.
+        profile: the reference, frozen before the stream begins.
+        review: the score from which a model alerts.
+        gap: longest silence of the reference, microseconds.
+        promoted: when the champion began to serve; what came before was decided by the previous model.
+        begins: when the monitors begin to look.
+        end: when they stop.
+    """
+
+    names: tuple[str, ...]
+    profile: ReferenceProfile
+    review: float
+    gap: int
+    promoted: int
+    begins: int
+    end: int
+
+
+class Alarm(BaseModel):
+    """One alarm of one monitor."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at: datetime
+    detector: str
+    detail: str
+
+
+class DrillResult(BaseModel):
+    """One scenario."""
+
+    model_config = ConfigDict(frozen=True)
+
+    scenario: str
+    fault: str
+    fault_at: datetime
+    right: tuple[str, ...] = Field(description="detectors that are right for it")
+    detected: Alarm | None = Field(description="the first alarm after the fault")
+    passed: bool = Field(description="whether that was one of the right detectors")
+    false_alarms: tuple[Alarm, ...] = Field(description="before the fault")
+    delay_hours: float | None
+    exposure: int = Field(description="payments decided between fault and detection, or the end")
+    restored: str = Field(description="what put things right, or who has to")
+    restore_seconds: float | None = Field(
+        description="from the alarm to the previous model's being champion, measured"
+    )
+    seconds: float
+
+
+def run_drill(
+    scenario: str,
+    fault: str,
+    right: Sequence[str],
+    stream: Stream,
+    fault_at: int,
+    setting: Setting,
+) -> DrillResult:
+    """Replay a stream until the first alarm after the fault, or to its end."""
+    started = perf_counter()
+    before: list[Alarm] = []
+    detected: Alarm | None = None
+    restore: float | None = None
+    for alarm, seconds in _alarms(stream, setting):
+        if alarm.at.timestamp() * 1e6 <= fault_at:
+            before.append(alarm)
+            continue
+        detected, restore = detected or alarm, seconds
+        if restore is not None or not detected.detector.startswith("controller"):
+            break  # what the controller only alarms on may still be followed by what it acts on
+    until = setting.end if detected is None else round(detected.at.timestamp() * 1e6)
+    return DrillResult(
+        scenario=scenario,
+        fault=fault,
+        fault_at=_moment(fault_at),
+        right=tuple(right),
+        detected=detected,
+        passed=detected is not None and any(detected.detector.startswith(name) for name in right),
+        false_alarms=tuple(before),
+        delay_hours=None if detected is None else (until - fault_at) / HOUR,
+        exposure=int(((stream.rows.time > fault_at) & (stream.rows.time <= until)).sum()),
+        restored="the previous model"
+        if restore is not None
+        else "a person: retrain, mend the source, or the labels",
+        restore_seconds=restore,
+        seconds=perf_counter() - started,
+    )
+
+
+def _alarms(stream: Stream, setting: Setting) -> Iterator[tuple[Alarm, float | None]]:
+    """Alarms in order of time, each with how long a rollback took, where one was done."""
+    with TemporaryDirectory() as folder:
+        watch = _Watch(Path(folder), stream, setting)
+        watch.controller.look()  # what came before the monitors began
+        for hour in range(setting.begins, setting.end, HOUR):
+            now = hour + HOUR
+            checks: list[Callable[[int], Iterator[Alarm]]] = [watch.volume]
+            if (now - setting.begins) % DAY == 0:
+                checks += [watch.drift, watch.labels]
+            if (now - setting.begins) % (3 * DAY) == 0:
+                checks.append(watch.performance)
+            yield from watch.roll_back(now)
+            for check in checks:
+                for alarm in check(now):
+                    yield alarm, None
+
+
+class _Watch:
+    """The monitors on one stream."""
+
+    def __init__(self, folder: Path, stream: Stream, setting: Setting) -> None:
+        self._stream, self._setting = stream, setting
+        self._source = _Source(stream, setting)
+        expected = Expectation(setting.review, max(setting.profile.alert_rate, 1e-4))
+        self.controller = RollbackController(
+            _Releases(folder, setting.promoted), self._source, RollbackPolicy(labels=True), lambda _: expected
+        )
+        self._labelled = np.argsort(stream.rows.known, kind="stable")
+        self._seen = int((stream.rows.known == 0).sum())
+        self._told: dict[str, bool] = {}
+
+    def roll_back(self, now: int) -> Iterator[tuple[Alarm, float | None]]:
+        """A look of the controller."""
+        self._source.until = int(np.searchsorted(self._stream.rows.time, now, "right"))
+        started = perf_counter()
+        verdict = self.controller.look(self._labels(now))
+        if verdict.action not in ("none", "waiting"):
+            metric = verdict.reason.partition(":")[0].partition(" ")[0]
+            seconds = perf_counter() - started if verdict.action == "rolled_back" else None
+            yield Alarm(at=_moment(now), detector=f"controller: {metric}", detail=verdict.reason), seconds
+
+    def _labels(self, now: int) -> dict[str, bool]:
+        rows = self._stream.rows
+        end = int(np.searchsorted(rows.known[self._labelled], now, "right"))
+        for place in self._labelled[self._seen : end].tolist():
+            self._told[self._stream.transactions[place].tx_id] = bool(rows.label[place] == 1)
+        self._seen = max(self._seen, end)
+        return self._told
+
+    def volume(self, now: int) -> Iterator[Alarm]:
+        """Whether the stream has gone silent."""
+        seen = int(np.searchsorted(self._stream.rows.time, now, "right"))
+        silence = now - int(self._stream.rows.time[seen - 1])
+        if silence > SILENCE * self._setting.gap:
+            told = (
+                f"nothing for {silence / HOUR:.1f} hours; the reference's longest is {self._setting.gap / HOUR:.1f}"
+            )
+            yield Alarm(at=_moment(now), detector="volume", detail=told)
+
+    def drift(self, now: int) -> Iterator[Alarm]:
+        """Drift of the last day and of the last week."""
+        for days in (1, 7):
+            rows = (self._stream.rows.time > now - days * DAY) & (self._stream.rows.time <= now)
+            if not rows.any():
+                continue
+            score = self._stream.champion[rows]
+            report = measure_drift(
+                self._setting.profile,
+                self._stream.context[rows],
+                self._setting.names,
+                score,
+                alert_rate=float((score >= self._setting.review).mean()),
+                hours=24.0 * days,
+            )
+            if report.verdict == "drift":
+                psi = {column.name: f" ({column.psi:.2f})" for column in (*report.features, report.score)}
+                told = ", ".join(f"{name}{psi.get(name, '')}" for name in report.drifting[:6])
+                told = f"last {days} days: {told}"
+                yield Alarm(at=_moment(now), detector=f"drift: {report.drifting[0]}", detail=told)
+                return
+
+    def labels(self, now: int) -> Iterator[Alarm]:
+        """Whether labels of the last days are unlike those of before."""
+        rows = self._stream.rows
+        known = rows.alert & (rows.known > 0) & (rows.known <= now)
+        for days in (2, 4, 7):
+            since = now - days * DAY
+            found = late_labels(rows.time[known], rows.known[known], rows.label[known] == 1, since, now)
+            if found.turned(CERTAIN):
+                gap = f"laundering {100 * found.gap:+.0f} points"
+                told = f"labels of the last {days} days: {gap}, p {found.p_value:.1g}"
+                yield Alarm(at=_moment(now), detector="labels", detail=told)
+                return
+
+    def performance(self, now: int) -> Iterator[Alarm]:
+        """Whether a mature week is worse than estimated, or more was missed than before."""
+        report = measure_performance(self._stream.rows, _moment(now))
+        mature = [window for window in report.windows if window.mature]
+        if mature and (real := mature[-1].precision) is not None and (told := mature[-1].estimated) is not None:
+            deviation = (told.combined - real.value) / max((told.high - told.low) / 4, 1e-9)
+            if deviation > WORSE:
+                detail = f"week to {mature[-1].end:%F}: precision {real.value:.0%}, estimated {told.combined:.0%}"
+                detail += f" ({told.low:.0%} to {told.high:.0%})"
+                yield Alarm(at=_moment(now), detector="performance: precision", detail=detail)
+                return
+        if len(mature) >= 2:
+            *earlier, last = mature
+            table = [
+                [last.missed, last.sampled - last.missed],
+                [sum(one.missed for one in earlier), sum(one.sampled - one.missed for one in earlier)],
+            ]
+            p_value = float(stats.fisher_exact(table, alternative="greater").pvalue)
+            if p_value < CERTAIN:
+                detail = (
+                    f"week to {last.end:%F}: {last.missed} of {last.sampled} sampled laundering, p {p_value:.1g}"
+                )
+                yield Alarm(at=_moment(now), detector="performance: missed", detail=detail)
+
+
+class _Releases(ReleaseLog):
+    """A release log whose champion was promoted at a time of the stream."""
+
+    def __init__(self, folder: Path, promoted: int) -> None:
+        super().__init__(f"sqlite:///{folder}/releases.db")
+        self._promoted = _moment(promoted)
+        for version in (PREVIOUS, CHAMPION):
+            release = self.register(folder / version, version, actor="drill", reason="drill")
+            self.promote(release.release_id, actor="drill", reason="drill", evidence={})
+
+    def champion(self) -> Release | None:
+        """The champion, since when it serves in the stream."""
+        champion = super().champion()
+        return champion and champion.model_copy(update={"changed_at": self._promoted})
+
+
+class _Source:
+    """The stream as a decision log that grows: `until` rows are there."""
+
+    def __init__(self, stream: Stream, setting: Setting) -> None:
+        self._stream, self._setting = stream, setting
+        self.until = int(np.searchsorted(stream.rows.time, setting.begins, "right"))
+
+    def read(self, after_sequence: int = 0, limit: int | None = None) -> Iterator[Entry]:
+        end = self.until if limit is None else min(self.until, after_sequence + limit)
+        for place in range(after_sequence, end):
+            yield Entry(place + 1, self._decision(place))
+
+    def _decision(self, place: int) -> Decision:
+        stream, transaction = self._stream, self._stream.transactions[place]
+        rows = stream.rows
+        served = rows.time[place] >= self._setting.promoted
+        student, shadow = (stream.champion, stream.previous) if served else (stream.previous, stream.champion)
+        asked, failed = bool(stream.asked[place]), bool(stream.failed[place])
+        alert = bool(rows.alert[place])
+        return Decision.model_construct(  # of valid parts; checking tens of thousands would take most of the time
+            decision_id=transaction.tx_id,
+            tx_id=transaction.tx_id,
+            transaction=transaction,
+            request_hash="",
+            decided_at=_moment(int(rows.time[place])),
+            score=float(rows.score[place]),
+            student_score=float(student[place]),
+            teacher_score=float(rows.teacher[place]) if asked and not failed else None,
+            band="medium" if alert else "low",
+            action="review" if alert else "allow",
+            route="student" if not asked else "student_degraded" if failed else "teacher",
+            route_reason="none" if not asked else "teacher_late" if failed else "above_threshold",
+            reasons=(),
+            bundle_version=CHAMPION if served else PREVIOUS,
+            latency_ms=float(stream.latency[place]),
+            shadow=Shadow.model_construct(
+                bundle_version=PREVIOUS,
+                score=float(shadow[place]),
+                action="review" if shadow[place] >= self._setting.review else "allow",
+            ),
+        )
+
+
+def _moment(microseconds: int) -> datetime:
+    return datetime.fromtimestamp(microseconds / 1e6, UTC)

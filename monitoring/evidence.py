@@ -1,0 +1,273 @@
+"""The evidence against a champion: sequential tests of several harms, on the whole traffic and on its segments.
+
+    more_alerts, fewer_alerts   off from the previous model's and from what the champion's own bundle promises
+    false_alerts                of the alerts that one model alone raises, more of the champion's turn out false
+    missed                      of known laundering, the previous model alone would have alerted on more
+    errors, slow                against the hours in which the previous model served
+    teacher_disagreement        alarms only, see `monitoring.rollback`
+
+What belongs together counts once (`monitoring.case`): ten payments of one scheme that a model misses are one piece
+of evidence, and tests that took them for ten would roll back a healthy champion within days.
+
+One false-alarm budget is shared out beforehand: equally to the harms that act, and for each of them in `WHOLE`
+to the whole traffic and the rest to the segments. (Errors and time do not come by segment.) By the union bound the
+chance of any wrong rollback in a champion's whole life is at most `RollbackPolicy.alpha`.
+
+Counts may have leading dimensions: then as many champions are judged side by side (benchmarks/monitoring.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from monitoring.sequential import MatchedPairsTest, PairedRateTest, RateTest
+
+Metric = Literal["more_alerts", "fewer_alerts", "false_alerts", "missed", "errors", "slow", "teacher_disagreement"]
+WHOLE: Final = 0.7  # of a harm's budget; the rest is the segments'
+ALL: Final = "all"  # the name of the whole among the segments
+
+ALERTS: Final = ("champion_only", "previous_only", "both")
+OWN: Final = ("alerted", "quiet")  # the champion, whatever the previous model did
+PAIRS: Final = ("champion_false", "previous_false")  # matched alerts of which one is false
+FOUND: Final = ("previous_alone", "champion_alone", "by_both")  # known laundering
+FAILED: Final = ("failed", "answered")  # of the decisions that wanted the teacher
+SLOW: Final = ("slow", "in_time")
+DISTANCES: Final = ("champion_farther", "previous_farther")
+BY_SEGMENT: Final = (*ALERTS, *OWN, *PAIRS, *FOUND)
+KINDS: Final[Mapping[Metric, tuple[str, ...]]] = {
+    "more_alerts": (*ALERTS, *OWN),
+    "fewer_alerts": (*ALERTS, *OWN),
+    "false_alerts": PAIRS,
+    "missed": FOUND,
+    "errors": FAILED,
+    "slow": SLOW,
+    "teacher_disagreement": DISTANCES,
+}
+
+
+class RollbackPolicy(BaseModel):
+    """When the controller acts. A margin is how many times worse than the previous model is still no harm."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    alpha: float = Field(default=0.01, gt=0, lt=1, description="chance of a wrong rollback per champion")
+    alert_margin: float = Field(default=1.5, ge=1, description="ratio of alert rates, either way")
+    false_alert_margin: float = Field(default=1.1, ge=1, description="ratio of the odds of a false alert")
+    missed_margin: float = Field(default=1.02, ge=1, description="ratio of the laundering that is alerted on")
+    error_margin: float = Field(default=1.0, ge=1, description="ratio of the odds of an error")
+    slow_margin: float = Field(default=1.5, ge=1, description="ratio of the odds of a slow decision")
+    teacher_margin: float = Field(default=1.5, ge=1, description="odds of being farther from the teacher")
+    tolerance: float = Field(default=0.02, ge=0, description="distances from the teacher this close are equal")
+    labels: bool = Field(default=False, description="labels will come: they share the false-alarm budget")
+    minimum: int = Field(default=200, ge=1, description="transactions compared before any action")
+    cool_down: timedelta = Field(default=timedelta(minutes=10), description="rest after a rollback")
+    hold: bool = Field(default=False, description="a person holds all action")
+    dry_run: bool = Field(default=False, description="say what would be done, and do not do it")
+
+    @property
+    def acting(self) -> tuple[Metric, ...]:
+        """The harms that lead to a rollback, settled beforehand: they share the budget."""
+        labelled: tuple[Metric, ...] = ("false_alerts", "missed") if self.labels else ()
+        return ("more_alerts", "fewer_alerts", *labelled, "errors", "slow")
+
+
+class Measure(BaseModel):
+    """One measure of harm after a look: the evidence against the champion so far."""
+
+    model_config = ConfigDict(frozen=True)
+
+    metric: Metric
+    segment: str = ALL
+    e_value: float = Field(description="the largest so far; harm is shown at 1 / alpha")
+    alpha: float = Field(description="its share of the false-alarm budget")
+    margin: float
+    counts: dict[str, int]
+    harm: bool
+    acts: bool = Field(description="whether harm is a reason to roll back, or to alarm a person only")
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What the champion's bundle says of its student.
+
+    Attributes:
+        review: the score from which it alerts: a stored action may be the teacher's, a shadow is a student's alone.
+        alert_rate: share of its reference period on which it alerted, above 0 and below 1.
+        segments: the same for the segments that are watched, by name (`monitoring.segments`).
+    """
+
+    review: float
+    alert_rate: float
+    segments: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ServiceLimits:
+    """Rates of errors and of slow decisions that the previous model's hours do not exceed; None: not known.
+
+    Attributes:
+        slow_ms: a decision that takes longer is slow.
+    """
+
+    errors: float | None = None
+    slow: float | None = None
+    slow_ms: float = float("inf")
+
+
+class Evidence:
+    """All tests against one champion.
+
+    Args:
+        policy: margins and budget.
+        expected: what its bundle promises.
+        limits: what the service did before it.
+    """
+
+    def __init__(self, policy: RollbackPolicy, expected: Expectation, limits: ServiceLimits) -> None:
+        self.policy = policy
+        self.groups = (ALL, *expected.segments)
+        rates = np.array([expected.alert_rate, *expected.segments.values()])
+        odds = rates / (1 - rates)  # unlike a rate, times the margin never above 1
+        self._more = _AlertTest(policy.alert_margin, _share(odds * policy.alert_margin))
+        self._fewer = _AlertTest(policy.alert_margin, 1 - _share(odds / policy.alert_margin))
+        self._false = MatchedPairsTest(policy.false_alert_margin)
+        self._missed = PairedRateTest(policy.missed_margin)
+        self._errors = _limit(limits.errors, policy.error_margin)
+        self._slow = _limit(limits.slow, policy.slow_margin)
+        self._farther = RateTest(policy.teacher_margin / (1 + policy.teacher_margin))
+
+    def look(self, news: Mapping[str, ArrayLike]) -> None:
+        """Let each test that learnt something see what is new. A look without news is no look.
+
+        Args:
+            news: counts by kind; their last dimension are the groups for kinds of `BY_SEGMENT`, and of length 1
+                for the others. A test whose kinds are not all there sees nothing.
+        """
+        if new := _new(news, (*ALERTS, *OWN)):
+            champion, previous, both, alerted, quiet = new
+            self._more.update(champion, previous, both, alerted, alerted + quiet)
+            self._fewer.update(previous, champion, both, quiet, alerted + quiet)
+        if new := _new(news, PAIRS):
+            self._false.match(*new)
+        if new := _new(news, FOUND):
+            self._missed.update(*new)
+        for test, kinds in ((self._errors, FAILED), (self._slow, SLOW), (self._farther, DISTANCES)):
+            if test is not None and (new := _new(news, kinds)):
+                test.update(new[0], new[0] + new[1])
+
+    def peak(self, metric: Metric) -> NDArray[np.float64]:
+        """The largest e-value so far, by group (last dimension); a single number before the first news."""
+        tests: dict[Metric, _AlertTest | MatchedPairsTest | PairedRateTest | RateTest | None] = {
+            "more_alerts": self._more,
+            "fewer_alerts": self._fewer,
+            "false_alerts": self._false,
+            "missed": self._missed,
+            "errors": self._errors,
+            "slow": self._slow,
+            "teacher_disagreement": self._farther,
+        }
+        test = tests[metric]
+        return np.ones(()) if test is None else test.peak
+
+    def alpha(self, metric: Metric) -> NDArray[np.float64]:
+        """The share of the budget of a metric, by group: shape (groups,), or (1,) where it has no segments."""
+        if metric == "teacher_disagreement":  # it never acts
+            return np.array([self.policy.alpha])
+        share = self.policy.alpha / len(self.policy.acting)
+        segments = len(self.groups) - 1
+        if metric in ("errors", "slow") or not segments:
+            return np.array([share])
+        return share * np.array([WHOLE, *[(1 - WHOLE) / segments] * segments])
+
+    def harm(self, metric: Metric) -> NDArray[np.bool_]:
+        """Whether harm is shown, by group."""
+        return np.asarray(self.peak(metric) * self.alpha(metric) >= 1)
+
+    def measures(self, totals: Mapping[str, NDArray[np.int64]]) -> tuple[Measure, ...]:
+        """Each metric on the whole, and on the segments that are harmed.
+
+        Args:
+            totals: counts so far by kind, shape (groups,) or (1,).
+        """
+        found = []
+        margins: dict[Metric, float] = {
+            "more_alerts": self.policy.alert_margin,
+            "fewer_alerts": self.policy.alert_margin,
+            "false_alerts": self.policy.false_alert_margin,
+            "missed": self.policy.missed_margin,
+            "errors": self.policy.error_margin,
+            "slow": self.policy.slow_margin,
+            "teacher_disagreement": self.policy.teacher_margin,
+        }
+        for metric in (*self.policy.acting, "teacher_disagreement"):
+            alpha, harm = self.alpha(metric), self.harm(metric)
+            peak = np.broadcast_to(self.peak(metric), alpha.shape)
+            for place in range(len(alpha)):
+                if place and not harm[place]:
+                    continue
+                found.append(
+                    Measure(
+                        metric=metric,
+                        segment=self.groups[place],
+                        e_value=float(peak[place]),
+                        alpha=float(alpha[place]),
+                        margin=margins[metric],
+                        counts={kind: int(totals[kind][place]) for kind in KINDS[metric]},
+                        harm=bool(harm[place]),
+                        acts=metric in self.policy.acting,
+                    )
+                )
+        return tuple(found)
+
+
+class _AlertTest:
+    """Whether alerts are off both from the previous model's and from what the champion's own bundle promises.
+
+    Off from the previous model alone, the champion may be the mend: retrained after a drift under which the
+    previous one floods the team or has fallen silent. Off from its promise alone, the traffic has changed.
+
+    The smaller e-value counts. No harm means that at least one of the two hypotheses holds; the e-value of that
+    one ever reaches 1/alpha with a chance of at most alpha, and the smaller of the two not without it. So the
+    false-alarm rate is kept with nothing to divide, however the two depend on each other.
+    """
+
+    def __init__(self, margin: float, limit: NDArray[np.float64]) -> None:
+        self._relative, self._own = PairedRateTest(margin), RateTest(limit)
+
+    def update(
+        self, only_a: ArrayLike, only_b: ArrayLike, both: ArrayLike, off: ArrayLike, trials: ArrayLike
+    ) -> None:
+        """Add the pairs of one look, and on how many of its transactions the champion did what is tested."""
+        if np.any(only_a) or np.any(only_b) or np.any(both):
+            self._relative.update(only_a, only_b, both)
+        self._own.update(off, trials)
+
+    @property
+    def peak(self) -> NDArray[np.float64]:
+        return np.minimum(self._relative.peak, self._own.peak)
+
+
+def _share(odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    return odds / (1 + odds)
+
+
+def _limit(rate: float | None, margin: float) -> RateTest | None:
+    if rate is None:
+        return None
+    odds = margin * rate / (1 - rate)
+    return RateTest(odds / (1 + odds))
+
+
+def _new(news: Mapping[str, ArrayLike], kinds: tuple[str, ...]) -> list[NDArray[np.int64]]:
+    """The counts of all `kinds`; nothing where one is not there or all are zero."""
+    if any(kind not in news for kind in kinds):
+        return []
+    counts = [np.asarray(news[kind]) for kind in kinds]
+    return counts if any(count.any() for count in counts) else []

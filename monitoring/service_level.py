@@ -1,0 +1,81 @@
+"""What the service did while the previous model served: the limits that a new champion's errors and time are
+held to.
+
+Hours differ by more than chance (nights, peaks of load), so the limit is above the mean by two deviations of what
+chance leaves open and of what the hours add to it. A steady service gets a tight limit, an unsteady one a wide one.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitoring.evidence import ServiceLimits
+from riskdistill.storage.decisions import Decision
+
+FAILURES: Final = frozenset({"teacher_late", "teacher_failed"})
+LEAST: Final = 1_000  # trials, below which nothing is said
+QUANTILE: Final = 0.95  # of the time of the previous model's decisions: what takes longer is slow
+LATEST: Final = 28 * 24  # hours that count: a service of long ago says little
+_EDGES: Final = np.geomspace(0.05, 60_000, 160)  # ms, each 9 % above the one before
+
+
+def wanted_teacher(decision: Decision) -> bool:
+    """Whether a decision asked the teacher: only there it can fail."""
+    return decision.route == "teacher" or decision.route_reason in FAILURES
+
+
+class ServiceHours:
+    """Errors and times of one release, by hour."""
+
+    def __init__(self) -> None:
+        self._asked: dict[int, NDArray[np.int64]] = {}  # failed and answered
+        self._times: dict[int, NDArray[np.int64]] = {}
+
+    def add(self, decision: Decision) -> None:
+        """Count one decision."""
+        hour = int(decision.decided_at.timestamp() // 3_600)
+        if wanted_teacher(decision):
+            self._asked.setdefault(hour, np.zeros(2, np.int64))[int(decision.route == "teacher")] += 1
+        times = self._times.setdefault(hour, np.zeros(len(_EDGES) + 1, np.int64))
+        times[np.searchsorted(_EDGES, decision.latency_ms)] += 1
+
+    def limits(self) -> ServiceLimits:
+        """The limits that these hours give."""
+        asked = np.array(_latest(self._asked)).reshape(-1, 2)
+        errors = upper_rate(asked[:, 0], asked.sum(1))
+        times = np.array(_latest(self._times)).reshape(-1, len(_EDGES) + 1)
+        total = times.sum(0).cumsum()
+        if not len(times) or total[-1] < LEAST:
+            return ServiceLimits(errors=errors)
+        edge = min(int(np.searchsorted(total, QUANTILE * total[-1])), len(_EDGES) - 1)
+        slow = upper_rate(times[:, edge + 1 :].sum(1), times.sum(1))
+        return ServiceLimits(errors, slow, float(_EDGES[edge]))
+
+
+def _latest(hours: dict[int, NDArray[np.int64]]) -> list[NDArray[np.int64]]:
+    return [counts for _, counts in sorted(hours.items())[-LATEST:]]
+
+
+def upper_rate(successes: NDArray[np.int64], trials: NDArray[np.int64]) -> float | None:
+    """A rate that hours like these do not exceed on the whole; None below `LEAST` trials.
+
+    Example:
+        >>> steady = upper_rate(np.full(168, 120), np.full(168, 6_000))
+        >>> unsteady = upper_rate(np.tile([60, 180], 84), np.full(168, 6_000))
+        >>> steady < 0.0205 < 0.03 < unsteady
+        True
+    """
+    total = int(trials.sum())
+    if total < LEAST:
+        return None
+    rate = (successes.sum() + 0.5) / (total + 1)
+    chance = rate * (1 - rate) / trials
+    between = 0.0
+    if len(trials) > 1:
+        squares = (successes / trials - rate) ** 2 / chance  # each about 1 where hours do not differ
+        noise = 1 + 2 * np.sqrt(2 / (len(trials) - 1))
+        between = max(0.0, float(squares.mean() - noise)) * float(chance.mean())
+    return float(min(0.99, rate + 2 * np.sqrt(rate * (1 - rate) / total + between)))

@@ -1,0 +1,127 @@
+"""Drills: the first alarm after a fault, whose it was, how long it took, and what a rollback put right."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from traffic_log import decide
+
+from monitoring.drills import HOUR, DrillResult, Setting, Stream, run_drill
+from monitoring.maturity import DAY
+from monitoring.performance import Decided
+from monitoring.profile import build_profile
+
+NAMES = ("amount", "other")
+DAYS, PER_DAY, REVIEW = 44, 60, 0.5
+PROMOTED, BEGIN, FAULT = 28 * DAY, 32 * DAY, 36 * DAY
+FIRST = 1_767_225_600_000_000  # 2026-01-01
+ROWS = DAYS * PER_DAY
+
+
+def healthy(seed: int = 0) -> tuple[Stream, Setting]:
+    """Two equal models; one payment in twenty is laundering, and both alert on it."""
+    draw = np.random.default_rng(seed)
+    time = FIRST + np.sort(draw.integers(0, DAYS * DAY, ROWS))
+    laundering = draw.random(ROWS) < 0.05
+    score = np.where(laundering, 0.9, draw.uniform(0, 0.3, ROWS))
+    context = np.exp(draw.normal(size=(ROWS, 2))).astype(np.float32)
+    reference = time < FIRST + PROMOTED
+    profile = build_profile(
+        context[reference],
+        NAMES,
+        score[reference],
+        alert_rate=0.05,
+        bypass_rate=0.0,
+        hours=28 * 24.0,
+        times=time[reference],
+    )
+    payment = decide(0.1).transaction
+    payments = [
+        payment.model_copy(update={"tx_id": f"p{n}", "sender_account": f"a{n}", "receiver_account": f"b{n}"})
+        for n in range(ROWS)
+    ]
+    no = np.zeros(ROWS, np.bool_)
+    rows = Decided(
+        time=time,
+        score=score,
+        alert=laundering,
+        sampled=no,
+        student=score,
+        teacher=score,
+        covariates=score[:, None],
+        label=laundering.astype(np.int8),
+        known=time + DAY,
+        review=REVIEW,
+    )
+    latency = draw.uniform(1, 2, ROWS)
+    stream = Stream(payments, context, score, score, no, no, latency, rows)
+    gap = int(np.diff(time[reference]).max())
+    return stream, Setting(NAMES, profile, REVIEW, gap, FIRST + PROMOTED, FIRST + BEGIN, FIRST + DAYS * DAY)
+
+
+@pytest.fixture(scope="module")
+def world() -> tuple[Stream, Setting]:
+    return healthy()
+
+
+def after(stream: Stream) -> NDArray[np.bool_]:
+    return stream.rows.time > FIRST + FAULT
+
+
+def drill(stream: Stream, setting: Setting, *right: str) -> DrillResult:
+    return run_drill("a scenario", "a fault", right, stream, FIRST + FAULT, setting)
+
+
+def test_a_stream_without_a_fault_raises_no_alarm(world: tuple[Stream, Setting]) -> None:
+    result = drill(*world, "drift")
+    assert (result.detected, result.passed, result.false_alarms) == (None, False, ())
+    assert result.exposure == int(after(world[0]).sum())
+
+
+def test_a_slow_model_is_rolled_back_and_the_time_to_restore_is_measured(world: tuple[Stream, Setting]) -> None:
+    stream, setting = world
+    slow = replace(stream, latency=np.where(after(stream), 10.0, stream.latency))
+    result = drill(slow, setting, "controller: slow")
+    assert result.passed
+    assert result.restored == "the previous model"
+    assert result.restore_seconds is not None
+    assert result.restore_seconds < 2
+    assert result.delay_hours is not None
+    assert result.delay_hours <= 24
+    assert 0 < result.exposure <= 2 * PER_DAY
+
+
+def test_a_broken_feature_is_named_by_drift_and_left_to_a_person(world: tuple[Stream, Setting]) -> None:
+    stream, setting = world
+    context = stream.context.copy()
+    context[after(stream), 1] = np.nan
+    result = drill(replace(stream, context=context), setting, "drift: other")
+    assert result.passed
+    assert result.restore_seconds is None
+    assert "a person" in result.restored
+
+
+def test_a_stop_of_the_traffic_is_a_silence(world: tuple[Stream, Setting]) -> None:
+    stream, setting = world
+    result = drill(stream.take(~after(stream)), setting, "volume")
+    assert result.passed
+    assert result.exposure == 0
+    assert result.delay_hours is not None
+    assert result.delay_hours * HOUR <= 3 * setting.gap + 2 * HOUR
+
+
+def test_the_wrong_detector_does_not_pass(world: tuple[Stream, Setting]) -> None:
+    stream, setting = world
+    result = drill(stream.take(~after(stream)), setting, "drift")
+    assert result.detected is not None
+    assert not result.passed
+
+
+def test_an_alarm_before_the_fault_is_a_false_one(world: tuple[Stream, Setting]) -> None:
+    stream, setting = world
+    early = stream.rows.time > FIRST + BEGIN
+    result = drill(replace(stream, latency=np.where(early, 10.0, stream.latency)), setting, "controller: slow")
+    assert [alarm.detector for alarm in result.false_alarms][:1] == ["controller: slow"]

@@ -1,0 +1,148 @@
+"""The evidence against a champion: one budget, segments within it, and what belongs together counts once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from traffic_log import NEW, REVIEW, decide
+
+from monitoring.case import Case
+from monitoring.evidence import BY_SEGMENT, Evidence, Expectation, RollbackPolicy, ServiceLimits
+from monitoring.service_level import LEAST, ServiceHours, upper_rate
+from riskdistill.storage.decisions import Decision, Entry
+from riskdistill.storage.releases import Release, State
+
+EXPECTED = Expectation(REVIEW, 0.02, {"channel=wire": 0.02, "channel=card": 0.02})
+LABELLED = RollbackPolicy(labels=True)
+
+
+def release(version: str, state: State) -> Release:
+    early = decide(0.1).decided_at.replace(year=2020)
+    return Release(
+        release_id=version,
+        bundle_path=version,
+        bundle_version=version,
+        state=state,
+        registered_at=early,
+        changed_at=early,
+    )
+
+
+CHAMPION, PREVIOUS = release(NEW, State.CHAMPION), release("good0000", State.PREVIOUS)
+
+
+def case(
+    decisions: list[Decision], labels: dict[str, bool] | None = None, limits: ServiceLimits | None = None
+) -> Case:
+    """The case after one look at these decisions."""
+    found = Case(CHAMPION, LABELLED, EXPECTED, lambda: limits or ServiceLimits())
+    for place, decision in enumerate(decisions, start=1):
+        found.add(Entry(place, decision), PREVIOUS)
+    found.weigh(labels or {})
+    return found
+
+
+def counts(found: Case, metric: str) -> dict[str, int]:
+    return next(measure.counts for measure in found.measures() if measure.metric == metric)
+
+
+def test_the_shares_of_the_budget_add_up_to_it() -> None:
+    evidence = Evidence(LABELLED, EXPECTED, ServiceLimits(0.02, 0.05, 10.0))
+    shares = [evidence.alpha(metric).sum() for metric in LABELLED.acting]
+    assert sum(shares) == pytest.approx(LABELLED.alpha)
+    assert len(evidence.alpha("missed")) == 3, "the whole and two segments"
+    assert len(evidence.alpha("errors")) == 1, "errors do not come by segment"
+
+
+def test_harm_in_one_segment_alone_is_found_there() -> None:
+    evidence = Evidence(LABELLED, EXPECTED, ServiceLimits())
+    for _ in range(20):
+        evidence.look(
+            {
+                "champion_only": [25, 0, 25],
+                "previous_only": [25, 25, 0],
+                "both": [10, 10, 0],
+                "alerted": [35, 10, 25],
+                "quiet": [965, 490, 475],
+            }
+        )
+    assert not evidence.harm("more_alerts")[0]
+    assert evidence.harm("more_alerts").tolist() == [False, False, True]
+
+
+def test_missed_laundering_and_matched_false_alerts_are_found_from_labels() -> None:
+    decisions = [decide(0.9, 0.1) for _ in range(60)] + [decide(0.1, 0.9) for _ in range(60)]
+    labels = {one.tx_id: one.student_score < REVIEW for one in decisions}
+    found = case(decisions, labels)
+    harmed = {measure.metric for measure in found.measures() if measure.harm and measure.acts}
+    assert {"false_alerts", "missed"} <= harmed
+    assert counts(found, "missed")["previous_alone"] == 60
+    assert counts(found, "false_alerts") == {"champion_false": 60, "previous_false": 0}
+
+
+def test_a_scheme_that_is_missed_counts_once_however_many_payments_it_has() -> None:
+    chain = [decide(0.1, 0.9, sender_account=f"s{n}", receiver_account=f"s{n + 1}") for n in range(40)]
+    found = case(chain, {one.tx_id: True for one in chain})
+    assert counts(found, "missed")["previous_alone"] == 1
+    assert not any(measure.harm for measure in found.measures())
+
+
+def test_an_odd_account_has_one_vote_a_day_on_alerts() -> None:
+    found = case([decide(0.9, 0.1, sender_account="odd") for _ in range(200)])
+    told = counts(found, "more_alerts")
+    assert (told["champion_only"], told["alerted"]) == (1, 200)
+    assert not any(measure.harm for measure in found.measures())
+
+
+def test_labels_of_both_models_alike_are_no_harm() -> None:
+    decisions = [decide(*scores) for scores in ((0.9, 0.1), (0.1, 0.9), (0.9, 0.9)) for _ in range(100)]
+    draw = np.random.default_rng(0)
+    found = case(decisions, {one.tx_id: bool(draw.random() < 0.3) for one in decisions})
+    assert not any(measure.harm for measure in found.measures() if measure.metric in ("false_alerts", "missed"))
+
+
+@pytest.mark.parametrize(
+    ("metric", "changes"),
+    [("errors", {"route": "student_degraded", "route_reason": "teacher_late"}), ("slow", {"latency_ms": 50.0})],
+)
+def test_errors_and_slow_decisions_beyond_the_previous_models_hours_are_harm(
+    metric: str, changes: dict[str, object]
+) -> None:
+    decisions = [
+        decide(0.1, teacher=0.1).model_copy(update=changes if place % 5 == 0 else {}) for place in range(300)
+    ]
+    limits = ServiceLimits(errors=0.02, slow=0.05, slow_ms=10.0)
+    harmed = {measure.metric for measure in case(decisions, limits=limits).measures() if measure.harm}
+    assert harmed == {metric}
+    assert not any(measure.harm for measure in case(decisions).measures()), (
+        "without hours of before, nothing is told"
+    )
+
+
+def test_the_hours_of_the_previous_model_set_the_limits() -> None:
+    hours = ServiceHours()
+    for place in range(LEAST):
+        hours.add(decide(0.1, teacher=0.1).model_copy(update={"latency_ms": 1.0 + place % 20}))
+    limits = hours.limits()
+    assert limits.errors is not None
+    assert limits.slow is not None
+    assert 0 < limits.errors < 0.01
+    assert 18 < limits.slow_ms < 22
+    assert limits.slow < 0.1
+    assert ServiceHours().limits() == ServiceLimits()
+
+
+def test_too_few_trials_give_no_limit() -> None:
+    assert upper_rate(np.array([1]), np.array([LEAST - 1])) is None
+
+
+def test_champions_side_by_side_are_judged_as_each_alone() -> None:
+    draw = np.random.default_rng(1)
+    together, alone = Evidence(LABELLED, EXPECTED, ServiceLimits()), Evidence(LABELLED, EXPECTED, ServiceLimits())
+    for _ in range(10):
+        news = {kind: draw.poisson(20, (4, 3)) for kind in BY_SEGMENT}
+        together.look(news)
+        alone.look({kind: count[2] for kind, count in news.items()})
+    for metric in LABELLED.acting:
+        together_peak = np.broadcast_to(together.peak(metric), (4, 3))[2]
+        assert together_peak == pytest.approx(np.broadcast_to(alone.peak(metric), (3,)))

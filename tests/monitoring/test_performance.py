@@ -1,0 +1,171 @@
+"""Performance with late labels: only mature windows are judged, samples are weighted, estimates can be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from monitoring.estimates import Alerts, estimate, importance
+from monitoring.label_check import late_labels
+from monitoring.maturity import DAY, maturity
+from monitoring.performance import UNKNOWN, Decided, PerformanceReport, measure_performance, share
+from monitoring.performance_page import write_performance_report
+from riskdistill.errors import EmptyInputError
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+FIRST = round(START.timestamp() * 1e6)
+REVIEW, DAYS = 0.2, 70
+
+
+def stream(
+    rows: int = 20_000, *, over: float = 1.0, sample: float = 0.2, seed: int = 0
+) -> tuple[Decided, NDArray[np.bool_]]:
+    """Decisions whose scores are right, or `over` times too high in their odds; labels of alerts and sample."""
+    draw = np.random.default_rng(seed)
+    chance = draw.beta(0.3, 4, rows)
+    laundering = draw.random(rows) < chance
+    odds = np.clip(over * chance / (1 - chance), 1e-6, 1e6)
+    score = odds / (1 + odds)
+    alert = score >= REVIEW
+    sampled = ~alert & (draw.random(rows) < sample)
+    time = FIRST + np.sort(draw.integers(1, DAYS * DAY, rows))
+    known = time + (draw.exponential(3.0, rows) * DAY).astype(np.int64) + 1
+    seen = alert | sampled
+    decided = Decided(
+        time=time,
+        score=score,
+        alert=alert,
+        sampled=sampled,
+        student=score,
+        teacher=np.where(seen, chance, np.nan),
+        covariates=np.log(odds)[:, None],
+        label=np.where(seen, laundering, UNKNOWN).astype(np.int8),
+        known=np.where(seen, known, 0),
+        review=REVIEW,
+    )
+    return decided, laundering
+
+
+def measured(decided: Decided, day: float = DAYS) -> PerformanceReport:
+    return measure_performance(decided, START + timedelta(days=day))
+
+
+def test_young_windows_are_estimated_and_old_ones_judged() -> None:
+    report = measured(stream()[0])
+    assert report.maturity_days == pytest.approx(3 * np.log(10), rel=0.1)
+    assert [window.mature for window in report.windows] == [True] * 9 + [False]
+    young = report.windows[-1]
+    assert young.precision is None
+    assert young.estimated is not None
+    assert young.labelled < young.alerts
+
+
+def test_nothing_that_became_known_later_is_used() -> None:
+    decided, _ = stream()
+    now = FIRST + 35 * DAY
+    blind = replace(decided, label=np.where(decided.known > now, 1, decided.label).astype(np.int8))
+    assert measured(blind, 35) == measured(decided, 35)
+
+
+def test_recall_from_the_sample_is_near_the_truth_and_without_it_only_a_bound() -> None:
+    decided, laundering = stream(40_000)
+    window = measured(decided).windows[3]
+    inside = (decided.time > FIRST + 21 * DAY) & (decided.time <= FIRST + 28 * DAY)
+    truth = laundering[inside & decided.alert].sum() / laundering[inside].sum()
+    assert window.recall is not None
+    assert window.recall_from == "sample"
+    assert window.recall.low <= truth <= window.recall.high
+    bound = measured(stream(sample=0.0)[0]).windows[3]
+    assert bound.recall_from == "known"
+    assert bound.recall is not None
+    assert bound.recall.value == 1.0
+
+
+def test_scores_that_are_too_high_are_corrected_by_older_labels() -> None:
+    report = measured(stream(over=3.0)[0])
+    told = report.windows[-2].estimated
+    real = report.windows[-2].precision
+    assert told is not None
+    assert real is not None
+    assert told.low <= real.value <= told.high
+    assert abs(told.combined - real.value) < 0.06
+    assert report.mean_error is not None
+    assert report.mean_error < 0.05
+
+
+def test_student_and_teacher_that_agree_on_the_sample_are_told_so_without_labels() -> None:
+    decided, _ = stream()
+    bare = replace(decided, known=np.zeros_like(decided.known))
+    same, other = measured(bare).windows[4], measured(replace(bare, teacher=1 - bare.teacher)).windows[4]
+    assert same.disagreement is not None
+    assert other.disagreement is not None
+    assert same.disagreement.low == same.disagreement.value == 0
+    assert other.disagreement.low > 0.8
+    assert same.estimated is None, "no label has come"
+
+
+def test_a_log_without_decisions_is_refused() -> None:
+    with pytest.raises(EmptyInputError):
+        measured(stream(100)[0], -1)
+
+
+def test_the_page_shows_realised_beside_estimated(tmp_path: Path) -> None:
+    report = measured(stream(6_000)[0])
+    page = write_performance_report(tmp_path, report)
+    assert PerformanceReport.model_validate_json((tmp_path / "performance.json").read_text()) == report
+    html = page.read_text()
+    assert "not mature" in html
+    assert "<svg" in html
+    assert "<script" not in html
+
+
+def test_labels_that_are_awaited_put_maturity_off() -> None:
+    time, delay = np.zeros(200, np.int64), np.arange(1, 201)
+    known = np.where(delay <= 100, delay, 0)  # half of them wait still, at the age of 100
+    assert maturity(time, known, 100, 0.9) == 90
+    assert maturity(time[:5], known[:5], 100, 0.9) is None
+
+
+def test_importance_gives_weight_to_what_looks_like_the_new() -> None:
+    draw = np.random.default_rng(0)
+    older, new = draw.normal(0, 1, (4_000, 2)), draw.normal((1, 0), 1, (2_000, 2))
+    weight = importance(older, new)
+    assert weight.mean() == pytest.approx(1)
+    assert weight @ older[:, 0] / len(older) == pytest.approx(1, abs=0.15)
+    assert importance(older, older).std() < 0.01
+
+
+def test_too_few_labels_give_no_estimate() -> None:
+    few = Alerts(np.full(10, 0.5), np.zeros((10, 1)))
+    assert estimate(few, np.zeros(10, np.bool_), few) is None
+
+
+def test_labels_that_turn_are_found_by_when_they_came_and_a_changed_world_is_not() -> None:
+    draw = np.random.default_rng(0)
+    time = np.sort(draw.integers(0, 40 * DAY, 4_000))
+    known, turn = time + (draw.exponential(3, 4_000) * DAY).astype(np.int64), 30 * DAY
+    labels = draw.random(4_000) < 0.3
+    poisoned, changed = labels & ~(known > turn), labels & ~(time > turn)
+    assert not late_labels(time, known, labels, turn, 40 * DAY).turned(0.01)
+    found = late_labels(time, known, poisoned, turn, 40 * DAY)
+    assert found.turned(1e-6)
+    assert found.gap == pytest.approx(-0.3, abs=0.06)
+    for since in (turn, 32 * DAY, 34 * DAY):
+        assert not late_labels(time, known, changed, since, 36 * DAY).turned(1e-4)
+    assert late_labels(time, known, changed, 34 * DAY, 36 * DAY).p_value < 1e-4, "the strong test alone is fooled"
+
+
+@given(st.integers(0, 500), st.integers(0, 500))
+def test_a_share_lies_within_its_interval(successes: int, others: int) -> None:
+    told = share(successes, successes + others)
+    if told is None:
+        assert successes + others == 0
+    else:
+        assert 0 <= told.low <= told.value <= told.high <= 1

@@ -1,0 +1,131 @@
+"""`riskdistill monitor performance` and `monitor drill`, on the logs that a real service left."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from monitoring.drills import Alarm, DrillResult
+from pipelines.label_file import read_outcomes
+from pipelines.performance import decided, evenly_sampled
+from riskdistill.bundle import Bundle
+from riskdistill.errors import DataError
+from riskdistill.storage.decisions import Decision, DecisionLog
+
+
+def log_of(folder: Path) -> DecisionLog:
+    return DecisionLog(f"sqlite:///{folder}/decisions.db", create=False)
+
+
+@pytest.fixture
+def decisions(service_folder: Path) -> list[Decision]:
+    return [entry.decision for entry in log_of(service_folder).read()]
+
+
+def write_labels(path: Path, decisions: list[Decision]) -> Path:
+    """Every third decision is looked at, a day later; the others have the label of a row that nobody looked at."""
+    lines = ["tx_id,is_laundering,known_at"]
+    for place, one in enumerate(decisions):
+        seen = place % 3 == 0
+        known = one.decided_at + timedelta(days=1) if seen else one.transaction.timestamp
+        lines.append(f"{one.tx_id},{str(seen and place % 2 == 0).lower()},{known.isoformat()}")
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_labels_are_read_with_what_they_say_and_when(
+    service_folder: Path, decisions: list[Decision], tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    rows = decided(log_of(service_folder), write_labels(tmp_path / "labels.csv", decisions), tiny_bundle)
+    assert len(rows.time) == len(decisions)
+    assert rows.label[:7].tolist() == [1, -1, -1, 0, -1, -1, 1], "a label as old as its payment says nothing"
+    assert (rows.known[::3] > rows.time[::3]).all()
+    assert (rows.known[1::3] == 0).all()
+    assert not rows.sampled.any()
+
+
+def test_a_sample_drawn_more_often_near_the_line_is_made_even() -> None:
+    shares = [None] * 1_000 + [0.01] * 1_000 + [0.1] * 10_000
+    made: Any = [SimpleNamespace(sample_share=share, decision_id=f"d{n}") for n, share in enumerate(shares)]
+    even = evenly_sampled(made)
+    assert not even[:1_000].any()
+    assert even[1_000:2_000].all()
+    assert even[2_000:].mean() == pytest.approx(0.1, abs=0.01)
+    assert not evenly_sampled(made[:1_000]).any()
+
+
+def test_the_report_is_written_and_its_windows_are_shown(
+    done: Callable[..., str], service_folder: Path, decisions: list[Decision], tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    labels = write_labels(tmp_path / "labels.csv", decisions)
+    at = (decisions[-1].decided_at + timedelta(minutes=1)).isoformat()
+    options = ("--decisions", f"sqlite:///{service_folder}/decisions.db", "--labels", labels)
+    told = done("monitor", "performance", *options, "--bundle", tiny_bundle.path, "--out", tmp_path, "--as-of", at)
+    assert "not mature" in told
+    assert f"report {tmp_path}/performance.html" in told
+    report = json.loads((tmp_path / "performance.json").read_text())
+    assert sum(window["decisions"] for window in report["windows"]) == len(decisions)
+    assert all(window["labelled"] == 0 for window in report["windows"]), "labels of tomorrow are not used"
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [("t1,maybe,2026-01-01T00:00:00Z", "is_laundering of"), ("t1,true,soon", "known_at cannot be")],
+)
+def test_a_label_that_is_none_is_refused(tmp_path: Path, line: str, told: str) -> None:
+    (tmp_path / "labels.csv").write_text(f"tx_id,is_laundering,known_at\n{line}\n")
+    with pytest.raises(DataError, match=told):
+        read_outcomes(tmp_path / "labels.csv")
+
+
+def test_a_time_without_a_zone_is_refused(
+    refused: Callable[..., str], service_folder: Path, tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    options = ("--decisions", f"sqlite:///{service_folder}/decisions.db", "--labels", tmp_path, "--out", tmp_path)
+    told = refused("monitor", "performance", *options, "--bundle", tiny_bundle.path, "--as-of", "2026-01-01")
+    assert "no time zone" in told
+
+
+def made_up(passed: bool, at: Decision) -> DrillResult:
+    return DrillResult(
+        scenario="slow_model",
+        fault="<slow>",
+        fault_at=at.decided_at,
+        right=("controller: slow",),
+        detected=Alarm(at=at.decided_at, detector="controller: slow" if passed else "drift", detail="three times"),
+        passed=passed,
+        false_alarms=(),
+        delay_hours=2.0,
+        exposure=10,
+        restored="the previous model",
+        restore_seconds=0.1,
+        seconds=1.0,
+    )
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_drills_are_written_and_a_wrong_detector_fails_the_command(
+    passed: bool, decisions: list[Decision], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines import drill
+    from pipelines.cli import main
+
+    def results(*_: object, **__: object) -> Iterator[DrillResult]:
+        yield made_up(passed, decisions[0])
+
+    monkeypatch.setattr(drill, "drill", results)
+    assert main(["monitor", "drill", "all", "--out", str(tmp_path)]) == int(not passed)
+    assert json.loads((tmp_path / "drills.json").read_text())["results"][0]["passed"] is passed
+    assert "&lt;slow&gt;" in (tmp_path / "drills.html").read_text()
+
+
+def test_an_unknown_scenario_names_those_there_are(refused: Callable[..., str], tmp_path: Path) -> None:
+    told = refused("monitor", "drill", "earthquake", "--out", tmp_path)
+    assert "no scenario 'earthquake'" in told
+    assert "poisoned_labels" in told
