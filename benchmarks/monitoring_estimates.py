@@ -92,6 +92,8 @@ def _decided(seed: int) -> tuple[Decided, datetime]:
         covariates=covariates(world.transactions.filter(pa.array(live)), score),
         label=np.where(alert, label[live], UNKNOWN).astype(np.int8),
         known=np.where(alert, time[live] + delay, 0),
+        again=np.full(len(score), UNKNOWN, np.int8),
+        again_known=np.zeros(len(score), np.int64),
         review=review,
     )
     return rows, config.start

@@ -7,7 +7,7 @@ if the first alarm after the fault is one of theirs.
     controller     `monitoring.rollback`, every hour: alerts, false alerts, missed laundering, errors, time
     drift          `monitoring.drift`, every day on the last day and on the last week
     performance    `monitoring.performance`, every third day: realised against estimated precision; what was missed
-    labels         `monitoring.label_check`, every day
+    labels         `monitoring.label_check`, every day: second looks that contradict
     volume         every hour: a silence longer than any that the reference had, three times over
 """
 
@@ -28,7 +28,7 @@ from scipy import stats
 
 from monitoring.drift import measure_drift
 from monitoring.evidence import Expectation, RollbackPolicy
-from monitoring.label_check import late_labels
+from monitoring.label_check import second_looks
 from monitoring.maturity import DAY
 from monitoring.performance import Decided, measure_performance
 from monitoring.profile import ReferenceProfile
@@ -71,7 +71,19 @@ class Stream:
         places = np.flatnonzero(rows).tolist()
         told = {
             name: getattr(self.rows, name)[rows]
-            for name in ("time", "score", "alert", "sampled", "student", "teacher", "covariates", "label", "known")
+            for name in (
+                "time",
+                "score",
+                "alert",
+                "sampled",
+                "student",
+                "teacher",
+                "covariates",
+                "label",
+                "known",
+                "again",
+                "again_known",
+            )
         }
         return Stream(
             [self.transactions[place] for place in places],
@@ -261,17 +273,12 @@ class _Watch:
                 return
 
     def labels(self, now: int) -> Iterator[Alarm]:
-        """Whether labels of the last days are unlike those of before."""
+        """Whether second looks contradict the labels more than usual."""
         rows = self._stream.rows
-        known = rows.alert & (rows.known > 0) & (rows.known <= now)
-        for days in (2, 4, 7):
-            since = now - days * DAY
-            found = late_labels(rows.time[known], rows.known[known], rows.label[known] == 1, since, now)
-            if found.turned(CERTAIN):
-                gap = f"laundering {100 * found.gap:+.0f} points"
-                told = f"labels of the last {days} days: {gap}, p {found.p_value:.1g}"
-                yield Alarm(at=_moment(now), detector="labels", detail=told)
-                return
+        found = second_looks(rows.label, rows.again, rows.again_known, now)
+        if found is not None and found.p_value < CERTAIN:
+            told = f"{found.contradicted} of {found.looks} second looks contradict; {found.usual:.1%} is usual"
+            yield Alarm(at=_moment(now), detector="labels", detail=told)
 
     def performance(self, now: int) -> Iterator[Alarm]:
         """Whether a mature week is worse than estimated, or more was missed than before."""

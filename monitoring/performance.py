@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy import stats
 
 from monitoring.estimates import Alerts, Estimate, Past, estimate
+from monitoring.label_check import SecondLooks, second_looks
 from monitoring.maturity import DAY, maturity
 from riskdistill.errors import EmptyInputError
 
@@ -71,6 +72,7 @@ class PerformanceReport(BaseModel):
     windows: tuple[WindowPerformance, ...]
     mean_error: float | None = Field(description="mean distance of estimated from realised precision")
     covered: float | None = Field(description="share of realised figures within their estimate's interval")
+    second_looks: SecondLooks | None = Field(description="whether labels can be trusted; None without second looks")
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class Decided:
         covariates: float64 [n, k], what may shift.
         label: 1 laundering, 0 not, UNKNOWN.
         known: when the label became known, microseconds since 1970; 0 where it is not.
+        again, again_known: the same of a second look by somebody else.
         review: the score from which there is an alert.
     """
 
@@ -98,6 +101,8 @@ class Decided:
     covariates: NDArray[np.float64]
     label: NDArray[np.int8]
     known: NDArray[np.int64]
+    again: NDArray[np.int8]
+    again_known: NDArray[np.int64]
     review: float
 
 
@@ -148,6 +153,7 @@ def measure_performance(
         windows=tuple(windows),
         mean_error=float(np.mean([abs(real - told.combined) for real, told in both])) if both else None,
         covered=float(np.mean([told.low <= real <= told.high for real, told in both])) if both else None,
+        second_looks=second_looks(rows.label, rows.again, rows.again_known, moment),
     )
 
 

@@ -34,6 +34,13 @@ _BODY: Final = """
 <section><h2>Precision of the alerts</h2>{{ chart }}
 <p class="soft">Dots: realised, where labels have had their time, with 95 % intervals. Band: estimated at the end of
 the window, from scores and older alerts, with the interval for what will be realised.</p></section>
+{% if report.second_looks is not none %}
+<section><h2>Second looks</h2>
+<p>{{ report.second_looks.contradicted }} of {{ report.second_looks.looks }} second verdicts of the last week
+contradict the first; {{ "{:.1%}".format(report.second_looks.usual) }} is usual
+(p {{ "{:.2g}".format(report.second_looks.p_value) }}). Where labels cannot be trusted, nor can what follows.</p>
+</section>
+{% endif %}
 <section><h2>Windows</h2>
 <table><tr><th>from<th class="n">decisions<th class="n">alerts<th class="n">labelled<th>precision<th>estimated
 <th class="n">confidence<th class="n">weighted<th>recall<th>student and teacher differ</tr>

@@ -33,6 +33,7 @@ from riskdistill.simulator import SimulationConfig, simulate
 
 ALERTS: Final = 0.04  # share of the traffic
 SAMPLE: Final = 0.1  # share of what is let pass that is reviewed at random
+TWICE: Final = 0.2  # share of the reviewed alerts that somebody else looks at too, a day later
 DELAY_DAYS, SPREAD = 3.0, 0.5  # of labels, log-normal
 LEARN, FOLD, REFERENCE, PROMOTED, BEGIN = 0.15, 0.4, 0.52, 0.68, 0.71  # of the history, by time
 FAULT: Final = 0.8
@@ -123,6 +124,8 @@ def base(folder: Path | None = None, *, seed: int = 0) -> Base:
         covariates=covariates(payments, score),
         label=np.zeros(len(score), np.int8),
         known=np.zeros(len(score), np.int64),
+        again=np.zeros(len(score), np.int8),
+        again_known=np.zeros(len(score), np.int64),
         review=review,
     )
     scores = {"champion": score, "previous": models["previous"](context[live]), "teacher": rows.teacher}
@@ -143,6 +146,7 @@ def serve(
     delay = (np.exp(draw.normal(np.log(DELAY_DAYS), SPREAD, rows)) * DAY).astype(np.int64)
     shadowed = (scores["champion"] >= setting.review) | (scores["previous"] >= setting.review)
     reviewed = shadowed | sampled  # the other model's alerts are looked at too, or nobody could compare them
+    twice = reviewed & shadowed & (draw.random(rows) < TWICE)
     told = replace(
         stream.rows,
         score=student,
@@ -152,6 +156,8 @@ def serve(
         teacher=scores["teacher"],
         label=np.where(reviewed, truth, UNKNOWN).astype(np.int8),
         known=np.where(reviewed, time + delay, 0),
+        again=np.where(twice, truth, UNKNOWN).astype(np.int8),
+        again_known=np.where(twice, time + delay + DAY, 0),
     )
     return replace(
         stream,

@@ -50,10 +50,15 @@ class LabelFile:
 
 
 class Outcome(NamedTuple):
-    """What is known of one transaction, and since when; None where the file does not say."""
+    """What is known of one transaction, and since when; None where the file does not say.
+
+    A transaction that the file tells twice was looked at twice: `again` is the later verdict.
+    """
 
     laundering: bool
     known_at: datetime | None
+    again: bool | None = None
+    again_at: datetime | None = None
 
 
 def read_outcomes(path: Path) -> dict[str, Outcome]:
@@ -76,7 +81,10 @@ def read_outcomes(path: Path) -> dict[str, Outcome]:
                     where=str(path),
                     mend="name each transaction, and write true or false",
                 )
-            outcomes[tx_id] = Outcome(_TRUTH[text.strip().lower()], known_at)
+            verdict, before = _TRUTH[text.strip().lower()], outcomes.get(tx_id)
+            outcomes[tx_id] = (
+                Outcome(verdict, known_at) if before is None else before._replace(again=verdict, again_at=known_at)
+            )
     return outcomes
 
 
@@ -90,4 +98,7 @@ def _instants(column: pa.ChunkedArray[Any], path: Path) -> list[datetime | None]
 
 
 def _read(path: Path) -> dict[str, bool]:
-    return {tx_id: outcome.laundering for tx_id, outcome in read_outcomes(path).items()}
+    return {
+        tx_id: outcome.laundering if outcome.again is None else outcome.again
+        for tx_id, outcome in read_outcomes(path).items()
+    }

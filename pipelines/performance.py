@@ -53,6 +53,7 @@ def decided(decisions: DecisionLog, labels: Path, bundle: Bundle) -> Decided:
     made.sort(key=lambda one: one.decided_at)
     outcomes = read_outcomes(labels)
     told = [_outcome(one, outcomes.get(one.tx_id)) for one in made]
+    again = [_again(one, outcomes.get(one.tx_id)) for one in made]
     score = np.array([one.score for one in made])
     columns = (*_KINDS, "amount_paid", "timestamp")
     payments = pa.table({name: [getattr(one.transaction, name) for one in made] for name in columns})
@@ -66,6 +67,8 @@ def decided(decisions: DecisionLog, labels: Path, bundle: Bundle) -> Decided:
         covariates=covariates(payments, score),
         label=np.array([label for label, _ in told], np.int8),
         known=np.array([known for _, known in told], np.int64),
+        again=np.array([label for label, _ in again], np.int8),
+        again_known=np.array([known for _, known in again], np.int64),
         review=bundle.thresholds.review,
     )
 
@@ -121,6 +124,13 @@ def _outcome(decision: Decision, outcome: Outcome | None) -> tuple[int, int]:
     if not outcome.laundering and outcome.known_at <= decision.transaction.timestamp:
         return UNKNOWN, 0
     return int(outcome.laundering), max(_microseconds(outcome.known_at), _microseconds(decision.decided_at) + 1)
+
+
+def _again(decision: Decision, outcome: Outcome | None) -> tuple[int, int]:
+    """The second verdict and when it became known."""
+    if outcome is None or outcome.again is None:
+        return UNKNOWN, 0
+    return int(outcome.again), _microseconds(outcome.again_at or decision.decided_at) + 1
 
 
 def _microseconds(moment: datetime) -> int:

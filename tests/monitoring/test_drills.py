@@ -54,6 +54,8 @@ def healthy(seed: int = 0) -> tuple[Stream, Setting]:
         covariates=score[:, None],
         label=laundering.astype(np.int8),
         known=time + DAY,
+        again=laundering.astype(np.int8),
+        again_known=np.where(draw.random(ROWS) < 0.5, time + 2 * DAY, 0),
         review=REVIEW,
     )
     latency = draw.uniform(1, 2, ROWS)
@@ -102,6 +104,15 @@ def test_a_broken_feature_is_named_by_drift_and_left_to_a_person(world: tuple[St
     assert result.passed
     assert result.restore_seconds is None
     assert "a person" in result.restored
+
+
+def test_labels_that_a_second_look_contradicts_are_found_as_such(world: tuple[Stream, Setting]) -> None:
+    stream, setting = world
+    wrong = stream.rows.known > FIRST + FAULT
+    poisoned = replace(stream.rows, label=np.where(wrong, 0, stream.rows.label).astype(np.int8))
+    result = drill(replace(stream, rows=poisoned), setting, "labels")
+    assert result.passed
+    assert "second looks contradict" in result.detected.detail if result.detected else False
 
 
 def test_a_stop_of_the_traffic_is_a_silence(world: tuple[Stream, Setting]) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from monitoring.estimates import Alerts, estimate, importance
-from monitoring.label_check import late_labels
+from monitoring.label_check import second_looks
 from monitoring.maturity import DAY, maturity
 from monitoring.performance import UNKNOWN, Decided, PerformanceReport, measure_performance, share
 from monitoring.performance_page import write_performance_report
@@ -48,6 +48,8 @@ def stream(
         covariates=np.log(odds)[:, None],
         label=np.where(seen, laundering, UNKNOWN).astype(np.int8),
         known=np.where(seen, known, 0),
+        again=np.full(rows, UNKNOWN, np.int8),
+        again_known=np.zeros(rows, np.int64),
         review=REVIEW,
     )
     return decided, laundering
@@ -147,19 +149,16 @@ def test_too_few_labels_give_no_estimate() -> None:
     assert estimate(few, np.zeros(10, np.bool_), few) is None
 
 
-def test_labels_that_turn_are_found_by_when_they_came_and_a_changed_world_is_not() -> None:
-    draw = np.random.default_rng(0)
-    time = np.sort(draw.integers(0, 40 * DAY, 4_000))
-    known, turn = time + (draw.exponential(3, 4_000) * DAY).astype(np.int64), 30 * DAY
-    labels = draw.random(4_000) < 0.3
-    poisoned, changed = labels & ~(known > turn), labels & ~(time > turn)
-    assert not late_labels(time, known, labels, turn, 40 * DAY).turned(0.01)
-    found = late_labels(time, known, poisoned, turn, 40 * DAY)
-    assert found.turned(1e-6)
-    assert found.gap == pytest.approx(-0.3, abs=0.06)
-    for since in (turn, 32 * DAY, 34 * DAY):
-        assert not late_labels(time, known, changed, since, 36 * DAY).turned(1e-4)
-    assert late_labels(time, known, changed, 34 * DAY, 36 * DAY).p_value < 1e-4, "the strong test alone is fooled"
+def test_second_looks_that_contradict_more_than_usual_are_told() -> None:
+    first, looked = np.ones(400, np.int8), np.arange(1, 401) * DAY // 10  # ten a day
+    second = np.where(np.arange(400) < 350, 1, 0).astype(np.int8)
+    before, after = (second_looks(first, second, looked, day * DAY) for day in (35, 38))
+    assert before is not None
+    assert after is not None
+    assert (before.looks, before.contradicted, before.p_value) == (70, 0, 1.0)
+    assert (after.looks, after.contradicted) == (70, 30)
+    assert after.p_value < 1e-9
+    assert second_looks(first, second, np.zeros_like(looked), 38 * DAY) is None
 
 
 @given(st.integers(0, 500), st.integers(0, 500))

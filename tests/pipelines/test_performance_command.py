@@ -29,13 +29,14 @@ def decisions(service_folder: Path) -> list[Decision]:
 
 
 def write_labels(path: Path, decisions: list[Decision]) -> Path:
-    """Every third decision is looked at, a day later; the others have the label of a row that nobody looked at."""
+    """Every third decision is looked at, a day later; the first one twice; others are as nobody looked."""
     lines = ["tx_id,is_laundering,known_at"]
     for place, one in enumerate(decisions):
         seen = place % 3 == 0
         known = one.decided_at + timedelta(days=1) if seen else one.transaction.timestamp
         lines.append(f"{one.tx_id},{str(seen and place % 2 == 0).lower()},{known.isoformat()}")
-    path.write_text("\n".join(lines))
+    second = decisions[0].decided_at + timedelta(days=2)
+    path.write_text("\n".join([*lines, f"{decisions[0].tx_id},false,{second.isoformat()}"]))
     return path
 
 
@@ -48,6 +49,7 @@ def test_labels_are_read_with_what_they_say_and_when(
     assert (rows.known[::3] > rows.time[::3]).all()
     assert (rows.known[1::3] == 0).all()
     assert not rows.sampled.any()
+    assert (rows.again[:2].tolist(), rows.again[2:].max()) == ([0, -1], -1), "the first was looked at twice"
 
 
 def test_a_sample_drawn_more_often_near_the_line_is_made_even() -> None:
