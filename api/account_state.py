@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from itertools import compress, islice
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import xxhash
 from numpy.typing import NDArray
 
+from api.known_ids import KnownIds
 from api.pseudonyms import Pseudonyms
 from riskdistill.data.canonical import canonical_table
 from riskdistill.data.schema import TRANSACTIONS
@@ -32,8 +33,20 @@ _logger = logging.getLogger(__name__)
 ROWS: Final = 50_000  # replayed at a time
 
 
-def rebuild(engine: FeatureEngine, history: Path | None, log: DecisionLog, pseudonyms: Pseudonyms) -> int:
-    """Replays into `engine`; gives the place in the order of observation that comes next.
+class Rebuilt(NamedTuple):
+    """What the log told.
+
+    Attributes:
+        next_place: in the order of observation.
+        known: the ids of its transactions.
+    """
+
+    next_place: int
+    known: KnownIds
+
+
+def rebuild(engine: FeatureEngine, history: Path | None, log: DecisionLog, pseudonyms: Pseudonyms) -> Rebuilt:
+    """Replays into `engine`.
 
     Args:
         engine: a new engine.
@@ -50,16 +63,18 @@ def rebuild(engine: FeatureEngine, history: Path | None, log: DecisionLog, pseud
         for table in _history(history):
             engine.advance(pseudonyms.table(table))
             replayed.append(_hashes(table["tx_id"].to_pylist()))
-    known = np.unique(np.concatenate(replayed))
+    in_history, known = np.unique(np.concatenate(replayed)), KnownIds()
     following, repeated = 1, 0
     stored = log.in_state_order()
     while decisions := list(islice(stored, ROWS)):
-        is_new = ~np.isin(_hashes(decision.tx_id for decision in decisions), known)
+        is_new = ~np.isin(_hashes(decision.tx_id for decision in decisions), in_history)
         engine.advance(to_table(decision.transaction for decision in compress(decisions, is_new)))
+        for decision in decisions:
+            known.add(decision.tx_id)
         following, repeated = decisions[-1].observed + 1, repeated + int((~is_new).sum())
     if repeated:
         _logger.info("%d transactions of the decision log are in the history already", repeated)
-    return following
+    return Rebuilt(following, known)
 
 
 def _hashes(tx_ids: Iterable[str]) -> NDArray[np.uint64]:

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from api import problems, routes
 from api.auth import KeyRing
 from api.gate import Gate
+from api.hot_path import HotPath
 from api.metrics import Metrics, RequestMetrics
 from api.service import Service
 from api.settings import ApiSettings
@@ -41,6 +42,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     )
     app.state.service = service
     app.state.keys = KeyRing(settings)
+    app.add_middleware(HotPath, service=service)  # the inner one: what it answers has passed the gate
     app.add_middleware(Gate, keys=app.state.keys)
     app.add_middleware(RequestMetrics, metrics=metrics)  # the outer one: it counts refusals too
     problems.install(app)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -26,7 +26,7 @@ class GroupCommit:
 
     def __init__(self, log: DecisionLog, retry_seconds: float = 1.0) -> None:
         self._log, self._retry_seconds = log, retry_seconds
-        self._waiting: list[tuple[Decision, asyncio.Future[Decision]]] = []
+        self._waiting: list[tuple[Decision, Callable[[Decision | UnavailableError], None]]] = []
         self._unstored: dict[str, Decision] = {}  # of commits that failed, by transaction
         self._wake = asyncio.Event()
         self._closing = False
@@ -46,16 +46,15 @@ class GroupCommit:
         if not self._unstored.keys().isdisjoint(tx_ids):
             raise UnavailableError("the decision is made, and cannot be stored now", mend=_MEND)
 
-    def store(self, decision: Decision) -> asyncio.Future[Decision]:
-        """Puts `decision` in line, at once; no later one is durable before it.
+    def store(self, decision: Decision, tell: Callable[[Decision | UnavailableError], None]) -> None:
+        """Puts `decision` in line; no later one is durable before it.
 
-        The future gives the durable decision on the transaction: this one, or the one that the log had already.
-        Or it raises UnavailableError: it could not be written now.
+        Args:
+            tell: called with the durable decision on the transaction, this one or the one that the log had already;
+                or with the error: it could not be written now.
         """
-        stored: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
-        self._waiting.append((decision, stored))
+        self._waiting.append((decision, tell))
         self._wake.set()
-        return stored
 
     def start(self) -> None:
         """Begins to commit what waits, and to try failed commits again."""
@@ -88,13 +87,11 @@ class GroupCommit:
         except Exception as error:
             _logger.error("the decision log cannot be written: %s", error)
             self._unstored = {decision.tx_id: decision for decision in batch}
-        for decision, stored in group:
-            if stored.done():  # its request was cancelled
-                continue
+        for decision, tell in group:
             if self._unstored:
-                stored.set_exception(UnavailableError("the decision log could not be written", mend=_MEND))
+                tell(UnavailableError("the decision log could not be written", mend=_MEND))
             else:
-                stored.set_result(known.get(decision.tx_id, decision))
+                tell(known.get(decision.tx_id, decision))
 
     def _append(self, batch: Sequence[Decision]) -> dict[str, Decision]:
         """Stores all of `batch` whose transactions the log has not; gives the decisions that it had."""

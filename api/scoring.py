@@ -1,16 +1,18 @@
 """The path of a transaction, from top to bottom.
 
-    known already?   the same id with the same body gets the stored decision; with another body, a conflict
     pseudonymise     the engine and the log see no account id
+    known already?   the same id with the same body gets the stored decision; with another body, a conflict
+    wait in line     for the transactions that came before, and no longer (at most `TOGETHER` are scored at once)
     observe          features from what came strictly before, the student's score; then the state moves on
     route            the teacher decides on high or uncertain scores, if it answers in time
     band and action  by the deciding bundle's thresholds
     reasons          for what is not allowed to pass silently: the student's, whoever decided
     store            after the decisions that it rests on; the reply waits until the decision is durable
 
-Observing has no `await` in it, so transactions pass the engine one after another, in the order in which they
-came; that order is stored (`Decision.observed`). Waiting for the teacher holds up the later transactions of the
-same accounts only (`api.account_order`), and waiting for the disk nobody else.
+Transactions pass the engine one after another, in the order in which they came; that order is stored
+(`Decision.observed`). What arrived while the last ones were scored is scored together; nobody waits for a batch to
+fill. Waiting for the teacher holds up the later transactions of the same accounts only (`api.account_order`), and
+waiting for the disk nobody else. What passes silently, as nearly all do, meets no task and no thread but the log's.
 """
 
 from __future__ import annotations
@@ -18,18 +20,21 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import uuid
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
 from typing import Final, NamedTuple
 
-from api.account_order import AccountOrder
+from api.account_order import AccountOrder, Turn
 from api.bypass import TeacherBypass, Verdict
+from api.decision_ids import DecisionIds
 from api.group_commit import GroupCommit
+from api.known_ids import KnownIds
 from api.metrics import Metrics
 from api.pseudonyms import Pseudonyms
+from api.replies import Pending, Reply
 from api.serving_bundle import ServingBundle, Warm
 from riskdistill.bundle import ACTIONS, Bundle
 from riskdistill.data.schema import NORMAL
@@ -39,12 +44,13 @@ from riskdistill.explain import reasons
 from riskdistill.features.encoded import Encoded
 from riskdistill.features.engine import FeatureEngine
 from riskdistill.models.onnx_model import Scored
-from riskdistill.storage.chain import canonical_json
+from riskdistill.storage.canonical_bytes import transaction_bytes
 from riskdistill.storage.decisions import Decision, DecisionLog, Shadow, StatedReason
 
 _logger = logging.getLogger(__name__)
 AHEAD: Final = timedelta(days=1)  # clocks differ, and some payments are dated tomorrow
 REASONS_SECONDS: Final = 0.1  # the longest wait for an explanation, queueing included
+TOGETHER: Final = 32  # rows of one call of the student: more would make the first of them wait for the last
 
 
 class Seen(NamedTuple):
@@ -53,6 +59,7 @@ class Seen(NamedTuple):
     place: int
     encoded: Encoded
     student: Scored
+    shadow: Shadow | None
     warm: Warm
 
 
@@ -64,6 +71,7 @@ class Scorer:
         engine: account state, rebuilt from history and log.
         next_place: the place of the next transaction in the order of observation.
         log, commit: where decisions are found and stored.
+        known: the ids of the log's transactions.
         bypass: the way to the teacher.
         pseudonyms, metrics: as their names say.
     """
@@ -75,20 +83,26 @@ class Scorer:
         next_place: int,
         log: DecisionLog,
         commit: GroupCommit,
+        known: KnownIds,
         bypass: TeacherBypass,
         pseudonyms: Pseudonyms,
         metrics: Metrics,
     ) -> None:
         self._bundles, self._engine, self._next_place = bundles, engine, next_place
-        self._log, self._commit, self._bypass = log, commit, bypass
+        self._log, self._commit, self._known, self._bypass = log, commit, known, bypass
         self._pseudonyms, self._metrics = pseudonyms, metrics
         self._lookup = ThreadPoolExecutor(1, thread_name_prefix="idempotency")  # one: keeps order of arrival
         self._explain = ThreadPoolExecutor(1, thread_name_prefix="reasons")
-        self._order = AccountOrder()
-        self._under_way: dict[str, asyncio.Task[Decision]] = {}
+        self._order, self._ids = AccountOrder(), DecisionIds()
+        self._under_way: dict[str, Pending] = {}
+        self._line: deque[Pending] = deque()
+        self._moves = False  # whether `_advance` will be called
+        self._settling: set[asyncio.Task[None]] = set()
 
     async def decide(self, transactions: Sequence[Transaction]) -> list[Decision | ConflictError]:
         """One durable decision for each transaction, in order; a conflict in the place of a refused one.
+
+        What was begun is stored even if the caller goes away.
 
         Raises:
             TransactionError: one is stamped more than `AHEAD` after now; none is scored.
@@ -97,58 +111,135 @@ class Scorer:
         arrived = perf_counter()
         _check_stamps(transactions, datetime.now(UTC))
         hidden = [self._pseudonyms.transaction(transaction) for transaction in transactions]
-        ids = [transaction.tx_id for transaction in hidden]
-        self._commit.check_none_unstored(ids)
-        stored = asyncio.get_running_loop().run_in_executor(self._lookup, self._log.by_txs, ids)
-        tasks = [self._under_way.get(tx.tx_id) or self._begin(tx, stored, arrived) for tx in hidden]
-        # shielded: what was begun is stored even if the caller goes away
-        outcomes = await asyncio.gather(*map(asyncio.shield, tasks), return_exceptions=True)
-        return [_same_body(tx, outcome) for tx, outcome in zip(hidden, outcomes, strict=True)]
+        hashes = [request_hash(transaction) for transaction in hidden]
+        self._commit.check_none_unstored(transaction.tx_id for transaction in hidden)
+        reply, begun = Reply(len(hidden)), []
+        for index, (transaction, digest) in enumerate(zip(hidden, hashes, strict=True)):
+            pending = self._under_way.get(transaction.tx_id)
+            if pending is None:
+                pending = self._under_way[transaction.tx_id] = Pending(transaction, digest, arrived)
+                begun.append(pending)
+            pending.replies.append((reply, index))
+        self._look_up(begun)
+        self._line.extend(begun)
+        self._move()
+        outcomes = await reply.complete
+        return [_same_body(*found) for found in zip(hidden, hashes, outcomes, strict=True)]
 
     async def close(self) -> None:
         """Returns when nothing is under way any more."""
-        await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+        while self._under_way:
+            last = Reply(1)
+            next(reversed(self._under_way.values())).replies.append((last, 0))
+            await last.complete
+        await asyncio.gather(*self._settling)
         self._lookup.shutdown()
         self._explain.shutdown(wait=False, cancel_futures=True)
 
-    def _begin(
-        self, transaction: Transaction, stored: asyncio.Future[dict[str, Decision]], arrived: float
-    ) -> asyncio.Task[Decision]:
-        task = asyncio.create_task(self._decide(transaction, stored, arrived))
-        self._under_way[transaction.tx_id] = task
-        task.add_done_callback(lambda _: self._under_way.pop(transaction.tx_id))
-        return task
+    def _look_up(self, begun: Sequence[Pending]) -> None:
+        """Asks the log for those whose ids it may have."""
+        suspects = [pending for pending in begun if pending.transaction.tx_id in self._known]
+        if suspects:
+            ids = [pending.transaction.tx_id for pending in suspects]
+            asked = asyncio.get_running_loop().run_in_executor(self._lookup, self._log.by_txs, ids)
+            asked.add_done_callback(lambda _: self._move())
+            for pending in suspects:
+                pending.stored = asked
 
-    async def _decide(
-        self, transaction: Transaction, stored: asyncio.Future[dict[str, Decision]], arrived: float
-    ) -> Decision:
-        known = (await stored).get(transaction.tx_id)
-        if known is not None:
-            return known
-        self._commit.check()  # before the state is touched
-        seen = self._observe(transaction)
-        turn = self._order.enter(transaction)
+    def _move(self) -> None:
+        """Lets `_advance` be called once whatever has arrived by now is in line."""
+        if self._line and not self._moves:
+            self._moves = True
+            asyncio.get_running_loop().call_soon(self._advance)
+
+    def _advance(self) -> None:
+        """Takes the next transactions out of the line, up to the first of which the log has yet to tell."""
+        self._moves, group = False, list[Pending]()
+        while self._line and len(group) < TOGETHER and self._line[0].is_looked_up:
+            pending = self._line.popleft()
+            outcome = _found(pending)
+            if outcome is None:
+                group.append(pending)
+            else:
+                self._finish(pending, outcome)
+        if group:
+            self._decide(group)
+        if self._line and self._line[0].is_looked_up:
+            self._move()
+
+    def _decide(self, group: Sequence[Pending]) -> None:
         try:
-            decision = await self._settle(transaction, seen, arrived)
+            self._commit.check()  # before the state is touched
+            seen = self._observe([pending.transaction for pending in group])
+        except Exception as error:
+            if len(group) == 1:
+                self._finish(group[0], error)
+            else:  # one of them may be to blame: each for itself
+                for pending in group:
+                    self._decide([pending])
+            return
+        for pending, one in zip(group, seen, strict=True):
+            self._known.add(pending.transaction.tx_id)
+            try:
+                self._pass_on(pending, one)
+            except Exception as error:
+                self._finish(pending, error)
+
+    def _pass_on(self, pending: Pending, seen: Seen) -> None:
+        """Stores what passes silently at once; a task sees to the others."""
+        verdict = self._bypass.at_once(seen.warm.bundle, seen.student)
+        is_silent = verdict is not None and seen.warm.bundle.thresholds.band(verdict.score) == "low"
+        if verdict is not None and is_silent and self._order.is_free(pending.transaction):
+            self._store(pending, self._decision(pending, seen, verdict))
+            return
+        turn = self._order.enter(pending.transaction)
+        task = asyncio.create_task(self._settle(pending, seen, turn))
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
+    def _observe(self, transactions: Sequence[Transaction]) -> list[Seen]:
+        """Scores, and moves account state on if that went well, so that state holds nothing that the log lacks.
+
+        Must stay free of `await` (see the module's docstring).
+        """
+        warm = self._bundles.warm
+        if warm is None:
+            raise UnavailableError("no bundle is warm yet", mend="wait until /readyz answers 200")
+        with self._engine.observing_many(transactions) as encoded:
+            student = warm.bundle.student.score(encoded)
+        shadows = _shadows(warm.previous, encoded)
+        place, self._next_place = self._next_place, self._next_place + len(transactions)
+        rows = [slice(row, row + 1) for row in range(len(transactions))]
+        return [
+            Seen(place + row.start, encoded.take(row), student.take(row), shadow, warm)
+            for row, shadow in zip(rows, shadows, strict=True)
+        ]
+
+    async def _settle(self, pending: Pending, seen: Seen, turn: Turn) -> None:
+        """Decides what the teacher is asked about, or is an alert, or rests on such a one."""
+        try:
+            bundle = seen.warm.bundle
+            verdict = await self._bypass.settle(bundle, seen.encoded, seen.student)
+            alert = bundle.thresholds.band(verdict.score) != "low"
+            stated = await self._reasons(bundle, seen.encoded) if alert else ()
+            decision = self._decision(pending, seen, verdict, stated)
             await turn.come()
-            storing = self._commit.store(decision)
+            self._store(pending, decision)
+        except Exception as error:
+            self._finish(pending, error)
         finally:
             turn.end()
-        durable = await storing
-        if durable is decision:
-            self._metrics.decided(decision)
-        return durable
 
-    async def _settle(self, transaction: Transaction, seen: Seen, arrived: float) -> Decision:
+    def _decision(
+        self, pending: Pending, seen: Seen, verdict: Verdict, stated: tuple[StatedReason, ...] = ()
+    ) -> Decision:
         bundle = seen.warm.bundle
-        verdict = await self._bypass.settle(bundle, seen.encoded, seen.student)
         band = bundle.thresholds.band(verdict.score)
-        alert = band != "low"
         return Decision(
-            decision_id=str(uuid.uuid4()),
-            tx_id=transaction.tx_id,
-            transaction=transaction,
-            request_hash=request_hash(transaction),
+            decision_id=self._ids.next(),
+            tx_id=pending.transaction.tx_id,
+            transaction=pending.transaction,
+            request_hash=pending.digest,
             decided_at=datetime.now(UTC),
             observed=seen.place,
             score=verdict.score,
@@ -158,11 +249,11 @@ class Scorer:
             action=ACTIONS[band],
             route=verdict.route,
             route_reason=verdict.reason,
-            reasons=await self._reasons(bundle, seen.encoded) if alert else (),
-            typology=_typology(bundle, verdict) if alert else None,
+            reasons=stated,
+            typology=_typology(bundle, verdict) if band != "low" else None,
             bundle_version=bundle.version,
-            latency_ms=(perf_counter() - arrived) * 1e3,
-            shadow=_shadow(seen),
+            latency_ms=(perf_counter() - pending.arrived) * 1e3,
+            shadow=seen.shadow,
         )
 
     async def _reasons(self, bundle: Bundle, encoded: Encoded) -> tuple[StatedReason, ...]:
@@ -178,18 +269,25 @@ class Scorer:
             return ()
         return tuple(StatedReason(code=one.code, text=one.text, effect=one.effect) for one in found)
 
-    def _observe(self, transaction: Transaction) -> Seen:
-        """Scores, and moves account state on if that went well, so that state holds nothing that the log lacks.
+    def _store(self, pending: Pending, decision: Decision) -> None:
+        self._commit.store(decision, lambda durable: self._finish(pending, durable))
 
-        Must stay free of `await` (see the module's docstring).
-        """
-        warm = self._bundles.warm
-        if warm is None:
-            raise UnavailableError("no bundle is warm yet", mend="wait until /readyz answers 200")
-        with self._engine.observing(transaction) as encoded:
-            student = warm.bundle.student.score(encoded)
-        place, self._next_place = self._next_place, self._next_place + 1
-        return Seen(place, encoded, student, warm)
+    def _finish(self, pending: Pending, outcome: Decision | Exception) -> None:
+        """Tells all who wait for this transaction what is durable, or why nothing is."""
+        del self._under_way[pending.transaction.tx_id]
+        if isinstance(outcome, Decision) and pending.stored is None:
+            self._metrics.decided(outcome)
+        pending.tell(outcome)
+
+
+def _found(pending: Pending) -> Decision | Exception | None:
+    """What the log told of this transaction, or why it could not be asked; None where it is new."""
+    if pending.stored is None:
+        return None
+    error = pending.stored.exception()
+    if error is not None:
+        return error if isinstance(error, Exception) else UnavailableError("the look-up was given up")
+    return pending.stored.result().get(pending.transaction.tx_id)
 
 
 def _check_stamps(transactions: Sequence[Transaction], now: datetime) -> None:
@@ -205,13 +303,13 @@ def _check_stamps(transactions: Sequence[Transaction], now: datetime) -> None:
 
 def request_hash(transaction: Transaction) -> str:
     """SHA-256 hex digest that tells two bodies apart; of the pseudonymised form, so it gives nothing away."""
-    return hashlib.sha256(canonical_json(transaction.model_dump(mode="json")).encode()).hexdigest()
+    return hashlib.sha256(transaction_bytes(transaction)).hexdigest()
 
 
-def _same_body(transaction: Transaction, outcome: Decision | BaseException) -> Decision | ConflictError:
-    if isinstance(outcome, BaseException):
+def _same_body(transaction: Transaction, digest: str, outcome: Decision | Exception) -> Decision | ConflictError:
+    if isinstance(outcome, Exception):
         raise outcome
-    if outcome.request_hash == request_hash(transaction):
+    if outcome.request_hash == digest:
         return outcome
     return ConflictError(
         f"transaction {transaction.tx_id} was decided with another body",
@@ -225,14 +323,18 @@ def _typology(bundle: Bundle, verdict: Verdict) -> str | None:
     return next((bundle.typologies[index] for index in likely if bundle.typologies[index] != NORMAL), None)
 
 
-def _shadow(seen: Seen) -> Shadow | None:
-    previous = seen.warm.previous
+def _shadows(previous: Bundle | None, encoded: Encoded) -> list[Shadow | None]:
+    """What the previous bundle makes of each row."""
+    nothing: list[Shadow | None] = [None] * len(encoded)
     if previous is None:
-        return None
+        return nothing
     try:
-        score = float(previous.student.score(seen.encoded).score[0])
-        action = ACTIONS[previous.thresholds.band(score)]
-        return Shadow(bundle_version=previous.version, score=score, action=action)
+        scores = previous.student.score(encoded).score.tolist()
+        actions = [ACTIONS[previous.thresholds.band(score)] for score in scores]
+        return [
+            Shadow(bundle_version=previous.version, score=score, action=action)
+            for score, action in zip(scores, actions, strict=True)
+        ]
     except Exception:  # a shadow is an optional part: the decision stands without it
         _logger.exception("bundle %s could not shadow", previous.version)
-        return None
+        return nothing

@@ -32,7 +32,8 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from riskdistill.data.transaction import Transaction
 from riskdistill.errors import AuditError, ConflictError, UnavailableError
-from riskdistill.storage.chain import GENESIS, canonical_json, link
+from riskdistill.storage.canonical_bytes import decision_bytes
+from riskdistill.storage.chain import GENESIS, link
 from riskdistill.storage.database import open_database, writing
 
 Band = Literal["low", "medium", "high"]
@@ -259,7 +260,7 @@ def _head(connection: Connection) -> tuple[int, str]:
 
 def _chained(decisions: Iterable[Decision], sequence: int, previous: str) -> Iterator[dict[str, Any]]:
     for sequence, decision in enumerate(decisions, sequence + 1):  # noqa: B020 - counts on from the head
-        body = canonical_json(decision.model_dump(mode="json"))
+        body = decision_bytes(decision).decode()
         digest = link(previous, body)
         yield {
             "sequence": sequence,

@@ -91,7 +91,7 @@ def test_a_state_rebuilt_from_history_and_log_is_the_live_one(
         engine.observe(hidden)
         log.append([decided(hidden, place)])
     rebuilt = FeatureEngine()
-    assert rebuild(rebuilt, tmp_path, log, PSEUDONYMS) == len(live) + 1
+    assert rebuild(rebuilt, tmp_path, log, PSEUDONYMS).next_place == len(live) + 1
     for transaction in map(PSEUDONYMS.transaction, following):
         expected, found = engine.observe(transaction), rebuilt.observe(transaction)
         np.testing.assert_array_equal(expected.context, found.context)
@@ -104,7 +104,7 @@ def test_a_history_from_before_the_optional_columns_is_replayed(log: DecisionLog
     for name, table in (("old", past.drop_columns([*ACCOUNT_FIELDS])), ("new", past)):
         pq.write_table(table, tmp_path / f"{name}.parquet")
         rebuilt.append(FeatureEngine())
-        assert rebuild(rebuilt[-1], tmp_path / f"{name}.parquet", log, PSEUDONYMS) == 1
+        assert rebuild(rebuilt[-1], tmp_path / f"{name}.parquet", log, PSEUDONYMS).next_place == 1
     following = PSEUDONYMS.transaction(traffic(51)[-1])
     first, second = (engine.peek(following) for engine in rebuilt)
     np.testing.assert_array_equal(first.context, second.context)
@@ -133,7 +133,7 @@ def test_what_is_in_both_history_and_log_counts_once(
     once.advance(to_table(hidden))
     rebuilt = FeatureEngine()
     with caplog.at_level("INFO"):
-        assert rebuild(rebuilt, tmp_path, log, PSEUDONYMS) == 701
+        assert rebuild(rebuilt, tmp_path, log, PSEUDONYMS).next_place == 701
     assert "600 transactions of the decision log are in the history" in caplog.text
     following = hidden[-1].model_copy(update={"tx_id": "next"})
     expected, found = once.peek(following), rebuilt.peek(following)
@@ -143,7 +143,7 @@ def test_what_is_in_both_history_and_log_counts_once(
 
 def test_without_history_and_decisions_the_state_is_empty(log: DecisionLog) -> None:
     engine = FeatureEngine()
-    assert rebuild(engine, None, log, PSEUDONYMS) == 1
+    assert rebuild(engine, None, log, PSEUDONYMS).next_place == 1
     assert len(engine) == 0
 
 
