@@ -40,7 +40,7 @@ class TeacherBypass:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="teacher")
 
     def at_once(self, bundle: Bundle, student: Scored) -> Verdict | None:
-        """The verdict on one transaction where the student's scores are enough; None where `settle` is to be asked."""
+        """The verdict where the student's scores are enough; None where `settle` is to be asked."""
         wanted = bundle.thresholds.bypass(float(student.score[0]))
         return Verdict("student", "none", student) if wanted is None else None
 

@@ -54,9 +54,7 @@ class HotPath:
             return
         scope["route"] = _Route(scope["path"])
         length = str(len(content)).encode()
-        await send(
-            {"type": "http.response.start", "status": 200, "headers": [(b"content-length", length), _JSON]}
-        )
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length), _JSON]})
         await send({"type": "http.response.body", "body": content})
 
     async def _score(self, body: bytes) -> bytes | None:

@@ -1,8 +1,9 @@
 """Which transaction ids may have been decided already: a Bloom filter in front of the decision log.
 
-An id that was added is always known; one in a hundred others is taken for known too, and then the log is asked. So
-a new transaction is seldom looked up, whatever the log holds, at two bytes an id. Layers are added as ids come, each
-twice as large as the last, so that nothing is ever built anew (Almeida et al., "Scalable Bloom filters", 2007).
+An id that was added is always known; a few in a thousand others are taken for known too, and then the log is
+asked. So a new transaction is seldom looked up, whatever the log holds, at two bytes an id. Layers are added as ids
+come, each twice as large as the last, so that nothing is ever built anew (Almeida et al., "Scalable Bloom filters",
+2007).
 
 Ids that another process stores meanwhile are not in it. The log's unique index finds those when the decision is
 stored (`api.group_commit`).

@@ -1,8 +1,8 @@
 """A lean HTTP/1.1 load generator: keep-alive connections, requests built beforehand, answers hardly looked at.
 
-Closed loop: each connection sends its next request when it has its answer; gives the throughput. Open loop: requests
-fall due at fixed times, whether or not the server keeps up, and latency counts from that time, so that a stall is
-felt by all whom it would have kept waiting (no coordinated omission).
+Closed loop: each connection sends its next request when it has its answer; gives the throughput. Open loop:
+requests fall due at fixed times, whether or not the server keeps up, and latency counts from that time, so that a
+stall is felt by all whom it would have kept waiting (no coordinated omission).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from time import perf_counter
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 import uvloop
@@ -134,8 +134,7 @@ class _Connection(asyncio.Protocol):
         self._number, self._due, self._waits = 0, 0.0, False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
 
     def send(self, request: bytes, number: int, due: float) -> None:
         self._number, self._due, self._waits = number, due, True
@@ -163,7 +162,9 @@ class _Connection(asyncio.Protocol):
 
 async def _connect(port: int, driver: _Driver, connections: int) -> list[_Connection]:
     loop = asyncio.get_running_loop()
-    made = [await loop.create_connection(lambda: _Connection(driver), "127.0.0.1", port) for _ in range(connections)]
+    made = [
+        await loop.create_connection(lambda: _Connection(driver), "127.0.0.1", port) for _ in range(connections)
+    ]
     return [protocol for _, protocol in made]
 
 

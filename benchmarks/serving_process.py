@@ -1,4 +1,4 @@
-"""The server under test: a process of its own on a core of its own, as `riskdistill serve` starts it; and its peer."""
+"""The server under test, as `riskdistill serve` starts it on a core of its own; and its peer."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ServerProcess:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", **environment},
-                preexec_fn=lambda: os.sched_setaffinity(0, {CORES[0]}),  # noqa: PLW1509 - no thread is running yet
+                preexec_fn=lambda: os.sched_setaffinity(0, {CORES[0]}),
             )
         self._wait_until_ready()
         self.seconds_to_ready = time.perf_counter() - started
@@ -108,7 +108,16 @@ class Service:
         state.mkdir(parents=True, exist_ok=True)
         self._environment = {"RISKDISTILL_API_KEYS": self.key, **settings}
         told = ["--history", str(history)] if history is not None else []
-        self._command = [sys.executable, "-m", "pipelines", "serve", "--bundle", str(bundle), "--state-dir", str(state)]
+        self._command = [
+            sys.executable,
+            "-m",
+            "pipelines",
+            "serve",
+            "--bundle",
+            str(bundle),
+            "--state-dir",
+            str(state),
+        ]
         self._command += told
 
     @property

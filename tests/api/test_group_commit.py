@@ -43,7 +43,11 @@ async def test_a_transaction_that_the_log_has_keeps_its_decision_and_the_rest_is
     while len(stored) < 3:
         await asyncio.sleep(0)
     commit.check()
-    assert [decision.decision_id for decision in stored if isinstance(decision, Decision)] == ["d-tx-0", theirs.decision_id, "d-tx-2"]
+    assert [decision.decision_id for decision in stored if isinstance(decision, Decision)] == [
+        "d-tx-0",
+        theirs.decision_id,
+        "d-tx-2",
+    ]
     assert [entry.decision.tx_id for entry in log.read()] == ["tx-1", "tx-0", "tx-2"]
     await commit.close()
 
