@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -248,8 +247,9 @@ class FeatureEngine:
         """Encoded rows whose accounts all have a record; new ones in order of first appearance, as live."""
         rows = self._encoder.table(table)
         both = np.stack([rows["sender_key"], rows["receiver_key"]], axis=1).reshape(-1)
-        codes, keys = pd.factorize(both)
-        places = np.fromiter(map(self._place, keys.tolist()), np.int64, len(keys))[codes].reshape(-1, 2)
+        told = pa.array(both).dictionary_encode()
+        places = np.fromiter(map(self._place, told.dictionary.to_pylist()), np.int64, len(told.dictionary))
+        places = places[told.indices.to_numpy()].reshape(-1, 2)
         rows["sender"], rows["receiver"] = places[:, 0], places[:, 1]
         return rows
 

@@ -13,18 +13,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-from scipy.optimize import minimize
-from sklearn.metrics import log_loss
 
 from riskdistill.errors import TrainingError, UnreadableFileError
 from riskdistill.features import Encoded
 from riskdistill.models.calibration import Calibrator
-from riskdistill.models.teacher import Answers, Teacher, Wanted
+
+if TYPE_CHECKING:  # a served gate needs neither PyTorch nor what fits it
+    from riskdistill.models.teacher import Answers, Teacher, Wanted
 
 FOLDS: Final = 4  # blocks of time in which weights by transaction are compared with constant ones
 RIDGE: Final = 1.0  # against weights that leave the mean of the members, in rows of evidence
@@ -80,6 +80,8 @@ class Gate(BaseModel):
         Raises:
             TrainingError: labels of one kind only.
         """
+        from sklearn.metrics import log_loss
+
         block = np.arange(len(label)) * FOLDS // max(1, len(label))
         if len(np.unique(block[label])) == 1:
             return _fit(members, logits, encoded, label, varying=False)
@@ -133,6 +135,8 @@ class EnsembleTeacher:
 
     def together(self, answers: Sequence[Answers], encoded: Encoded) -> Answers:
         """The ensemble's answers from its members', in their order."""
+        from riskdistill.models.teacher import Answers
+
         logits = np.array([each.logit for each in answers])
         parts = {name: part for each in reversed(answers) for name, part in each.parts().items()}
         return Answers(**parts | {"logit": self.gate.combine(logits, encoded).astype(np.float32)})
@@ -159,6 +163,8 @@ def load_gate(path: Path) -> Gate:
 
 def _fit(members: Sequence[str], logits: Logits, encoded: Encoded, label: NDArray[np.bool_], varying: bool) -> Gate:
     """A gate on all rows given; `varying`: with weights by transaction."""
+    from scipy.optimize import minimize
+
     calibrators = tuple(Calibrator.fit(row, label) for row in logits)
     calibrated = _calibrated(calibrators, logits)
     columns = [calibrated]

@@ -16,7 +16,6 @@ import numpy as np
 
 from riskdistill.errors import BundleIncompatibleError
 from riskdistill.features import Encoded
-from riskdistill.models.boosted_trees import load_booster
 from riskdistill.models.calibration import Calibrator
 from riskdistill.models.ensemble import Gate, load_gate, save_gate
 from riskdistill.models.onnx_model import OnnxScorer, Provider, Scored, Scorer
@@ -47,6 +46,10 @@ class EnsembleScorer(Scorer):
         dataset: str,
         provider: Provider = "cpu",
     ) -> None:
+        from riskdistill.models.boosted_trees import (
+            load_booster,
+        )  # LightGBM: a second that a student can do without
+
         path = folder / ONNX
         self._event = OnnxScorer(path, Calibrator(), threads=threads, dataset=dataset, provider=provider)
         self._gate = load_gate(folder / GATE)
