@@ -17,7 +17,6 @@ from typing import Final, cast
 
 import numpy as np
 import uvloop
-from numpy.typing import NDArray
 
 TIMEOUT: Final = 60.0  # seconds that a run may go on after it should have ended
 
@@ -47,10 +46,6 @@ class Load:
         """Milliseconds within which that share of the answers came."""
         return float(np.percentile(np.array(self.latencies), 100 * share) * 1e3)
 
-    def after(self, answers: int) -> NDArray[np.float64]:
-        """Latencies without the first `answers`."""
-        return np.array(self.latencies[answers:])
-
 
 def post(path: str, body: bytes, key: str) -> bytes:
     """One request, as it goes over the wire."""
@@ -63,9 +58,9 @@ def closed(port: int, requests: Sequence[bytes], connections: int, seconds: floa
     return uvloop.run(_closed(port, requests, connections, seconds, keep))
 
 
-def opened(port: int, requests: Sequence[bytes], connections: int, rate: float) -> Load:
+def opened(port: int, requests: Sequence[bytes], connections: int, rate: float, *, keep: bool = False) -> Load:
     """Send all `requests`, `rate` a second; those due while all `connections` wait queue up here, and it counts."""
-    return uvloop.run(_opened(port, requests, connections, rate))
+    return uvloop.run(_opened(port, requests, connections, rate, keep))
 
 
 class _Driver:
@@ -181,8 +176,8 @@ async def _closed(port: int, requests: Sequence[bytes], connections: int, second
     return driver.load
 
 
-async def _opened(port: int, requests: Sequence[bytes], connections: int, rate: float) -> Load:
-    driver = _Driver(requests, keep=False)
+async def _opened(port: int, requests: Sequence[bytes], connections: int, rate: float, keep: bool) -> Load:
+    driver = _Driver(requests, keep)
     for connection in await _connect(port, driver, connections):
         driver.free(connection)
     driver.over.clear()

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -20,6 +20,8 @@ from feature_data import ROOT
 START_SECONDS: Final = 120.0  # longest wait for readiness
 STOP_SECONDS: Final = 30.0
 CORES: Final = sorted(os.sched_getaffinity(0))
+PROGRAM: Final = (sys.executable, "-m", "pipelines")
+NOTHING: Final[Mapping[str, str]] = {}
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -108,31 +110,24 @@ class Service:
         state.mkdir(parents=True, exist_ok=True)
         self._environment = {"RISKDISTILL_API_KEYS": self.key, **settings}
         told = ["--history", str(history)] if history is not None else []
-        self._command = [
-            sys.executable,
-            "-m",
-            "pipelines",
-            "serve",
-            "--bundle",
-            str(bundle),
-            "--state-dir",
-            str(state),
-        ]
-        self._command += told
+        self._options = ["serve", "--bundle", str(bundle), "--state-dir", str(state), *told]
 
     @property
     def log_url(self) -> str:
         """URL of its decision log."""
         return self._environment.get("RISKDISTILL_DATABASE") or f"sqlite:///{self.state.absolute()}/decisions.db"
 
-    def start(self) -> ServerProcess:
-        """A new process, once it is ready."""
-        return ServerProcess(self._command, self.state / "service.log", self._environment)
+    def start(self, program: Sequence[str] = PROGRAM, also: Mapping[str, str] = NOTHING) -> ServerProcess:
+        """A new process of `program`, once it is ready; `also` are further variables."""
+        log, environment = self.state / "service.log", {**self._environment, **also}
+        return ServerProcess([*program, *self._options], log, environment)
 
     @contextmanager
-    def running(self) -> Iterator[ServerProcess]:
+    def running(
+        self, program: Sequence[str] = PROGRAM, also: Mapping[str, str] = NOTHING
+    ) -> Iterator[ServerProcess]:
         """The same, stopped in the end."""
-        process = self.start()
+        process = self.start(program, also)
         try:
             yield process
         finally:
