@@ -79,6 +79,7 @@ if __name__ == "__main__":
     from pipelines.cli import main
 
     counted: Counter[str] = Counter()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # uvicorn sends it once more when it has stopped
     sample(counted)
     try:
         main()
