@@ -7,13 +7,17 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from api import problems, routes
-from api.auth import KeyRing
+from api import alert_routes, case_routes, problems, routes, teacher_routes
+from api.auth import Authenticator, document_security
 from api.gate import Gate
 from api.hot_path import HotPath
-from api.metrics import Metrics, RequestMetrics
+from api.key_ring import KeyRing
+from api.metrics import Metrics
+from api.oidc import Issuer
+from api.security_headers import add_docs
 from api.service import Service
 from api.settings import ApiSettings
+from api.watch import Watch
 from riskdistill import __version__
 
 
@@ -21,10 +25,14 @@ def create_app(settings: ApiSettings) -> FastAPI:
     """The application for `settings`; its lifespan starts and stops the service.
 
     Raises:
-        ConfigError: no usable API key. What fails later is in `app.state.service.failure` and `/readyz`.
+        ConfigError: nobody could call: no usable API key and no OpenID provider; or a wrong file of the teacher
+            bypass. What fails later is in
+            `app.state.service.failure` and `/readyz`.
     """
     metrics = Metrics()
     service = Service(settings, metrics)
+    issuer = None if settings.oidc_issuer is None else Issuer(settings)
+    callers = Authenticator(KeyRing(settings, metrics), issuer, metrics)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -33,19 +41,28 @@ def create_app(settings: ApiSettings) -> FastAPI:
             yield
         finally:
             await service.stop()
+            await callers.close()
 
     app = FastAPI(
         title="riskdistill scoring service",
         summary="Scores, decides, explains and records financial transactions",
         version=__version__,
         lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.service = service
-    app.state.keys = KeyRing(settings)
     app.add_middleware(HotPath, service=service)  # the inner one: what it answers has passed the gate
-    app.add_middleware(Gate, keys=app.state.keys)
-    app.add_middleware(RequestMetrics, metrics=metrics)  # the outer one: it counts refusals too
+    hosts = frozenset(filter(None, map(str.strip, settings.allowed_hosts.lower().split(","))))
+    app.add_middleware(Gate, callers=callers, metrics=metrics, hosts=hosts)
+    app.add_middleware(Watch, service=service)  # the outer one: it counts refusals too
     problems.install(app)
     app.include_router(routes.v1)
+    app.include_router(teacher_routes.v2)
+    app.include_router(alert_routes.alerts)
+    app.include_router(case_routes.cases)
+    app.include_router(case_routes.suppressions)
     app.include_router(routes.operation)
+    add_docs(app)
+    document_security(app)
     return app

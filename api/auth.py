@@ -1,92 +1,196 @@
-"""Who may call: API keys, compared as digests in constant time and never logged.
+"""Who may call what: each route of `/v1` and `/v2` needs one scope, and a caller has those of its key or token.
 
-A key comes in the header `X-API-Key` or as `Authorization: Bearer KEY`. All of `/v1` needs one. `/livez`,
-`/readyz` and `/metrics` need none: they tell nothing of a transaction, orchestrators and Prometheus call them
-without secrets, and the service listens on loopback unless told otherwise.
+A key comes in the header `X-API-Key` or as `Authorization: Bearer KEY`; a bearer token of an OpenID provider the
+second way (`api.oidc`). `/livez`, `/readyz` and `/metrics` need neither: they tell nothing of a transaction,
+orchestrators and Prometheus call them without secrets, and the service listens on loopback unless told otherwise.
+
+Scopes stand beside one another; none includes another:
+
+| scope | lets a caller |
+|---|---|
+| `score` | have transactions scored |
+| `read` | read stored decisions |
+| `label` | report outcomes of cases |
+| `operate` | work on the alert queue and suppressions |
+| `admin` | read the log of administrative acts |
+
+A router of these has `route_class=ScopedRoute`, and each of its routes `dependencies=[needs("read")]`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-from typing import Annotated, Final
+import logging
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Final
 
-from fastapi import Request, Security
-from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
-from starlette.datastructures import Headers
+from fastapi import Depends, FastAPI, Request
+from fastapi.params import Depends as Dependency
+from fastapi.routing import APIRoute
+from starlette.types import Receive, Send
+from starlette.types import Scope as Connection
 
-from api.secret_files import read_secret
-from api.settings import ApiSettings
-from riskdistill.errors import AuthenticationError, ConfigError
+from api.key_file import Scope
+from api.key_ring import Caller, KeyRing
+from api.metrics import Metrics
+from api.oidc import Issuer
+from api.rate_limit import FailureLimit
+from riskdistill.errors import AuthenticationError, ForbiddenError, TooManyRequestsError
 
-MIN_KEY_LENGTH: Final = 16
+_logger = logging.getLogger(__name__)
 _MEND: Final = "send a valid key in the header X-API-Key or as Authorization: Bearer"
-_header = APIKeyHeader(name="X-API-Key", auto_error=False)
-_bearer = HTTPBearer(auto_error=False)
+_UNKNOWN: Final = "the API key is not known"
+SECURITY_SCHEMES: Final[dict[str, Any]] = {
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "an API key, or a token of an OpenID provider"},
+}
 
 
-class KeyRing:
-    """The digests of the accepted keys.
+def document_security(app: FastAPI) -> None:
+    """Adds to OpenAPI how a credential is sent; each route names its scope itself (`ScopedRoute`)."""
+    plain = app.openapi
 
-    Raises:
-        ConfigError: there is no key, or one is too short to be safe.
+    def openapi() -> dict[str, Any]:
+        schema = plain()
+        schema["components"]["securitySchemes"] = SECURITY_SCHEMES
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+class Authenticator:
+    """Finds the caller of a request by the credential that it carries.
+
+    Args:
+        keys: the API keys in force.
+        issuer: whose bearer tokens are accepted; None: nobody's.
+        metrics: counts refusals.
     """
 
-    def __init__(self, settings: ApiSettings) -> None:
-        keys = settings.api_keys.get_secret_value().split(",")
-        if settings.api_keys_file is not None:
-            keys += read_secret(settings.api_keys_file).splitlines()
-        keys = [key.strip() for key in keys if key.strip()]
-        if not keys:
-            raise ConfigError(
-                "no API key is set",
-                where="API settings",
-                mend="set RISKDISTILL_API_KEYS or RISKDISTILL_API_KEYS_FILE",
-            )
-        if any(len(key) < MIN_KEY_LENGTH for key in keys):
-            raise ConfigError(
-                f"an API key is shorter than {MIN_KEY_LENGTH} characters",
-                where="API settings",
-                mend="make one with: openssl rand -hex 24",
-            )
-        self._digests = [_digest(key) for key in keys]
+    def __init__(self, keys: KeyRing, issuer: Issuer | None, metrics: Metrics) -> None:
+        self._keys, self._issuer, self._metrics = keys, issuer, metrics
+        self._failures = FailureLimit()
 
-    def accepts(self, key: str) -> bool:
-        """Whether `key` is one of the accepted keys; the time taken does not tell how much of it fits."""
-        digest = _digest(key)
-        return any([hmac.compare_digest(digest, accepted) for accepted in self._digests])  # noqa: C419
-
-    def check(self, headers: Headers) -> None:
-        """Lets a request with these `headers` pass.
+    async def caller(self, key: bytes | None, authorization: bytes | None, address: str) -> Caller:
+        """The caller with the values of the headers X-API-Key and Authorization, from that client address.
 
         Raises:
-            AuthenticationError: no key, or a wrong one.
+            AuthenticationError: no valid key or token.
+            TooManyRequestsError: the same, and the address has failed too often.
+            UnavailableError: a token cannot be checked now, for its issuer does not answer.
         """
-        key = headers.get("x-api-key")
-        if key is None:
-            scheme, _, credentials = headers.get("authorization", "").partition(" ")
-            key = credentials.strip() if scheme.lower() == "bearer" else None
-        if key is None:
+        credential = key if key is not None else _bearer(authorization)
+        if credential is None:
+            raise self._failed("the request carries no API key", "missing", address)
+        found = self._keys.find(credential)
+        if isinstance(found, Caller):
+            return found
+        if found is not None:
+            raise self._failed(f"the API key is {found}", found, address)
+        if self._issuer is None or credential.count(b".") != 2:
+            raise self._failed(_UNKNOWN, "unknown", address)
+        try:
+            name, scopes = await self._issuer.caller(credential)
+        except AuthenticationError as error:
+            raise self._failed(error.what, "token", address) from error
+        return Caller(name, scopes, self._keys.bucket(name))
+
+    async def close(self) -> None:
+        """Ends what is under way."""
+        if self._issuer is not None:
+            await self._issuer.close()
+
+    def _failed(self, what: str, reason: str, address: str) -> AuthenticationError | TooManyRequestsError:
+        self._metrics.turned_away(reason)
+        wait = self._failures.failed(address)
+        if wait == 0:  # beyond its limit an address writes no more lines
+            _logger.warning("no access for %a: %s", address, what)
+        else:
+            return TooManyRequestsError(
+                f"{what}, and this address has failed too often", retry_after=wait, mend=_MEND
+            )
+        return AuthenticationError(what, mend=_MEND)
+
+
+def _bearer(authorization: bytes | None) -> bytes | None:
+    scheme, _, credential = (authorization or b"").partition(b" ")
+    return credential.strip() or None if scheme.lower() == b"bearer" else None
+
+
+class _Needs:
+    """A dependency that lets through whoever has `scope`."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+
+    async def __call__(self, request: Request) -> None:
+        self.check(request.scope)
+
+    def check(self, connection: Connection) -> None:
+        """Raises AuthenticationError without a caller, and ForbiddenError if it lacks the scope."""
+        caller: Caller | None = connection.get("caller")
+        if caller is None:  # no gate stands before this route
             raise AuthenticationError("the request carries no API key", mend=_MEND)
-        if not self.accepts(key):
-            raise AuthenticationError("the API key is not known", mend=_MEND)
+        if self.scope not in caller.scopes:
+            raise ForbiddenError(
+                f"{caller.name} does not have the scope {self.scope}",
+                scope=self.scope,
+                mend=f"use a key with the scope {self.scope}",
+            )
 
 
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode()).digest()
+def needs(scope: Scope) -> Any:
+    """For a route's `dependencies`: only callers with that scope."""
+    return Depends(_Needs(scope))
 
 
-async def require_key(
-    request: Request,
-    _header: Annotated[str | None, Security(_header)],
-    _bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
-) -> None:
-    """Lets the request pass if it carries an accepted key; the parameters tell OpenAPI how it may.
+class ScopedRoute(APIRoute):
+    """A route that checks its scope before it reads the body, and tells OpenAPI of it.
 
-    `api.gate` has asked before the body was read. This holds wherever the routes are mounted.
+    FastAPI would read the body first, and take 8 µs for each dependency.
 
     Raises:
-        AuthenticationError: no key, or a wrong one.
+        TypeError: no scope is named in `dependencies`, so that nobody forgets to.
     """
-    ring: KeyRing = request.app.state.keys
-    ring.check(request.headers)
+
+    def __init__(
+        self,
+        path: str,
+        endpoint: Callable[..., Any],
+        *,
+        dependencies: Sequence[Dependency] | None = None,
+        openapi_extra: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        given = dependencies or ()
+        found = [one.dependency for one in given if isinstance(one.dependency, _Needs)]
+        if len(found) != 1:
+            raise TypeError(f"{path}: give one scope, dependencies=[needs(...)]")
+        (self._needs,) = found
+        security = [{name: [self._needs.scope]} for name in SECURITY_SCHEMES]
+        super().__init__(
+            path,
+            endpoint,
+            dependencies=[one for one in given if one.dependency is not self._needs],
+            openapi_extra={"security": security, **(openapi_extra or {})},
+            **options,
+        )
+
+    async def handle(self, scope: Connection, receive: Receive, send: Send) -> None:
+        """Answers a request to this path."""
+        self._needs.check(scope)
+        await super().handle(scope, receive, send)
+
+
+def caller_of(request: Request) -> Caller:
+    """The caller of a request that the gate has let pass."""
+    caller: Caller = request.scope["caller"]
+    return caller
+
+
+Calling = Annotated[Caller, Depends(caller_of)]
+
+
+def count_batch(caller: Caller, transactions: int) -> None:
+    """Counts a batch by its transactions: the first was counted with the request, and these are the others."""
+    if caller.bucket is not None:
+        caller.bucket.owe(transactions - 1)

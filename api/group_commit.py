@@ -3,7 +3,8 @@
 While a commit is under way, later decisions gather and go together in the next. A commit that fails fails its
 requests, but its decisions are kept, in order, and written first once the log is back, because account state
 has seen their transactions: state and log never part. Until then new transactions are refused. A transaction
-that the log has already, which only another writer can have put there, keeps the decision stored there.
+that the log has already, which only another writer can have put there, keeps the decision stored there. Where
+payloads are kept, a decision and its encrypted payload are durable together.
 """
 
 from __future__ import annotations
@@ -13,25 +14,41 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from time import perf_counter
 
+from riskdistill.data.transaction import Transaction
 from riskdistill.errors import ConflictError, UnavailableError
 from riskdistill.storage.decisions import Decision, DecisionLog
+from riskdistill.storage.payloads import PayloadKeys
 
 _logger = logging.getLogger(__name__)
 _MEND = "send the request again in a moment"
+Tell = Callable[[Decision | UnavailableError], None]
 
 
 class GroupCommit:
-    """Writes to `log` from one thread of its own, from `start` to `close`."""
+    """Writes to `log` from one thread of its own, from `start` to `close`.
 
-    def __init__(self, log: DecisionLog, retry_seconds: float = 1.0) -> None:
-        self._log, self._retry_seconds = log, retry_seconds
-        self._waiting: list[tuple[Decision, Callable[[Decision | UnavailableError], None]]] = []
+    Attributes:
+        on_commit: told of each commit: how many decisions, how many seconds, and whether it failed.
+    """
+
+    def __init__(
+        self, log: DecisionLog, retry_seconds: float = 1.0, payload_keys: PayloadKeys | None = None
+    ) -> None:
+        self._log, self._retry_seconds, self._payload_keys = log, retry_seconds, payload_keys
+        self._payloads: dict[str, Transaction] = {}  # as they came, by decision
+        self.on_commit: Callable[[int, float, bool], None] = lambda _decisions, _seconds, _failed: None
+        self._waiting: list[tuple[Decision, Tell]] = []
         self._unstored: dict[str, Decision] = {}  # of commits that failed, by transaction
         self._wake = asyncio.Event()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="decision-log")
+
+    def __len__(self) -> int:
+        """How many decisions wait to be stored."""
+        return len(self._waiting) + len(self._unstored)
 
     def check(self) -> None:
         """Raises UnavailableError while the log cannot be written."""
@@ -46,14 +63,18 @@ class GroupCommit:
         if not self._unstored.keys().isdisjoint(tx_ids):
             raise UnavailableError("the decision is made, and cannot be stored now", mend=_MEND)
 
-    def store(self, decision: Decision, tell: Callable[[Decision | UnavailableError], None]) -> None:
-        """Puts `decision` in line; no later one is durable before it.
+    def store(self, decision: Decision, tell: Tell, received: Transaction | None = None) -> None:
+        """Puts `decision` in line, at once; no later one is durable before it.
 
         Args:
+            decision: what is to be durable.
             tell: called with the durable decision on the transaction, this one or the one that the log had already;
                 or with the error: it could not be written now.
+            received: the transaction with its real account ids, for where payloads are kept.
         """
         self._waiting.append((decision, tell))
+        if self._payload_keys is not None and received is not None:
+            self._payloads[decision.decision_id] = received
         self._wake.set()
 
     def start(self) -> None:
@@ -80,26 +101,53 @@ class GroupCommit:
         self._wake.clear()
         group, self._waiting = self._waiting, []
         batch = [*self._unstored.values(), *(decision for decision, _ in group)]
+        if not batch:
+            return
         known: dict[str, Decision] = {}
+        began = perf_counter()
         try:
             known = await asyncio.get_running_loop().run_in_executor(self._thread, self._append, batch)
             self._unstored = {}
+            for decision in batch:
+                self._payloads.pop(decision.decision_id, None)
         except Exception as error:
             _logger.error("the decision log cannot be written: %s", error)
             self._unstored = {decision.tx_id: decision for decision in batch}
+        self.on_commit(len(batch), perf_counter() - began, bool(self._unstored))
         for decision, tell in group:
-            if self._unstored:
-                tell(UnavailableError("the decision log could not be written", mend=_MEND))
-            else:
-                tell(known.get(decision.tx_id, decision))
+            outcome = known.get(decision.tx_id, decision)
+            try:
+                tell(
+                    UnavailableError("the decision log could not be written", mend=_MEND)
+                    if self._unstored
+                    else outcome
+                )
+            except Exception:  # what others wait for must not end with it
+                _logger.exception("nobody could be told of decision %s", decision.decision_id)
 
     def _append(self, batch: Sequence[Decision]) -> dict[str, Decision]:
         """Stores all of `batch` whose transactions the log has not; gives the decisions that it had."""
-        try:
+        known: dict[str, Decision] = {}
+        while left := [decision for decision in batch if decision.tx_id not in known]:
+            try:
+                self._write(left)
+                break
+            except ConflictError:
+                found = self._log.by_txs([decision.tx_id for decision in left])
+                if not found:
+                    raise
+                known |= found  # and once more: while these were read, another writer may have stored others
+        if known:
+            _logger.info("another writer had stored decisions on %d of %d transactions", len(known), len(batch))
+        return known
+
+    def _write(self, batch: Sequence[Decision]) -> None:
+        if self._payload_keys is None:
             self._log.append(batch)
-        except ConflictError:
-            known = self._log.by_txs([decision.tx_id for decision in batch])
-            self._log.append([decision for decision in batch if decision.tx_id not in known])
-            _logger.error("another writer had stored decisions on %s", ", ".join(sorted(known)))
-            return known
-        return {}
+            return
+        sealed = {
+            decision.decision_id: self._payload_keys.seal(decision.decision_id, received.model_dump_json().encode())
+            for decision in batch
+            if (received := self._payloads.get(decision.decision_id))
+        }
+        self._log.append(batch, sealed)

@@ -13,6 +13,7 @@ Input values of a request are never repeated beyond what an error's own message 
 from __future__ import annotations
 
 from http import HTTPStatus
+from math import ceil
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
@@ -21,7 +22,8 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from riskdistill.errors import RiskDistillError
+from api.security_headers import API_HEADERS
+from riskdistill.errors import ForbiddenError, RiskDistillError, TooManyRequestsError
 
 MEDIA_TYPE: Final = "application/problem+json"
 INVALID: Final = "Request does not validate"
@@ -90,6 +92,10 @@ async def on_known(request: Request, error: Exception) -> JSONResponse:
     """The answer to an error of riskdistill's tree."""
     assert isinstance(error, RiskDistillError)
     headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": RETRY_AFTER}}.get(error.status)
+    if isinstance(error, ForbiddenError):
+        headers = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{error.scope}"'}
+    if isinstance(error, TooManyRequestsError):
+        headers = {"Retry-After": str(ceil(error.retry_after))}
     return answer(problem(error, request.url.path), headers)
 
 
@@ -127,4 +133,5 @@ async def on_http(request: Request, error: Exception) -> JSONResponse:
 
 async def _on_unexpected(request: Request, _error: Exception) -> JSONResponse:
     detail = "the service failed unexpectedly (mend: send the request again; tell the operator if it lasts)"
-    return answer(_problem("Internal error", 500, detail, request.url.path))
+    document = _problem("Internal error", 500, detail, request.url.path)
+    return answer(document, dict(API_HEADERS))  # made outside of the gate, which gives all others theirs

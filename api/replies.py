@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from api.stages import Marks
 from riskdistill.data.transaction import Transaction
 from riskdistill.storage.decisions import Decision
 
@@ -34,15 +35,18 @@ class Pending:
     Attributes:
         transaction: with pseudonyms.
         digest: tells its body from others.
-        arrived: on the clock of `perf_counter`.
+        marks: when it arrived, and what it is through with.
+        received: as it came, with its real account ids; None where that is not known.
         stored: what the log tells of it, where it may have it already.
         replies: those that wait for it, and its index among the transactions of each.
     """
 
-    __slots__ = ("arrived", "digest", "replies", "stored", "transaction")
+    __slots__ = ("digest", "marks", "received", "replies", "stored", "transaction")
 
-    def __init__(self, transaction: Transaction, digest: str, arrived: float) -> None:
-        self.transaction, self.digest, self.arrived = transaction, digest, arrived
+    def __init__(
+        self, transaction: Transaction, digest: str, marks: Marks, received: Transaction | None = None
+    ) -> None:
+        self.transaction, self.digest, self.marks, self.received = transaction, digest, marks, received
         self.stored: asyncio.Future[dict[str, Decision]] | None = None
         self.replies: list[tuple[Reply, int]] = []
 

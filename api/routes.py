@@ -1,19 +1,22 @@
-"""The routes: thin, from HTTP to the service and back. All of `/v1` needs an API key."""
+"""The routes: thin, from HTTP to the service and back. All of `/v1` needs a key or token with the route's scope."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, Path, Request, Response
+from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from api.auth import require_key
+from api import idempotency
+from api.auth import ScopedRoute, caller_of, count_batch, needs
 from api.problems import documented, problem
 from api.schemas import TRANSACTION_EXAMPLE, Alive, Answer, Batch, BatchAnswer, BatchItem, Ready
 from api.service import Service
 from riskdistill.data.transaction import Transaction
 from riskdistill.errors import ConflictError, NotFoundError
+from riskdistill.storage.administrative_acts import Act
 from riskdistill.storage.decisions import Decision
 
 
@@ -24,24 +27,43 @@ def _service(request: Request) -> Service:
 
 Serving = Annotated[Service, Depends(_service)]
 operation = APIRouter(tags=["operation"])
-v1 = APIRouter(prefix="/v1", dependencies=[Depends(require_key)], responses=documented(401, 413, 422, 500, 503))
+v1 = APIRouter(
+    prefix="/v1",
+    route_class=ScopedRoute,
+    responses=documented(400, 401, 403, 413, 415, 422, 429, 500, 503),
+)
 
 
-@v1.post("/score", tags=["scoring"], summary="Decide on one transaction")
+@v1.post(
+    "/score",
+    tags=["scoring"],
+    summary="Decide on one transaction",
+    dependencies=[needs("score")],
+    responses=documented(409),
+    openapi_extra=idempotency.OPENAPI,
+)
 async def score(
-    transaction: Annotated[Transaction, Body(examples=[TRANSACTION_EXAMPLE])], service: Serving
+    transaction: Annotated[Transaction, Body(examples=[TRANSACTION_EXAMPLE])], request: Request, service: Serving
 ) -> Answer:
     """The same transaction sent again gets the stored decision; the same id with another body is refused."""
-    (outcome,) = await service.parts.scorer.decide([transaction])
+    (outcome,) = await _decide(request, service, [transaction])
     if isinstance(outcome, ConflictError):
         raise outcome
     return Answer.of(outcome)
 
 
-@v1.post("/score/batch", tags=["scoring"], summary="Decide on up to 256 transactions")
+@v1.post(
+    "/score/batch",
+    tags=["scoring"],
+    summary="Decide on up to 256 transactions",
+    dependencies=[needs("score")],
+    responses=documented(409),
+    openapi_extra=idempotency.OPENAPI,
+)
 async def score_batch(batch: Batch, request: Request, service: Serving) -> BatchAnswer:
     """A body that does not validate is refused as a whole; a conflict concerns its own item only."""
-    outcomes = await service.parts.scorer.decide(batch.transactions)
+    count_batch(caller_of(request), len(batch.transactions))
+    outcomes = await _decide(request, service, batch.transactions)
     results = [
         BatchItem(tx_id=transaction.tx_id, problem=problem(outcome, request.url.path))
         if isinstance(outcome, ConflictError)
@@ -51,11 +73,24 @@ async def score_batch(batch: Batch, request: Request, service: Serving) -> Batch
     return BatchAnswer(results=results)
 
 
+async def _decide(
+    request: Request, service: Service, transactions: Sequence[Transaction]
+) -> list[Decision | ConflictError]:
+    parts = service.parts
+    key = idempotency.key_of(request.headers, request.scope["path"])
+    if key is None:
+        return await parts.scorer.decide(transactions)
+    fingerprint = idempotency.fingerprint_of(parts.scorer.request_hashes(transactions))
+    async with parts.keys.held(key, fingerprint):
+        return await parts.scorer.decide(transactions)
+
+
 @v1.get(
     "/decisions/{decision_id}",
     tags=["decisions"],
     summary="The stored record of a decision",
     responses=documented(404),
+    dependencies=[needs("read")],
 )
 async def decision(
     decision_id: Annotated[str, Path(max_length=64, examples=["3f0c9a52-6a55-4d4e-9d0a-0d7f5b3f7c11"])],
@@ -66,6 +101,16 @@ async def decision(
     if found is None:
         raise NotFoundError("no decision has this id", mend="use the decision_id of a scoring answer")
     return found
+
+
+@v1.get("/acts", tags=["administration"], summary="The log of administrative acts", dependencies=[needs("admin")])
+async def acts(
+    service: Serving,
+    after: Annotated[int, Query(ge=0, le=2**53, description="sequence of the last act that is known")] = 0,
+    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+) -> list[Act]:
+    """In order, from the one after `after`. No act holds a secret."""
+    return list(await asyncio.to_thread(service.parts.acts.read, after, limit))
 
 
 @operation.get("/livez", summary="Whether the process answers")
@@ -83,4 +128,5 @@ async def readyz(service: Serving) -> Ready:
 @operation.get("/metrics", summary="Prometheus metrics", response_class=Response)
 async def metrics(service: Serving) -> Response:
     """Text format; see `api.metrics`."""
+    service.measure()
     return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)

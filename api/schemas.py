@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -103,5 +103,8 @@ class Ready(BaseModel):
     release_id: str | None = Field(description="None where one fixed bundle is served")
     previous_bundle_version: str | None
     teacher: bool = Field(description="whether the bundle's teacher can be asked")
+    teacher_state: Literal["none", "loading", "loaded", "failed"] = Field(
+        description="until it is loaded, and if it cannot be, the student decides alone (`student_degraded`)"
+    )
     refused_release: str | None = None
     refused_reason: str | None = None

@@ -4,15 +4,19 @@
     known already?   the same id with the same body gets the stored decision; with another body, a conflict
     wait in line     for the transactions that came before, and no longer (at most `TOGETHER` are scored at once)
     observe          features from what came strictly before, the student's score; then the state moves on
-    route            the teacher decides on high or uncertain scores, if it answers in time
-    band and action  by the deciding bundle's thresholds
-    reasons          for what is not allowed to pass silently: the student's, whoever decided
+    route            the teacher decides where a policy wants it, if it answers in time (`api.bypass`)
+    band             by the deciding bundle's thresholds; one above for want of an answer, where so configured
+    reasons          for alerts, which are all bands but low: the student's, whoever decided
+    triage           the action, which a suppression may change; the sample of what passes (`api.triage`)
     store            after the decisions that it rests on; the reply waits until the decision is durable
 
 Transactions pass the engine one after another, in the order in which they came; that order is stored
 (`Decision.observed`). What arrived while the last ones were scored is scored together; nobody waits for a batch to
 fill. Waiting for the teacher holds up the later transactions of the same accounts only (`api.account_order`), and
 waiting for the disk nobody else. What passes silently, as nearly all do, meets no task and no thread but the log's.
+
+Where several workers share the state (`api.shared_state`), a task waits for it, and the log is asked for every
+transaction: another worker may have decided on it.
 """
 
 from __future__ import annotations
@@ -21,31 +25,35 @@ import asyncio
 import hashlib
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
-from typing import Final, NamedTuple
+from typing import Any, Final
 
+from api import tracing
 from api.account_order import AccountOrder, Turn
-from api.bypass import TeacherBypass, Verdict
+from api.bypass import TeacherBypass, Verdict, by_student
 from api.decision_ids import DecisionIds
+from api.explanation import stated
 from api.group_commit import GroupCommit
 from api.known_ids import KnownIds
 from api.metrics import Metrics
 from api.pseudonyms import Pseudonyms
 from api.replies import Pending, Reply
-from api.serving_bundle import ServingBundle, Warm
+from api.serving_bundle import ServingBundle
+from api.shared_state import Seen, SharedState
+from api.stages import Marks
+from api.triage import Triager
 from riskdistill.bundle import ACTIONS, Bundle
 from riskdistill.data.schema import NORMAL
 from riskdistill.data.transaction import Transaction
 from riskdistill.errors import ConflictError, TransactionError, UnavailableError
-from riskdistill.explain import reasons
 from riskdistill.features.encoded import Encoded
 from riskdistill.features.engine import FeatureEngine
-from riskdistill.models.onnx_model import Scored
+from riskdistill.reasons import Explanation, explain
 from riskdistill.storage.canonical_bytes import transaction_bytes
-from riskdistill.storage.decisions import Decision, DecisionLog, Shadow, StatedReason
+from riskdistill.storage.decisions import Decision, DecisionLog, Explained, Shadow, WantedReason
 
 _logger = logging.getLogger(__name__)
 AHEAD: Final = timedelta(days=1)  # clocks differ, and some payments are dated tomorrow
@@ -53,51 +61,43 @@ REASONS_SECONDS: Final = 0.1  # the longest wait for an explanation, queueing in
 TOGETHER: Final = 32  # rows of one call of the student: more would make the first of them wait for the last
 
 
-class Seen(NamedTuple):
-    """A transaction as it looked when account state saw it."""
-
-    place: int
-    encoded: Encoded
-    student: Scored
-    shadow: Shadow | None
-    warm: Warm
-
-
 class Scorer:
     """Decides on transactions. One per process, on one event loop: it owns the account state.
 
     Args:
         bundles: what scores.
-        engine: account state, rebuilt from history and log.
-        next_place: the place of the next transaction in the order of observation.
+        state: account state, rebuilt from history and log; or that which several workers share.
+        next_place: the place of the next transaction in the order of observation; the shared state has its own.
         log, commit: where decisions are found and stored.
-        known: the ids of the log's transactions.
+        known: the ids of the log's transactions; None where others write there too.
         bypass: the way to the teacher.
+        triager: settles what people shall look at.
         pseudonyms, metrics: as their names say.
     """
 
     def __init__(
         self,
         bundles: ServingBundle,
-        engine: FeatureEngine,
+        state: FeatureEngine | SharedState,
         next_place: int,
         log: DecisionLog,
         commit: GroupCommit,
-        known: KnownIds,
+        known: KnownIds | None,
         bypass: TeacherBypass,
+        triager: Triager,
         pseudonyms: Pseudonyms,
         metrics: Metrics,
     ) -> None:
-        self._bundles, self._engine, self._next_place = bundles, engine, next_place
+        self._bundles, self._state, self._next_place = bundles, state, next_place
         self._log, self._commit, self._known, self._bypass = log, commit, known, bypass
-        self._pseudonyms, self._metrics = pseudonyms, metrics
+        self._triager, self._pseudonyms, self._metrics = triager, pseudonyms, metrics
         self._lookup = ThreadPoolExecutor(1, thread_name_prefix="idempotency")  # one: keeps order of arrival
         self._explain = ThreadPoolExecutor(1, thread_name_prefix="reasons")
         self._order, self._ids = AccountOrder(), DecisionIds()
         self._under_way: dict[str, Pending] = {}
         self._line: deque[Pending] = deque()
         self._moves = False  # whether `_advance` will be called
-        self._settling: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def decide(self, transactions: Sequence[Transaction]) -> list[Decision | ConflictError]:
         """One durable decision for each transaction, in order; a conflict in the place of a refused one.
@@ -108,7 +108,7 @@ class Scorer:
             TransactionError: one is stamped more than `AHEAD` after now; none is scored.
             UnavailableError: the log cannot be written now. Some may be stored: sending all again is safe.
         """
-        arrived = perf_counter()
+        arrived, trace = perf_counter(), tracing.here()
         _check_stamps(transactions, datetime.now(UTC))
         hidden = [self._pseudonyms.transaction(transaction) for transaction in transactions]
         hashes = [request_hash(transaction) for transaction in hidden]
@@ -117,7 +117,8 @@ class Scorer:
         for index, (transaction, digest) in enumerate(zip(hidden, hashes, strict=True)):
             pending = self._under_way.get(transaction.tx_id)
             if pending is None:
-                pending = self._under_way[transaction.tx_id] = Pending(transaction, digest, arrived)
+                pending = Pending(transaction, digest, Marks(arrived, trace), transactions[index])
+                self._under_way[transaction.tx_id] = pending
                 begun.append(pending)
             pending.replies.append((reply, index))
         self._look_up(begun)
@@ -126,19 +127,35 @@ class Scorer:
         outcomes = await reply.complete
         return [_same_body(*found) for found in zip(hidden, hashes, outcomes, strict=True)]
 
+    def request_hashes(self, transactions: Sequence[Transaction]) -> list[str]:
+        """What tells these bodies from others, as it is stored with their decisions."""
+        return [request_hash(self._pseudonyms.transaction(transaction)) for transaction in transactions]
+
+    def adopt(self, seen: Seen) -> None:
+        """Decides on what another worker observed and left; nobody waits for it, so a failure is tried again."""
+        transaction = seen.transaction
+        if transaction.tx_id not in self._under_way:
+            pending = Pending(transaction, request_hash(transaction), Marks(perf_counter()))
+            self._under_way[transaction.tx_id] = pending
+            self._go_on(pending, seen)
+
+    def __len__(self) -> int:
+        """How many transactions are under way."""
+        return len(self._under_way)
+
     async def close(self) -> None:
         """Returns when nothing is under way any more."""
         while self._under_way:
             last = Reply(1)
             next(reversed(self._under_way.values())).replies.append((last, 0))
             await last.complete
-        await asyncio.gather(*self._settling)
+        await asyncio.gather(*self._tasks)
         self._lookup.shutdown()
         self._explain.shutdown(wait=False, cancel_futures=True)
 
     def _look_up(self, begun: Sequence[Pending]) -> None:
         """Asks the log for those whose ids it may have."""
-        suspects = [pending for pending in begun if pending.transaction.tx_id in self._known]
+        suspects = [pending for pending in begun if self._known is None or pending.transaction.tx_id in self._known]
         if suspects:
             ids = [pending.transaction.tx_id for pending in suspects]
             asked = asyncio.get_running_loop().run_in_executor(self._lookup, self._log.by_txs, ids)
@@ -159,45 +176,65 @@ class Scorer:
             pending = self._line.popleft()
             outcome = _found(pending)
             if outcome is None:
+                pending.marks.end("lookup")
                 group.append(pending)
             else:
                 self._finish(pending, outcome)
-        if group:
-            self._decide(group)
+        if isinstance(self._state, SharedState):
+            for pending in group:
+                self._start(self._ask(pending, self._state))
+        elif group:
+            self._decide(group, self._state)
         if self._line and self._line[0].is_looked_up:
             self._move()
 
-    def _decide(self, group: Sequence[Pending]) -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _ask(self, pending: Pending, state: SharedState) -> None:
+        """Goes on with what the shared state sees, or saw first, which may be another body."""
         try:
             self._commit.check()  # before the state is touched
-            seen = self._observe([pending.transaction for pending in group])
+            seen = await state.observe(pending.transaction)
+            pending.marks.end("state")
+            if seen is None:
+                self._finish(pending, await self._decided_elsewhere(pending.transaction.tx_id))
+                return
+            digest = request_hash(seen.transaction)
+        except Exception as error:
+            self._finish(pending, error)
+            return
+        if digest != pending.digest:
+            pending.transaction, pending.digest, pending.received = seen.transaction, digest, None
+        self._go_on(pending, seen._replace(shadow=_shadows(seen.warm.previous, seen.encoded)[0]))
+
+    async def _decided_elsewhere(self, tx_id: str) -> Decision:
+        """The decision that another worker stored after this one had looked for it."""
+        stored = await asyncio.get_running_loop().run_in_executor(self._lookup, self._log.by_txs, [tx_id])
+        try:
+            return stored[tx_id]
+        except KeyError:
+            raise UnavailableError("another worker is deciding on it", mend="send the request again") from None
+
+    def _decide(self, group: Sequence[Pending], engine: FeatureEngine) -> None:
+        try:
+            self._commit.check()  # before the state is touched
+            seen = self._observe(group, engine)
         except Exception as error:
             if len(group) == 1:
                 self._finish(group[0], error)
             else:  # one of them may be to blame: each for itself
                 for pending in group:
-                    self._decide([pending])
+                    self._decide([pending], engine)
             return
         for pending, one in zip(group, seen, strict=True):
-            self._known.add(pending.transaction.tx_id)
-            try:
-                self._pass_on(pending, one)
-            except Exception as error:
-                self._finish(pending, error)
+            if self._known is not None:
+                self._known.add(pending.transaction.tx_id)
+            self._go_on(pending, one)
 
-    def _pass_on(self, pending: Pending, seen: Seen) -> None:
-        """Stores what passes silently at once; a task sees to the others."""
-        verdict = self._bypass.at_once(seen.warm.bundle, seen.student)
-        is_silent = verdict is not None and seen.warm.bundle.thresholds.band(verdict.score) == "low"
-        if verdict is not None and is_silent and self._order.is_free(pending.transaction):
-            self._store(pending, self._decision(pending, seen, verdict))
-            return
-        turn = self._order.enter(pending.transaction)
-        task = asyncio.create_task(self._settle(pending, seen, turn))
-        self._settling.add(task)
-        task.add_done_callback(self._settling.discard)
-
-    def _observe(self, transactions: Sequence[Transaction]) -> list[Seen]:
+    def _observe(self, group: Sequence[Pending], engine: FeatureEngine) -> list[Seen]:
         """Scores, and moves account state on if that went well, so that state holds nothing that the log lacks.
 
         Must stay free of `await` (see the module's docstring).
@@ -205,25 +242,51 @@ class Scorer:
         warm = self._bundles.warm
         if warm is None:
             raise UnavailableError("no bundle is warm yet", mend="wait until /readyz answers 200")
-        with self._engine.observing_many(transactions) as encoded:
+        with engine.observing_many([pending.transaction for pending in group]) as encoded:
+            read = perf_counter()
             student = warm.bundle.student.score(encoded)
+        scored = perf_counter()
+        for pending in group:
+            pending.marks.end("features", read)
+            pending.marks.end("student", scored)
         shadows = _shadows(warm.previous, encoded)
-        place, self._next_place = self._next_place, self._next_place + len(transactions)
-        rows = [slice(row, row + 1) for row in range(len(transactions))]
+        place, self._next_place = self._next_place, self._next_place + len(group)
+        rows = [slice(row, row + 1) for row in range(len(group))]
         return [
-            Seen(place + row.start, encoded.take(row), student.take(row), shadow, warm)
-            for row, shadow in zip(rows, shadows, strict=True)
+            Seen(place + row.start, encoded.take(row), student.take(row), warm, pending.transaction, shadow)
+            for row, pending, shadow in zip(rows, group, shadows, strict=True)
         ]
 
-    async def _settle(self, pending: Pending, seen: Seen, turn: Turn) -> None:
-        """Decides what the teacher is asked about, or is an alert, or rests on such a one."""
+    def _go_on(self, pending: Pending, seen: Seen) -> None:
+        """Stores what passes silently at once; a task sees to the others."""
         try:
             bundle = seen.warm.bundle
-            verdict = await self._bypass.settle(bundle, seen.encoded, seen.student)
-            alert = bundle.thresholds.band(verdict.score) != "low"
-            stated = await self._reasons(bundle, seen.encoded) if alert else ()
-            decision = self._decision(pending, seen, verdict, stated)
+            wanted = self._bypass.wanted(bundle, seen.transaction, seen.student)
+            verdict = None if wanted else by_student(bundle, seen.student)
+            if verdict and verdict.band == "low" and self._order.is_free(seen.transaction):
+                self._store(pending, self._decision(pending, seen, verdict))
+            else:
+                self._start(self._settle(pending, seen, wanted, self._order.enter(seen.transaction)))
+        except Exception as error:
+            self._finish(pending, error)
+
+    async def _settle(self, pending: Pending, seen: Seen, wanted: tuple[WantedReason, ...], turn: Turn) -> None:
+        """Decides what the teacher is asked about, or is an alert, or rests on such a one."""
+        try:
+            bundle, found, explained = seen.warm.bundle, None, None
+            if wanted:
+                verdict = await self._bypass.settle(wanted, bundle, seen.encoded, seen.student)
+                pending.marks.end("teacher")
+            else:
+                verdict = by_student(bundle, seen.student)
+            if verdict.band != "low":
+                started = perf_counter()
+                found = await self._reasons(bundle, seen.encoded)
+                explained = _explained(found, (perf_counter() - started) * 1e3) if found else None
+                pending.marks.end("reasons")
+            decision = self._decision(pending, seen, verdict, found, explained)
             await turn.come()
+            pending.marks.end("order")
             self._store(pending, decision)
         except Exception as error:
             self._finish(pending, error)
@@ -231,52 +294,70 @@ class Scorer:
             turn.end()
 
     def _decision(
-        self, pending: Pending, seen: Seen, verdict: Verdict, stated: tuple[StatedReason, ...] = ()
+        self,
+        pending: Pending,
+        seen: Seen,
+        verdict: Verdict,
+        found: Explanation | None = None,
+        explained: Explained | None = None,
     ) -> Decision:
-        bundle = seen.warm.bundle
-        band = bundle.thresholds.band(verdict.score)
+        transaction, bundle, band, now = seen.transaction, seen.warm.bundle, verdict.band, datetime.now(UTC)
+        typology = _typology(bundle, verdict) if band != "low" else None
+        triage = self._triager.settle(bundle, seen.encoded, transaction, band, verdict.score, typology, now)
         return Decision(
             decision_id=self._ids.next(),
-            tx_id=pending.transaction.tx_id,
-            transaction=pending.transaction,
+            tx_id=transaction.tx_id,
+            transaction=transaction,
             request_hash=pending.digest,
-            decided_at=datetime.now(UTC),
+            decided_at=now,
             observed=seen.place,
             score=verdict.score,
             student_score=float(seen.student.score[0]),
-            teacher_score=verdict.score if verdict.route == "teacher" else None,
+            teacher_score=verdict.teacher_score,
             band=band,
-            action=ACTIONS[band],
+            action=triage.action,
             route=verdict.route,
             route_reason=verdict.reason,
-            reasons=stated,
-            typology=_typology(bundle, verdict) if band != "low" else None,
+            reasons=stated(found.reasons) if found else (),
+            typology=typology,
             bundle_version=bundle.version,
-            latency_ms=(perf_counter() - pending.arrived) * 1e3,
+            latency_ms=(perf_counter() - pending.marks.began) * 1e3,
             shadow=seen.shadow,
+            bypass=verdict.bypass,
+            explained=explained,
+            at_risk_usd=triage.at_risk_usd,
+            suppression=triage.suppression,
+            sample_share=triage.sample_share,
+            features=triage.features,
         )
 
-    async def _reasons(self, bundle: Bundle, encoded: Encoded) -> tuple[StatedReason, ...]:
+    async def _reasons(self, bundle: Bundle, encoded: Encoded) -> Explanation | None:
         """What moved the student's logit; none if they are not found within REASONS_SECONDS."""
-        asked = asyncio.get_running_loop().run_in_executor(self._explain, reasons, bundle, encoded)
+        asked = asyncio.get_running_loop().run_in_executor(self._explain, explain, bundle, encoded)
         try:
-            found = await asyncio.wait_for(asked, REASONS_SECONDS)
+            return await asyncio.wait_for(asked, REASONS_SECONDS)
         except TimeoutError:  # an explanation is an optional part: the decision stands without it
             _logger.warning("bundle %s gave no reasons in time", bundle.version)
-            return ()
+            return None
         except Exception:
             _logger.exception("bundle %s could not give reasons", bundle.version)
-            return ()
-        return tuple(StatedReason(code=one.code, text=one.text, effect=one.effect) for one in found)
+            return None
 
     def _store(self, pending: Pending, decision: Decision) -> None:
-        self._commit.store(decision, lambda durable: self._finish(pending, durable))
+        self._commit.store(decision, lambda durable: self._stored(pending, decision, durable), pending.received)
+
+    def _stored(self, pending: Pending, decision: Decision, outcome: Decision | Exception) -> None:
+        self._finish(pending, outcome)
+        if isinstance(self._state, SharedState) and isinstance(outcome, Decision):
+            self._state.settled(decision.tx_id)
+        if outcome is decision:  # and not one that another writer has stored
+            pending.marks.end("store")
+            self._metrics.decided(decision, pending.marks)
+            tracing.decided(decision, pending.marks)
 
     def _finish(self, pending: Pending, outcome: Decision | Exception) -> None:
         """Tells all who wait for this transaction what is durable, or why nothing is."""
         del self._under_way[pending.transaction.tx_id]
-        if isinstance(outcome, Decision) and pending.stored is None:
-            self._metrics.decided(outcome)
         pending.tell(outcome)
 
 
@@ -321,6 +402,12 @@ def _same_body(transaction: Transaction, digest: str, outcome: Decision | Except
 def _typology(bundle: Bundle, verdict: Verdict) -> str | None:
     likely = verdict.scored.typology[0].argsort()[::-1]
     return next((bundle.typologies[index] for index in likely if bundle.typologies[index] != NORMAL), None)
+
+
+def _explained(found: Explanation, milliseconds: float) -> Explained:
+    return Explained(
+        catalogue=found.catalogue, milliseconds=milliseconds, past=stated(found.past), facts=dict(found.facts)
+    )
 
 
 def _shadows(previous: Bundle | None, encoded: Encoded) -> list[Shadow | None]:

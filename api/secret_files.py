@@ -1,4 +1,4 @@
-"""Secrets in files: read only if nobody but their owner can, and made so."""
+"""Secrets in files: read only if nobody but their owner can, and made or replaced so."""
 
 from __future__ import annotations
 
@@ -35,3 +35,19 @@ def write_secret(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+
+
+def replace_secret(path: Path, text: str) -> None:
+    """Writes a secret file in one step: whoever reads it meanwhile sees the old text or the new, never a part."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)  # of a process that died here
+    try:
+        write_secret(draft, text)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name survives a loss of power
+    finally:
+        os.close(folder)

@@ -1,18 +1,35 @@
-"""Runs the scoring service on a socket until it is told to stop."""
+"""Runs the scoring service on a socket until it is told to stop: in this process, or in several workers.
+
+On SIGTERM it drains: `/readyz` answers 503 and new requests are refused, those under way are answered; when there
+are none left and load balancers had time to notice, or at the latest when its limit is over, it stores what is
+decided and ends with code 0. On SIGINT (Ctrl-C) it does not wait for load balancers.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import socket
-from contextlib import suppress
+import ssl
+from contextlib import ExitStack, suppress
+from math import ceil
+from pathlib import Path
+from time import monotonic
+from types import FrameType
 from typing import Final
 
 import uvicorn
 
+from api import logs, tracing
 from api.app import create_app
+from api.secret_files import read_secret
+from api.service import Service, prepare
 from api.settings import ApiSettings
+from api.workers import metrics_directory, supervise
 from riskdistill.errors import ConfigError
 
-GRACE_SECONDS: Final = 10  # for requests that are under way when the service is told to stop
+_POLL_SECONDS: Final = 0.02
+_logger = logs.logger(__name__)
 
 
 def serve(settings: ApiSettings) -> None:
@@ -22,17 +39,98 @@ def serve(settings: ApiSettings) -> None:
         ConfigError: a setting cannot be used, or the address is taken.
         RiskDistillError: the service could not come up, e.g. its bundle is damaged.
     """
-    app = create_app(settings)
-    with _listening(settings.host, settings.port) as listener:
+    with logs.to_stderr(settings.log_format), _listening(settings.host, settings.port) as listener:
+        if settings.workers == 1:
+            serve_on(listener, settings)
+        else:
+            prepare(settings)
+            with metrics_directory():
+                supervise(settings, listener)
+
+
+def serve_on(listener: socket.socket, settings: ApiSettings) -> None:
+    """Serves in this process; raises as `serve`."""
+    tls = _tls(settings.tls_certificate, settings.tls_key)
+    with ExitStack() as stack:
+        tracing.start()
+        stack.callback(tracing.stop)
+        app = create_app(settings)
+        service: Service = app.state.service
         config = uvicorn.Config(
-            app, access_log=False, server_header=False, timeout_graceful_shutdown=GRACE_SECONDS, lifespan="on"
+            app,
+            access_log=False,
+            log_config=None,  # its messages go the way of ours
+            server_header=False,
+            timeout_graceful_shutdown=ceil(settings.drain_seconds),
+            lifespan="on",
+            proxy_headers=bool(settings.proxy),  # else a client could choose the address that it is known by
+            forwarded_allow_ips=settings.proxy,
+            ssl_context_factory=None if tls is None else lambda *_: tls,
         )
-        server = uvicorn.Server(config)
-        app.state.service.on_failure = lambda: setattr(server, "should_exit", True)
+        server = _Server(config, service)
+        service.on_failure = lambda: setattr(server, "should_exit", True)
         with suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
-    if app.state.service.failure is not None:
-        raise app.state.service.failure
+    if service.failure is not None:
+        raise service.failure
+
+
+class _Server(uvicorn.Server):
+    """Drains on SIGTERM before it stops; a second SIGTERM, or SIGINT, stops at once."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._drain: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begins to listen."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Called on a signal."""
+        if sig == signal.SIGTERM and self._loop is not None:
+            if not self._service.draining:
+                self._service.draining = True
+                self._loop.call_soon_threadsafe(self._begin_drain)
+            else:
+                self.should_exit = True
+        else:
+            super().handle_exit(sig, frame)
+
+    def _begin_drain(self) -> None:
+        self._drain = asyncio.get_running_loop().create_task(self._wait_and_exit())
+
+    async def _wait_and_exit(self) -> None:
+        settings, began = self._service.settings, monotonic()
+        _logger.info("the service drains", extra=logs.fields("draining", in_flight=self._service.metrics.in_flight))
+        while (passed := monotonic() - began) < settings.drain_seconds:
+            if passed >= settings.drain_notice_seconds and not self._service.metrics.in_flight:
+                break
+            await asyncio.sleep(_POLL_SECONDS)
+        self.should_exit = True
+
+
+def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    """What serves HTTPS: TLS 1.2 with forward secrecy, or 1.3."""
+    if certificate is None or key is None:
+        return None
+    read_secret(key)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")  # of 1.2; those of 1.3 are all good
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(certificate, key, password=lambda: "")  # an empty one: asks nobody at the terminal
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"the certificate and its key cannot be used ({error})",
+            where=str(certificate),
+            mend="give PEM files that belong together, the key without a password",
+        ) from error
+    return context
 
 
 def _listening(host: str, port: int) -> socket.socket:

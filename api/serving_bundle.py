@@ -3,6 +3,9 @@
 A bundle is loaded, verified and warmed up in a thread before it takes over in one assignment; a request keeps
 the bundles that it started with. A release that is damaged or incompatible is refused once: the bundle in
 service stays, and `/readyz` and a metric tell.
+
+The first bundle serves as soon as its student does; its teacher is loaded behind it. A later one takes over whole,
+for there is a teacher in service already.
 """
 
 from __future__ import annotations
@@ -11,15 +14,15 @@ import asyncio
 import logging
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from api.metrics import Metrics
 from riskdistill.bundle import Bundle
 from riskdistill.data.rates import Rates
 from riskdistill.data.transaction import Transaction
 from riskdistill.errors import BundleDamagedError, BundleError, BundleIncompatibleError
-from riskdistill.explain import reasons
 from riskdistill.models.onnx_model import Provider, require_provider
+from riskdistill.reasons import explain
 
 _logger = logging.getLogger(__name__)
 _ANY: Final = Transaction(
@@ -63,6 +66,9 @@ class Warm(NamedTuple):
     release_id: str | None
 
 
+TeacherState = Literal["none", "loading", "loaded", "failed"]
+
+
 class Refused(NamedTuple):
     """A release that was not taken, and why."""
 
@@ -90,6 +96,17 @@ class ServingBundle:
         self.warm: Warm | None = None
         self.refused: Refused | None = None
         self._source, self._metrics, self._rates, self._provider = source, metrics, rates, provider
+        self._teacherless: set[str] = set()  # versions of bundles whose teacher could not be loaded
+
+    @property
+    def teacher(self) -> TeacherState:
+        """How the deciding bundle's teacher is."""
+        bundle = self.warm.bundle if self.warm is not None else None
+        if bundle is None or not bundle.has_teacher:
+            return "none"
+        if bundle.teacher is not None:
+            return "loaded"
+        return "failed" if bundle.version in self._teacherless else "loading"
 
     async def follow(self) -> None:
         """Takes over what should be served now, if it is not served already.
@@ -99,7 +116,7 @@ class ServingBundle:
         """
         if isinstance(self._source, Path):
             if self.warm is None:
-                bundle = await asyncio.to_thread(_load, self._source, self._rates, self._provider)
+                bundle = await asyncio.to_thread(_load, self._source, self._rates, self._provider, teacher=False)
                 self._swap(Warm(bundle, None, None))
             return
         champion = await asyncio.to_thread(self._source.champion)
@@ -128,13 +145,28 @@ class ServingBundle:
         return self.warm
 
     async def run(self, seconds: float) -> None:
-        """Follows for ever, looking every so many `seconds`; a release log that is away is asked again."""
-        while True:
-            await asyncio.sleep(seconds)
+        """Loads the teachers of the first bundles, and then follows the releases for ever.
+
+        It looks every so many `seconds`; a release log that is away is asked again.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._load_teachers())
+            while True:
+                await asyncio.sleep(seconds)
+                try:
+                    await self.follow()
+                except Exception:
+                    _logger.exception("the release log cannot be followed now")
+
+    async def _load_teachers(self) -> None:
+        for bundle in (self.warm.bundle, self.warm.previous) if self.warm is not None else ():
+            if bundle is None:
+                continue
             try:
-                await self.follow()
-            except Exception:
-                _logger.exception("the release log cannot be followed now")
+                await asyncio.to_thread(_warm_teacher, bundle, self._rates)
+            except Exception:  # whatever it is, the student goes on
+                self._teacherless.add(bundle.version)
+                _logger.exception("the teacher of bundle %s cannot be loaded", bundle.version)
 
     async def _previous(self, releases: Releases) -> Bundle | None:
         release = await asyncio.to_thread(releases.previous)
@@ -150,7 +182,10 @@ class ServingBundle:
         for kept in (self.warm.bundle, self.warm.previous) if self.warm is not None else ():
             if kept is not None and kept.version == release.bundle_version:
                 return kept
-        bundle = await asyncio.to_thread(_load, Path(release.bundle_path), self._rates, self._provider)
+        whole = self.warm is not None
+        bundle = await asyncio.to_thread(
+            _load, Path(release.bundle_path), self._rates, self._provider, teacher=whole
+        )
         if bundle.version != release.bundle_version:
             raise BundleDamagedError(
                 f"version {bundle.version} is not the released {release.bundle_version}",
@@ -176,19 +211,19 @@ class ServingBundle:
         _logger.info("bundle %s decides now", warm.bundle.version)
 
 
-def _load(path: Path, rates: Rates | None, provider: Provider) -> Bundle:
+def _load(path: Path, rates: Rates | None, provider: Provider, *, teacher: bool) -> Bundle:
     """A verified bundle that has scored once, so that no request pays for first-time work.
 
     Raises:
         BundleError: whatever is wrong with it.
     """
     try:
-        bundle = Bundle.load(path, provider=provider)
+        bundle = Bundle.load(path, teacher=False, provider=provider)
         encoded = bundle.engine(rates).observe(_ANY)
         bundle.student.score(encoded)
-        if bundle.teacher is not None:
-            bundle.teacher.score(encoded)
-        reasons(bundle, encoded)
+        explain(bundle, encoded)
+        if teacher:
+            bundle.load_teacher(encoded)
     except BundleError:
         raise
     except Exception as error:
@@ -198,3 +233,7 @@ def _load(path: Path, rates: Rates | None, provider: Provider) -> Bundle:
             mend="build the bundle again",
         ) from error
     return bundle
+
+
+def _warm_teacher(bundle: Bundle, rates: Rates | None) -> None:
+    bundle.load_teacher(bundle.engine(rates).observe(_ANY))

@@ -98,7 +98,7 @@ def _student(world: World, label: str, taught: list[Training]) -> list[Measureme
     test, teachers = world.dataset.test, world.teachers
     rows = fold.encoded
     trees = teachers.trees.score_logits(rows.context)
-    event = score_logits(teachers.event.model, rows)[0] + teachers.shift
+    event = score_logits(teachers.event, rows)[0] + teachers.shift
     scores = [Fold(teachers.ensemble.gate.combine(np.array([trees, event]), rows), world.members[ENSEMBLE])]
     scores += [Fold(score_logits(one.model, rows)[0], world.of_network(one)) for one in taught]
     errors, recalls = [], []

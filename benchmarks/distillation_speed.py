@@ -29,7 +29,7 @@ def speed(world: World) -> list[Measurement]:
     rows, folder = world.dataset.test.encoded, world.folder
     student, teacher = folder / "student.onnx", folder / "teacher.onnx"
     export_onnx(world.study.taught(world.options.seeds[0]).model, student, rows.take(slice(0, 64)))
-    export_onnx(world.teachers.event.model, teacher, rows.take(slice(0, 64)))
+    export_onnx(world.teachers.event, teacher, rows.take(slice(0, 64)))
     served = {"student": OnnxScorer(student, Calibrator()), "event teacher": OnnxScorer(teacher, Calibrator())}
     score: dict[str, Callable[[Encoded], object]] = {name: one.score for name, one in served.items()}
     baseline = world.teachers.baseline

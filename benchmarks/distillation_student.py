@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Final
 
 import numpy as np
@@ -10,7 +9,7 @@ from distillation_world import Scores, World
 from feature_data import SETS, Measurement
 from sklearn.metrics import average_precision_score
 
-from pipelines.students import Compression
+from pipelines.compression import Compression
 from riskdistill.config import PruningConfig
 from riskdistill.models.calibration import Calibrator
 from riskdistill.models.event_transformer import EventTransformer
@@ -26,15 +25,14 @@ KEPT: Final = (0.75, 0.5)
 
 
 def int8(world: World) -> list[Measurement]:
-    """Static 8 bits after training, and with an epoch of training that rounds, against 32 bits."""
+    """Static 8 bits as a run makes them, and trained to round in any case, against 32 bits."""
     student, label = world.study.taught(world.options.seeds[0]).model, f"{SETS[world.name]}:"
     compression = _compression(world)
-    rounded = compression.rounded(student)
-    trained = compression.recovered("student-int8", copy.deepcopy(rounded))
+    served = compression.in_8_bits(student)
+    trained = compression.recovered("student-int8", compression.rounded(student))
     full, found = _pr_auc(world, student, "fp32")[0], []
-    for name, model in (("int8", rounded), ("int8, trained to round", trained)):
+    for name, model, bar in (("int8", served, 0.002), ("int8, trained to round", trained, None)):
         value, scorer = _pr_auc(world, model, name.replace(", ", "_").replace(" ", "_"))
-        bar = 0.002 if model is trained else None
         found.append(
             Measurement(
                 f"{label} {name}, PR-AUC lost", full - value, "", bar, "lower", f"fp32 {full:.4f}, {value:.4f}"

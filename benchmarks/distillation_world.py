@@ -109,7 +109,10 @@ class World:
     def members(self) -> dict[str, Scores]:
         """Log-odds of the teachers on the test period: each member, and the ensemble."""
         rows, teachers = self.dataset.test.encoded, self.teachers
-        trees, event = teachers.trees.score_logits(rows.context), self.of_network(teachers.event) + teachers.shift
+        trees, event = (
+            teachers.trees.score_logits(rows.context),
+            score_logits(teachers.event, rows)[0] + teachers.shift,
+        )
         ensemble = teachers.ensemble.gate.combine(np.array([trees, event]), rows)
         return {"trees, cross-fitted": trees, "event transformer": event, ENSEMBLE: ensemble}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +17,10 @@ from pydantic import BaseModel, ConfigDict
 
 from monitoring.pages import render, write_whole
 from riskdistill.errors import AuditError
-from riskdistill.storage.decisions import DecisionLog, VerifyResult
+from riskdistill.storage.acts import Act
+from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.releases import ReleaseLog, Transition
+from riskdistill.storage.verification import VerifyResult
 
 _BODY: Final = """
 <h1>Audit record</h1>
@@ -36,7 +39,9 @@ The same in full, for machines: <a href="audit.json">audit.json</a>.</p>
   <tr><td>{{ name }}
       <td>{% if chain.fault %}<span class="bad">broken: {{ chain.fault }}</span>
           {% else %}<span class="good">verifies</span>{% endif %}
-      <td class="n">{{ "{:,}".format(chain.entries) }}<td><code>{{ chain.head or "–" }}</code></tr>
+      <td class="n">{{ "{:,}".format(chain.entries) }}
+          {% if chain.pruned %}({{ "{:,}".format(chain.pruned) }} deleted){% endif %}
+      <td><code>{{ chain.head or "–" }}</code></tr>
   {% endfor %}
   </table>
 </section>
@@ -53,6 +58,18 @@ The same in full, for machines: <a href="audit.json">audit.json</a>.</p>
   {% endfor %}
   </table>
 </section>
+{% if record.acts %}
+<section>
+  <h2>What was done to the decision log</h2>
+  <table><tr><th>when (UTC)<th>act<th>by<th>reason and figures</tr>
+  {% for act in record.acts %}
+  <tr><td>{{ act.at.strftime("%F %T") }}<td>{{ act.kind.replace("_", " ") }}<td>{{ act.actor }}
+      <td>{{ act.reason }}<details><summary>figures</summary>
+          <pre>{{ act.details | tojson(indent=2) }}</pre></details></tr>
+  {% endfor %}
+  </table>
+</section>
+{% endif %}
 <section>
   <h2>What was decided</h2>
   <table><tr><th>bundle<th>route<th>action<th class="n">decisions</tr>
@@ -66,12 +83,13 @@ The same in full, for machines: <a href="audit.json">audit.json</a>.</p>
 
 
 class ChainCheck(BaseModel):
-    """Whether a log verifies: its length and head, or its first fault."""
+    """Whether a log verifies: its length, head and how many decisions were deleted of it, or its first fault."""
 
     model_config = ConfigDict(frozen=True)
 
     entries: int = 0
     head: str | None = None
+    pruned: int = 0
     fault: str | None = None
 
 
@@ -97,6 +115,7 @@ class AuditRecord(BaseModel):
     last_decision: datetime | None
     decisions: tuple[DecisionCount, ...]
     transitions: tuple[Transition, ...]
+    acts: tuple[Act, ...] = ()
 
     @property
     def intact(self) -> bool:
@@ -113,7 +132,8 @@ def audit(releases: ReleaseLog, decisions: DecisionLog) -> AuditRecord:
     decision_log, release_log = _check(decisions.verify), _check(releases.verify)
     counts: Counter[tuple[str, str, str]] = Counter()
     first = last = None
-    for _, decision in decisions.read(limit=decision_log.entries):  # later ones were not verified
+    verified = takewhile(lambda entry: entry.sequence <= decision_log.entries, decisions.read())
+    for _, decision in verified:
         counts[decision.bundle_version, decision.route, decision.action] += 1
         first = min(first or decision.decided_at, decision.decided_at)
         last = max(last or decision.decided_at, decision.decided_at)
@@ -127,6 +147,7 @@ def audit(releases: ReleaseLog, decisions: DecisionLog) -> AuditRecord:
             for (bundle, route, action), number in sorted(counts.items())
         ),
         transitions=() if release_log.fault else releases.history()[: release_log.entries],
+        acts=tuple(act for sequence, act in decisions.acts() if sequence <= decision_log.entries),
     )
 
 
@@ -146,4 +167,4 @@ def _check(verify: Callable[[], VerifyResult]) -> ChainCheck:
         found = verify()
     except AuditError as error:
         return ChainCheck(fault=str(error))
-    return ChainCheck(entries=found.entries, head=found.head)
+    return ChainCheck(entries=found.entries, head=found.head, pruned=found.pruned)

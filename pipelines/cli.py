@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -16,11 +15,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pipelines.audit_commands import audit_app
 from pipelines.experiment_commands import SCIENTIST, OutFolder, experiment_app, made
-from pipelines.monitor_commands import RatesOption, audit_app, monitor_app, release_app
+from pipelines.instants import instant
+from pipelines.key_commands import keys_app
+from pipelines.label_commands import labels_app
+from pipelines.monitor_commands import RatesOption, monitor_app, release_app
 from pipelines.progress import Steps
 from riskdistill import __version__
-from riskdistill.errors import ConfigError, RiskDistillError
+from riskdistill.errors import RiskDistillError
 
 # Threads that spin while they wait starve each other as soon as anything else runs on the machine. Read by OpenMP
 # when PyTorch and LightGBM are loaded, so it must be set before.
@@ -38,6 +41,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(experiment_app)
+app.add_typer(labels_app, name="labels", rich_help_panel=SCIENTIST)
+app.add_typer(keys_app, name="keys", rich_help_panel=ENGINEER)
 app.add_typer(monitor_app, name="monitor", rich_help_panel=REVIEWER)
 app.add_typer(release_app, name="release", rich_help_panel=REVIEWER)
 app.add_typer(audit_app, name="audit", rich_help_panel=REVIEWER)
@@ -116,7 +121,7 @@ def ingest(
     with Steps() as steps:
         step = steps.step("ingest")
         summary = ingest_source(
-            source, out, format=format, mapping=mapping, until=_instant(until), progress=step.at
+            source, out, format=format, mapping=mapping, until=instant(until, "--until"), progress=step.at
         )
         step.at(summary.rows_read, summary.rows_read)
         step.done(f"{summary.accepted:,} accepted")
@@ -230,9 +235,22 @@ def serve(
     provider: Annotated[str | None, typer.Option(help="What computes the networks: cpu, cuda or tensorrt.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; loopback by default.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 8000 by default.")] = None,
-    api_keys_file: Annotated[
-        Path | None, typer.Option(help="Accepted API keys, one a line, mode 0600; or RISKDISTILL_API_KEYS.")
+    bypass: Annotated[
+        Path | None, typer.Option(help="YAML file of the teacher bypass: policies, budget, which teacher.")
     ] = None,
+    keys: Annotated[Path | None, typer.Option(help="File of hashed API keys (see riskdistill keys).")] = None,
+    api_keys_file: Annotated[
+        Path | None, typer.Option(help="Plain API keys, one a line, mode 0600; or RISKDISTILL_API_KEYS.")
+    ] = None,
+    tls_certificate: Annotated[Path | None, typer.Option(help="PEM certificate chain: serve HTTPS.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM key of that certificate, mode 0600.")] = None,
+    proxy: Annotated[
+        str | None, typer.Option(help="Addresses of proxies whose X-Forwarded-* headers count, with commas.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that serve; several need RISKDISTILL_STATE=redis://…")
+    ] = None,
+    log_format: Annotated[str | None, typer.Option(help="What is told on standard error: text or json.")] = None,
 ) -> None:
     """Run the scoring API until it is told to stop. Every option is also a RISKDISTILL_ variable."""
     from api.server import serve as serve_api
@@ -248,18 +266,16 @@ def serve(
             provider=provider,
             host=host,
             port=port,
+            bypass=bypass,
+            keys=keys,
             api_keys_file=api_keys_file,
+            tls_certificate=tls_certificate,
+            tls_key=tls_key,
+            proxy=proxy,
+            workers=workers,
+            log_format=log_format,
         )
     )
-
-
-def _instant(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ConfigError(str(error), where="--until", mend="write it as 2022-09-10T00:00:00Z") from error
 
 
 def main(arguments: list[str] | None = None) -> int:

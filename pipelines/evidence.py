@@ -35,6 +35,7 @@ from riskdistill.evaluation.event_words import event_words
 from riskdistill.evaluation.metrics import SCRATCH, STUDENT, TEACHER, TREES, ScoredPeriod
 from riskdistill.evaluation.schemes import SchemeDetection, SchemeRows, alerted_within, detection
 from riskdistill.models.calibration import Calibrator
+from riskdistill.models.committee import Committee, Network
 from riskdistill.models.event_transformer import EventTransformer
 from riskdistill.models.onnx_model import Scorer
 from riskdistill.models.teacher import shared_tokens
@@ -77,7 +78,7 @@ def write_evidence(
         detection={
             name: tuple(_detection(dataset, test.scores[name], budget) for budget in main_first) for name in _MODELS
         },
-        attention=tuple(_attention(dataset, served.teachers.event.model, served.students[STUDENT].model)),
+        attention=tuple(_attention(dataset, _shown(served.teachers.event), served.students[STUDENT].model)),
     )
     return write_distillation_report(out, evidence)
 
@@ -86,8 +87,13 @@ def _members(teachers: Teachers, test: Period) -> dict[str, Scores]:
     """Each member of the ensemble that teaches, on the test period; log-odds rank as scores do."""
     return {
         "cross-fitted trees": teachers.trees.score_logits(test.encoded.context),
-        "event transformer": score_logits(teachers.event.model, test.encoded)[0],
+        "event transformer": score_logits(teachers.event, test.encoded)[0],
     }
+
+
+def _shown(teacher: Network) -> EventTransformer:
+    """The network whose attention is drawn: of several the first, which students learn relations from."""
+    return teacher.first if isinstance(teacher, Committee) else teacher
 
 
 def _agreement(dataset: Dataset, test: ScoredPeriod, budgets: tuple[float, ...]) -> Agreement:

@@ -1,8 +1,7 @@
-"""Commands of the model-risk reviewer: `monitor`, `release`, `audit`."""
+"""Commands of the model-risk reviewer: `monitor` and `release`; those on the logs are in `audit_commands`."""
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 from pathlib import Path
@@ -15,13 +14,12 @@ from rich.table import Column, Table
 from pipelines.bundle_store import database_folder, expectation, keep, load_release, without_password
 from pipelines.label_file import LabelFile
 from riskdistill.bundle import Bundle
-from riskdistill.errors import AuditError, ConfigError, DataError, NotFoundError
+from riskdistill.errors import ConfigError
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.releases import ReleaseLog
 
 monitor_app = typer.Typer(no_args_is_help=True, help="Compare live traffic with the profile; watch and roll back.")
 release_app = typer.Typer(no_args_is_help=True, help="Register, promote, roll back; see what serves and why.")
-audit_app = typer.Typer(no_args_is_help=True, help="Verify the decision and release logs; write the audit record.")
 
 console = Console()
 Releases = Annotated[
@@ -88,7 +86,7 @@ def watch(
             stop.set()
 
 
-def _table(*columns: str) -> Table:
+def table_of(*columns: str) -> Table:
     """A table whose cells are wrapped and never cut short: ids and paths are copied from it."""
     return Table(*(Column(name, overflow="fold") for name in columns))
 
@@ -96,7 +94,7 @@ def _table(*columns: str) -> Table:
 @release_app.command("list")
 def list_releases(releases: Releases) -> None:
     """All releases and their states."""
-    table = _table("release", "state", "bundle", "path")
+    table = table_of("release", "state", "bundle", "path")
     for release in ReleaseLog(releases, create=False).list():
         table.add_row(release.release_id, release.state, release.bundle_version, release.bundle_path)
     console.print(table)
@@ -156,51 +154,8 @@ def retire(release: Annotated[str, typer.Argument()], releases: Releases, actor:
 @release_app.command()
 def history(releases: Releases) -> None:
     """Every transition: when, who, what and why."""
-    table = _table("when", "release", "from", "to", "who", "why")
+    table = table_of("when", "release", "from", "to", "who", "why")
     for step in ReleaseLog(releases, create=False).history():
         when = step.at.strftime("%Y-%m-%d %H:%M:%S")
         table.add_row(when, step.release_id, step.before or "", step.after, step.actor, step.reason)
     console.print(table)
-
-
-@audit_app.command()
-def verify(
-    decisions: Annotated[str | None, typer.Option("--decisions", help="URL of the decision log.")] = None,
-    releases: Annotated[str | None, typer.Option("--releases", help="URL of the release log.")] = None,
-) -> None:
-    """Check the hash chains; names the first broken link."""
-    if decisions is None and releases is None:
-        raise DataError("no log named", where="audit verify", mend="give --decisions, --releases or both")
-    logs = (("decision", decisions, DecisionLog), ("release", releases, ReleaseLog))
-    faults = []
-    for name, url, kind in logs:
-        if url is None:
-            continue
-        try:
-            result = kind(url, create=False).verify()
-            console.print(f"{name} log intact: {result.entries:,} entries, head {result.head}", highlight=False)
-        except AuditError as error:
-            faults.append(f"{name} log: {error}")
-    if faults:
-        raise AuditError("; ".join(faults))
-
-
-@audit_app.command()
-def record(decisions: Decisions, releases: Releases, out: OutFolder) -> None:
-    """Write audit.html and audit.json: both chains, all transitions with evidence, decisions by bundle."""
-    from monitoring.audit import write_audit_record
-
-    out.mkdir(parents=True, exist_ok=True)
-    logs = ReleaseLog(releases, create=False), DecisionLog(decisions, create=False)
-    console.print(f"record {write_audit_record(out, *logs)}", soft_wrap=True, highlight=False)
-
-
-@audit_app.command()
-def show(decision_id: Annotated[str, typer.Argument()], decisions: Decisions) -> None:
-    """One decision as it is stored."""
-    decision = DecisionLog(decisions, create=False).get(decision_id)
-    if decision is None:
-        raise NotFoundError(
-            f"no decision {decision_id}", where=without_password(decisions), mend="copy the id from the answer"
-        )
-    console.print_json(json.dumps(decision.model_dump(mode="json")))

@@ -19,7 +19,7 @@ from riskdistill.config import DistillationConfig, ModelConfig, PhasesConfig, St
 from riskdistill.dataset import Dataset, Period
 from riskdistill.distillation.teacher_cache import TeacherCache, ask, wanted_by
 from riskdistill.features import Encoded
-from riskdistill.models.alignment import Traffic
+from riskdistill.models.alignment import Feedback, Traffic
 from riskdistill.models.bins import Bins
 from riskdistill.models.event_transformer import EventTransformer, untrained
 from riskdistill.models.phases import Recipe, train_in_phases
@@ -121,6 +121,7 @@ class Workshop:
             stopping_rows(dataset.validation.halves()[0], training.seed),
             Traffic(dataset.prevalence, dataset.mixed_prevalence, budget),
             unlabelled=dataset.train.encoded.take(dataset.mixed_from >= 0),  # synthetic rows are of no real account
+            feedback=Feedback.of(dataset.train),
             folder=folder,
             progress=show,
         )

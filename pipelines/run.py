@@ -14,14 +14,15 @@ from pathlib import Path
 
 from transformers.utils import logging as transformers_logging
 
+from pipelines.compression import INT8, PRUNED, Compression, Student
 from pipelines.datasets import prepare
 from pipelines.evidence import write_evidence
 from pipelines.make_bundle import make_bundle
 from pipelines.networks import Workshop
 from pipelines.progress import Steps
 from pipelines.served import serve
-from pipelines.students import INT8, PRUNED, train_students
-from pipelines.teachers import fit_teachers
+from pipelines.students import School
+from pipelines.teachers import Teachers, fit_teachers, teacher_names
 from pipelines.text_teacher import NAME as TEXT
 from pipelines.text_teacher import check_text_teacher
 from riskdistill import __version__
@@ -29,7 +30,9 @@ from riskdistill.bundle import Bundle
 from riskdistill.config import ExperimentConfig
 from riskdistill.dataset import Dataset, Period
 from riskdistill.evaluation.metrics import (
+    SCRATCH,
     STUDENT,
+    TEACHER,
     DatasetFacts,
     MetricsReport,
     PeriodFacts,
@@ -82,7 +85,7 @@ def run(
     _remove_stale(out / "models", config)
     workshop = Workshop(dataset, out, steps)
     teachers = fit_teachers(config, workshop)
-    students = train_students(teachers, config, workshop)
+    students = _students(teachers, config, workshop)
 
     step = steps.step("evaluate and export")
     served = serve(dataset, teachers, students, out / "onnx")
@@ -106,10 +109,22 @@ def run(
     return RunResult(config, dataset, report, page, distillation, metrics, bundle)
 
 
+def _students(teachers: Teachers, config: ExperimentConfig, workshop: Workshop) -> dict[str, Student]:
+    """Two students, alike in size, rows and epochs: one from labels alone, one taught and then compressed."""
+    school, size = School(teachers, workshop), config.student
+    scratch = school.untaught(SCRATCH, size, config.student_training)
+    answers = school.answers(size, config.distillation)
+    student = school.taught(STUDENT, size, config.student_training, config.distillation, answers)
+    compressed = Compression(school, config, answers).compressed(student.model)
+    return {SCRATCH: Student(scratch.model), STUDENT: compressed}
+
+
 def _remove_stale(models: Path, config: ExperimentConfig) -> None:
     """Remove what an earlier run left of networks that this one does not make; what it makes, it replaces."""
     compression = config.compression
     made = {PRUNED: compression.prunes, INT8: compression.int8, TEXT: config.text_teacher is not None}
+    made |= {path.name: False for path in models.glob(f"{TEACHER}_*")}
+    made |= dict.fromkeys(teacher_names(config.teacher.members), True)
     for name, wanted in made.items():
         if not wanted:
             shutil.rmtree(models / name, ignore_errors=True)

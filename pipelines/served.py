@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.students import Student
+from pipelines.compression import Student
 from pipelines.teachers import Teachers
 from riskdistill.config import EvaluationConfig
 from riskdistill.dataset import Dataset, Period
@@ -83,7 +83,7 @@ def serve(dataset: Dataset, teachers: Teachers, students: Mapping[str, Student],
     for name, student in students.items():
         scorers[name], own = _exported(name, student, folder, sample)
         files += own if name == STUDENT else ()
-    export_onnx(teachers.event.model, folder / ONNX, sample)
+    export_onnx(teachers.event, folder / ONNX, sample)
     teachers.save(folder, dataset.fingerprint)
     scorers[TEACHER] = EnsembleScorer(folder, Calibrator(), dataset=dataset.fingerprint)
     files += (folder / ONNX, folder / GATE, *trees_of(folder))

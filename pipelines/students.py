@@ -1,102 +1,21 @@
-"""The students of a run: one that learns from labels alone, for comparison, and the one that the teachers teach.
-
-    taught → pruned → won back → rounded to 8 bits → won back
-                              ↘ early exits
-
-What comes after teaching happens where the configuration's `compression` asks for it.
-"""
+"""The students of a run: one that learns from labels alone, for comparison, and the one that the teachers teach."""
 
 from __future__ import annotations
 
-import copy
 import hashlib
-import math
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from pipelines.networks import Workshop, stopping_rows
+from pipelines.networks import Workshop
 from pipelines.teachers import Teachers
-from riskdistill.config import (
-    DistillationConfig,
-    ExperimentConfig,
-    PruningConfig,
-    StudentConfig,
-    TrainingConfig,
-)
+from riskdistill.config import DistillationConfig, StudentConfig, TrainingConfig
 from riskdistill.distillation.objective import DistillationObjective
 from riskdistill.distillation.teacher_cache import TeacherCache
-from riskdistill.evaluation.metrics import SCRATCH, STUDENT
 from riskdistill.models.bins import Bins
-from riskdistill.models.event_transformer import EventTransformer
-from riskdistill.models.quantisation import quantise
-from riskdistill.models.teacher import EventTeacher, weights_fingerprint
-from riskdistill.models.training import LabelObjective, Training, validation_pr_auc
-from riskdistill.student.exit_scorer import ExitRule
-from riskdistill.student.exits import ExitGain, ExitingStudent, choose_rule, fit_exits
-from riskdistill.student.pruning import importance, prune
-
-PRUNED: Final = "student_pruned"  # folders below `models`
-INT8: Final = "student_int8"
-# Rows of the mix: on which a smaller student wins back what it lost, and exits are fitted
-_RECOVERY_ROWS: Final = 40_000
-_RANGE_ROWS: Final = 1_024  # from which the ranges of activations are taken
-_IMPORTANCE_BATCHES: Final = 20
-_IMPORTANCE_BATCH: Final = 256
-# One epoch that moves little; no curriculum, as the student has met all rows
-_GENTLE: Final = {
-    "epochs": 1,
-    "learning_rate": 3e-4,
-    "rows_per_epoch": _RECOVERY_ROWS,
-    "average_decay": 0.98,
-    "curriculum": "none",
-}
-
-
-class Exits(NamedTuple):
-    """Early exits of a student, the rule by which rows leave, and what it saved where it was chosen."""
-
-    student: ExitingStudent
-    rule: ExitRule
-    gain: ExitGain
-
-
-@dataclass(frozen=True)
-class Student:
-    """A student as it is to be served.
-
-    Attributes:
-        exits: with the same network inside; None: every row goes through all of it.
-    """
-
-    model: EventTransformer
-    exits: Exits | None = None
-
-    @property
-    def parameters(self) -> int:
-        """Trained numbers, those of the exits included."""
-        return self.model.parameter_count() if self.exits is None else self.exits.student.parameter_count()
-
-    @property
-    def fingerprint(self) -> str:
-        """16 hex digits over all weights, with exits theirs and the rule too."""
-        if self.exits is None:
-            return weights_fingerprint(self.model)
-        told = f"{weights_fingerprint(self.exits.student)}{self.exits.rule.model_dump_json()}"
-        return hashlib.sha256(told.encode()).hexdigest()[:16]
-
-
-def train_students(teachers: Teachers, config: ExperimentConfig, workshop: Workshop) -> dict[str, Student]:
-    """Train both, alike in size, rows and epochs; then the taught one is compressed as configured."""
-    school, size = School(teachers, workshop), config.student
-    scratch = school.untaught(SCRATCH, size, config.student_training)
-    answers = school.answers(size, config.distillation)
-    student = school.taught(STUDENT, size, config.student_training, config.distillation, answers)
-    compressed = Compression(school, config, answers).compressed(student.model)
-    return {SCRATCH: Student(scratch.model), STUDENT: compressed}
+from riskdistill.models.teacher import EventTeacher
+from riskdistill.models.training import LabelObjective, Training, TrainingRows
 
 
 @dataclass(frozen=True)
@@ -106,11 +25,15 @@ class School:
     teachers: Teachers
     workshop: Workshop
 
+    @property
+    def rows(self) -> TrainingRows:
+        """What a taught student learns from: the mix, and the rows that only its teachers tell it about."""
+        rows = self.workshop.dataset.train
+        return replace(rows, draw=np.concatenate([rows.draw, rows.unlabelled]))
+
     def answers(self, size: StudentConfig, distillation: DistillationConfig) -> TeacherCache:
         """What the ensemble says of the rows of the mix; what only the event transformer knows comes from it."""
-        cache = self.workshop.answers(
-            EventTeacher(self.teachers.event.model, self.teachers.shift), size, distillation
-        )
+        cache = self.workshop.answers(EventTeacher(self.teachers.event, self.teachers.shift), size, distillation)
         # logits are the ensemble's: to whoever checks, these are no longer one member's answers
         taught = self.teachers.taught[distillation.answers]
         said = hashlib.sha256(taught.tobytes()).hexdigest()[:16]
@@ -139,7 +62,7 @@ class School:
     ) -> Training:
         """A student that learns from the teachers' answers."""
         objective = self.objective(size, training, distillation, answers)
-        rows = self.workshop.dataset.train
+        rows = self.rows
         if training.curriculum == "easy_first":
             rows = replace(rows, difficulty=objective.difficulty())
         key = f"{answers.teacher}{distillation.model_dump_json()}"
@@ -156,7 +79,7 @@ class School:
         with torch.random.fork_rng():
             torch.manual_seed(training.seed)  # adapters begin alike, whatever was trained or resumed before
             return DistillationObjective(
-                self.workshop.dataset.train,
+                self.rows,
                 answers,
                 distillation,
                 epochs=training.epochs,
@@ -170,87 +93,3 @@ class School:
         return Bins.of_thresholds(
             self.workshop.dataset.train_context, self.teachers.trees.thresholds(), size.pieces
         )
-
-
-@dataclass(frozen=True)
-class Compression:
-    """Makes a taught student smaller or faster, with the teachers' answers that it learned from."""
-
-    school: School
-    config: ExperimentConfig
-    answers: TeacherCache
-
-    def compressed(self, model: EventTransformer) -> Student:
-        """The student as the configuration wants it served."""
-        chosen = self.config.compression
-        if chosen.prunes:
-            model = self.recovered(PRUNED, self.pruned(model, chosen.pruning))
-        if chosen.int8:
-            model = self.recovered(INT8, self.rounded(model))
-        return Student(model, self.exits(model) if chosen.early_exits else None)
-
-    def pruned(self, model: EventTransformer, keep: PruningConfig) -> EventTransformer:
-        """Without the heads and hidden units that matter least to what it learned."""
-        step = self.school.workshop.steps.step("pruning")
-        rows = self._of_the_mix(_IMPORTANCE_BATCHES * _IMPORTANCE_BATCH)
-        batches = np.array_split(rows, math.ceil(len(rows) / _IMPORTANCE_BATCH))
-        with torch.random.fork_rng():
-            torch.manual_seed(self._training.seed)  # an objective may draw; a resumed run must draw the same
-            smaller = prune(model, importance(model, self._objective(), batches), keep)
-        step.done(f"{smaller.parameter_count():,} of {model.parameter_count():,} parameters left")
-        return smaller
-
-    def rounded(self, model: EventTransformer) -> EventTransformer:
-        """A copy that rounds to 8 bits, with the ranges that suit the earlier half of validation better."""
-        dataset = self.school.workshop.dataset
-        step = self.school.workshop.steps.step("ranges for 8 bits")
-        rounding = quantise(model, dataset.train.encoded.take(self._of_the_mix(_RANGE_ROWS)), self._judge)
-        step.done()
-        return rounding
-
-    def recovered(self, name: str, model: EventTransformer) -> EventTransformer:
-        """The same after one gentle epoch of distillation, or as it was where that ranks the earlier half of
-        validation better; `models/NAME` holds what is given back. It trains `model` itself."""
-        workshop = self.school.workshop
-        score, before = self._judge(model), copy.deepcopy(model)
-        key = f"{self.answers.teacher}{self._distillation.model_dump_json()}"
-        trained = workshop.train_on(name, model, self.config.student, self._training, self._objective(), key)
-        if trained.best_score >= score:
-            return trained.model
-        step = workshop.steps.step(f"{name.replace('_', ' ')}, kept as it was")
-        before.save_pretrained(workshop.out / "models" / name)
-        step.done(f"validation PR-AUC {score:.3f} without the epoch")
-        return before
-
-    def _judge(self, model: EventTransformer) -> float:
-        """What early stopping looks at, of any network."""
-        tuning, _ = self.school.workshop.dataset.validation.halves()
-        return validation_pr_auc(stopping_rows(tuning, self._training.seed), model)
-
-    def exits(self, model: EventTransformer) -> Exits:
-        """Early exits that foretell the network on rows of the mix, their rule chosen on the earlier half of
-        validation; the later half calibrates what is served, as it does every model."""
-        dataset = self.school.workshop.dataset
-        step = self.school.workshop.steps.step("early exits")
-        exiting = fit_exits(model, dataset.train.encoded.take(self._of_the_mix(_RECOVERY_ROWS)))
-        tuning, _ = dataset.validation.halves()
-        rule, gain = choose_rule(exiting, tuning.encoded, tuning.label, shift=self.school.teachers.shift)
-        scores = f"validation PR-AUC {gain.pr_auc:.3f}, of the whole network {gain.full_pr_auc:.3f}"
-        step.done(f"{gain.saved:.0%} of the layers saved, {scores}")
-        return Exits(exiting, rule, gain)
-
-    @property
-    def _training(self) -> TrainingConfig:
-        return self.config.student_training.model_copy(update=_GENTLE)
-
-    @property
-    def _distillation(self) -> DistillationConfig:
-        return self.config.distillation.settled()
-
-    def _objective(self) -> DistillationObjective:
-        return self.school.objective(self.config.student, self._training, self._distillation, self.answers)
-
-    def _of_the_mix(self, count: int) -> NDArray[np.int64]:
-        """So many training rows, drawn as an epoch draws them: rows in their order would be the oldest."""
-        draw = self.school.workshop.dataset.train.draw
-        return np.random.default_rng(self._training.seed).permutation(draw)[:count]

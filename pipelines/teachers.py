@@ -1,6 +1,6 @@
 """The teachers of a run: boosted trees, the event transformer, and both as one ensemble.
 
-boosted trees (baseline, chosen by validation) → the same without each block of time → event transformer
+boosted trees (baseline, chosen by validation) → the same without each block of time → event transformers
 → gate of the ensemble, fitted on the earlier half of validation → what it says of the training rows
 
 Where a text teacher is configured, it joins in what is taught (`pipelines.text_teacher`), not in what is served.
@@ -17,16 +17,18 @@ from numpy.typing import NDArray
 
 from pipelines.networks import Workshop
 from pipelines.text_teacher import Others, losses_told, teach_with_text
-from riskdistill.config import AnswersFrom, ExperimentConfig
+from riskdistill.config import AnswersFrom, ExperimentConfig, TrainingConfig
 from riskdistill.evaluation.metrics import TEACHER
 from riskdistill.models.bins import Bins
 from riskdistill.models.boosted_trees import BoostedTrees, fit_trees
 from riskdistill.models.calibration import prior_shift
+from riskdistill.models.committee import Committee, Network
 from riskdistill.models.cross_fitting import CrossFittedTrees, cross_fit
 from riskdistill.models.ensemble import EnsembleTeacher, Gate
 from riskdistill.models.ensemble_scorer import TREES, save_served
+from riskdistill.models.event_transformer import EventTransformer
 from riskdistill.models.teacher import EventTeacher, TreesTeacher, Wanted
-from riskdistill.models.training import LabelObjective, Training
+from riskdistill.models.training import LabelObjective
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Teachers:
     Attributes:
         baseline: the single boosted-tree model that everything is compared with.
         trees: fitted without each block of time.
-        event: the event transformer.
+        event: the event transformer, or several of other seeds as one.
         ensemble: of the trees and the event transformer, which is served for the bypass.
         shift: brings the event transformer's logits to natural prevalence.
         taught: float32 [rows of the mix], the ensemble's log-odds at natural prevalence, by whose trees answer. The
@@ -46,7 +48,7 @@ class Teachers:
 
     baseline: BoostedTrees
     trees: CrossFittedTrees
-    event: Training
+    event: Network
     ensemble: EnsembleTeacher
     shift: float
     taught: Mapping[AnswersFrom, NDArray[np.float32]]
@@ -54,7 +56,7 @@ class Teachers:
     @property
     def parameters(self) -> int:
         """Trained numbers of all members."""
-        return self.trees.parameters + self.event.model.parameter_count()
+        return self.trees.parameters + self.event.parameter_count()
 
     def save(self, folder: Path, dataset: str) -> None:
         """Write trees and gate as a bundle holds them, beside the event transformer's `teacher.onnx`."""
@@ -71,7 +73,7 @@ def fit_teachers(config: ExperimentConfig, workshop: Workshop) -> Teachers:
     shift = prior_shift(dataset.prevalence, dataset.mixed_prevalence)
     event = _event(config, workshop, trees)
 
-    members = TreesTeacher(trees, "boosted_trees"), EventTeacher(event.model, shift, "event_transformer")
+    members = TreesTeacher(trees, "boosted_trees"), EventTeacher(event, shift, "event_transformer")
     of_event = workshop.answers(members[1], config.student, config.distillation)  # as students will ask
     step = workshop.steps.step("ensemble of teachers")
     tuning, _ = dataset.validation.halves()
@@ -119,13 +121,30 @@ def _trees(config: ExperimentConfig, workshop: Workshop) -> tuple[BoostedTrees, 
     return baseline, trees
 
 
-def _event(config: ExperimentConfig, workshop: Workshop, trees: CrossFittedTrees) -> Training:
-    """The event transformer, its numbers cut where the trees split."""
-    size, training, train = config.teacher, config.training, workshop.dataset.train
-    bins = Bins.of_thresholds(workshop.dataset.train_context, trees.thresholds(), size.pieces)
+def _event(config: ExperimentConfig, workshop: Workshop, trees: CrossFittedTrees) -> Network:
+    """The event transformers, their numbers cut where the trees split."""
+    bins = Bins.of_thresholds(workshop.dataset.train_context, trees.thresholds(), config.teacher.pieces)
+    members = [
+        _member(
+            name, config, config.training.model_copy(update={"seed": config.training.seed + number}), workshop, bins
+        )
+        for number, name in enumerate(teacher_names(config.teacher.members))
+    ]
+    return Committee(members) if len(members) > 1 else members[0]
+
+
+def teacher_names(members: int) -> list[str]:
+    """What the teacher's networks are called, and their folders below `models`."""
+    return [TEACHER, *(f"{TEACHER}_{number}" for number in range(2, members + 1))]
+
+
+def _member(
+    name: str, config: ExperimentConfig, training: TrainingConfig, workshop: Workshop, bins: Bins
+) -> EventTransformer:
+    size, train = config.teacher.network, workshop.dataset.train
     if config.phases is not None:
         budget = config.serving.review.share or config.evaluation.typology_budget
-        return workshop.train_in_phases(TEACHER, size, training, config.phases, bins, budget)
+        return workshop.train_in_phases(name, size, training, config.phases, bins, budget).model
     objective = LabelObjective(
         train,
         label_smoothing=training.label_smoothing,
@@ -133,4 +152,4 @@ def _event(config: ExperimentConfig, workshop: Workshop, trees: CrossFittedTrees
         adversarial=training.adversarial,
         scheme_power=training.scheme_power,
     )
-    return workshop.train(TEACHER, size, training, objective, bins)
+    return workshop.train(name, size, training, objective, bins).model

@@ -30,11 +30,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from riskdistill.data.rates import SECONDS_A_DAY, Rates
 from riskdistill.errors import BundleDamagedError, BundleIncompatibleError, TrainingError, UnreadableFileError
-from riskdistill.features import FeatureEngine, FeatureSpec
+from riskdistill.features import Encoded, FeatureEngine, FeatureSpec
 from riskdistill.manifest import FORMAT_VERSION, MANIFEST, Manifest, read_json, sha256, verified_manifest
 from riskdistill.models.calibration import Calibrator
-from riskdistill.models.ensemble_scorer import GATE, EnsembleScorer
-from riskdistill.models.onnx_model import OnnxScorer, Provider, Scorer
+from riskdistill.models.onnx_model import NetworkScorer, OnnxScorer, Provider, Scorer
 from riskdistill.student.exit_scorer import RULE_FILE, EarlyExitScorer
 
 Band = Literal["low", "medium", "high"]
@@ -145,7 +144,7 @@ class Bundle:
     thresholds: Thresholds
     profile: dict[str, Any]
     student: Scorer
-    teacher: Scorer | None
+    teacher: NetworkScorer | None
     typical: NDArray[np.float32]
     spread: NDArray[np.float32]
     runtime: Runtime
@@ -209,10 +208,22 @@ class Bundle:
             bundle.load_teacher()
         return bundle
 
-    def load_teacher(self) -> None:
-        """Load the teacher, if the bundle has one and it is not loaded yet."""
-        if self.teacher is None and "teacher.onnx" in self.manifest.files:
-            self.teacher = _teacher(self.path, self.manifest, self.runtime)
+    @property
+    def has_teacher(self) -> bool:
+        """Whether the bundle comes with a teacher, loaded or not."""
+        return "teacher.onnx" in self.manifest.files
+
+    def load_teacher(self, first: Encoded | None = None) -> None:
+        """Load the teacher, if the bundle has one and it is not loaded yet.
+
+        Args:
+            first: a row that it scores before it can be seen, so that nobody else pays for first-time work.
+        """
+        if self.teacher is None and self.has_teacher:
+            teacher = _teacher(self.path, self.manifest, self.runtime)
+            if first is not None:
+                teacher.score(first)
+            self.teacher = teacher
 
     @property
     def version(self) -> str:
@@ -346,8 +357,11 @@ def _calibrator(path: Path, role: str) -> Calibrator:
     return Calibrator.model_validate(read_json(path / "calibration.json")[role])
 
 
-def _teacher(path: Path, manifest: Manifest, runtime: Runtime) -> Scorer:
+def _teacher(path: Path, manifest: Manifest, runtime: Runtime) -> NetworkScorer:
     """The ensemble, or a single network where there is no gate."""
+    # here: it takes longer to import than all of the student, which serves meanwhile
+    from riskdistill.models.ensemble_scorer import GATE, EnsembleScorer
+
     if GATE not in manifest.files:
         return _scorer(path, "teacher", manifest, runtime)
     try:

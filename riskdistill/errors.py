@@ -15,9 +15,16 @@
     ├── BundleError              a bundle that must not be served
     │   ├── BundleDamagedError   checksum mismatch, missing or unreadable file
     │   └── BundleIncompatibleError  written for another feature specification or format version
-    ├── AuditError               the decision or release log does not verify
+    ├── AuditError               the decision, release or act log does not verify
     ├── ReleaseError             a transition that the release life cycle does not allow
-    ├── AuthenticationError      no key, or a wrong one
+    ├── CaseError                what was told of a case or suppression cannot be true
+    │   └── ContradictionError   it contradicts what was told of the same time
+    ├── RequestError             a request that is wrong apart from its transactions, e.g. a header
+    │   ├── KeyReusedError       an Idempotency-Key that was used with another body
+    │   └── InFlightError        an Idempotency-Key whose request is under way
+    ├── AuthenticationError      no key or token, or a wrong one
+    ├── ForbiddenError           a known caller without the scope that the route needs
+    ├── TooManyRequestsError     more than the caller's rate, or too many failed authentications
     ├── NotFoundError            no such decision, release or file
     └── UnavailableError         a part that the answer needs is not there now
 
@@ -121,9 +128,56 @@ class ReleaseError(RiskDistillError):
     title = "Release transition not allowed"
 
 
+class CaseError(RiskDistillError):
+    status = 422
+    title = "Case or suppression is not valid"
+
+
+class ContradictionError(CaseError):
+    status = 409
+    title = "Outcome contradicts an earlier case"
+
+
+class RequestError(RiskDistillError):
+    status = 400
+    title = "Request is wrong"
+
+
+class KeyReusedError(RequestError):
+    status = 422
+    title = "Idempotency key was used with another body"
+
+
+class InFlightError(RequestError):
+    status = 409
+    title = "Request is under way"
+
+
 class AuthenticationError(RiskDistillError):
     status = 401
     title = "Authentication failed"
+
+
+class ForbiddenError(RiskDistillError):
+    """`scope` is what the caller lacks; the answer's WWW-Authenticate header tells it."""
+
+    status = 403
+    title = "Not allowed"
+
+    def __init__(self, what: str, *, scope: str = "", where: str = "", mend: str = "") -> None:
+        self.scope = scope
+        super().__init__(what, where=where, mend=mend)
+
+
+class TooManyRequestsError(RiskDistillError):
+    """`retry_after` is the seconds after which the same request may pass; one where nobody knows better."""
+
+    status = 429
+    title = "Too many requests"
+
+    def __init__(self, what: str, *, retry_after: float = 1.0, where: str = "", mend: str = "") -> None:
+        self.retry_after = retry_after
+        super().__init__(what, where=where, mend=mend)
 
 
 class NotFoundError(RiskDistillError):

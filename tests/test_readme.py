@@ -21,7 +21,7 @@ def test_a_command_of_the_readme_takes_its_options(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     words = shlex.split(line)
-    group = words[:2] if words[0] in {"monitor", "release", "audit"} else words[:1]
+    group = words[:2] if words[0] in {"keys", "monitor", "release", "audit", "labels"} else words[:1]
     assert main([*group, "--help"]) == 0
     told = capsys.readouterr().out
     for option in (word.partition("=")[0] for word in words if word.startswith("--")):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import tiny
+import torch
 
 from pipelines.progress import Steps
 from pipelines.run import RunResult, run
@@ -28,6 +29,7 @@ def config_with(changes: Mapping[str, Any] | None = None) -> ExperimentConfig:
 
 
 def run_to(out: Path, source: Path, config: ExperimentConfig | None = None) -> RunResult:
+    torch.set_num_threads(1)  # as `tiny.network` does: sums by another number of threads end in other bits
     with Steps() as steps:
         return run(config or config_with(), source, out, steps)
 

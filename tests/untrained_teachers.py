@@ -20,7 +20,7 @@ def untrained_teachers(
     """What the job finds in place of fitted teachers."""
     said = np.linspace(-4, 4, len(dataset.train.label), dtype=np.float32)
     teachers = SimpleNamespace(
-        event=SimpleNamespace(model=tiny.network(dataset, config.teacher)),
+        event=tiny.network(dataset, config.teacher.network),
         shift=0.0,
         taught={"all_trees": said, "unseen_trees": -said},
     )

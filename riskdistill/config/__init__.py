@@ -9,7 +9,7 @@ from riskdistill.config.distillation import (
     TermConfig,
 )
 from riskdistill.config.loader import load_config
-from riskdistill.config.models import BoostedTreesConfig, ModelConfig, StudentConfig, TreeCandidate
+from riskdistill.config.models import BoostedTreesConfig, ModelConfig, StudentConfig, TeacherConfig, TreeCandidate
 from riskdistill.config.schema import (
     EvaluationConfig,
     ExperimentConfig,
@@ -54,6 +54,7 @@ __all__ = [
     "SplitConfig",
     "StudentConfig",
     "StudentTrainingConfig",
+    "TeacherConfig",
     "TemperatureConfig",
     "TermConfig",
     "TextTeacherConfig",

@@ -37,6 +37,17 @@ class ModelConfig(Section):
         return heads
 
 
+class TeacherConfig(ModelConfig):
+    """Size of the teacher, and how many networks of that size it is."""
+
+    members: Count = 3  # trained from seeds of their own; their mean answers
+
+    @property
+    def network(self) -> ModelConfig:
+        """Of each of them."""
+        return ModelConfig(**self.model_dump(exclude={"members"}))
+
+
 class StudentConfig(ModelConfig):
     """Size of the student: the same transformer with smaller defaults."""
 

@@ -16,7 +16,13 @@ from pydantic import AwareDatetime, ConfigDict, Field, ValidationInfo, field_val
 from riskdistill.augmentation.registry import parse
 from riskdistill.config.base import Count, NonNegative, Number, OpenShare, Section, Seed, Share, sums_to_one
 from riskdistill.config.distillation import DistillationConfig
-from riskdistill.config.models import BoostedTreesConfig, ModelConfig, StudentConfig
+from riskdistill.config.models import (
+    BoostedTreesConfig,
+    ModelConfig,
+    NonNegativeCount,
+    StudentConfig,
+    TeacherConfig,
+)
 from riskdistill.config.student import CompressionConfig, PruningConfig, SearchConfig, kept_parts
 from riskdistill.config.text import TextTeacherConfig
 from riskdistill.config.thresholds import ThresholdConfig
@@ -74,6 +80,7 @@ class MixConfig(Section):
     synthetic: Share = 0.05  # perturbed copies and grafted schemes
     max_rows: Count = 400_000  # of which every epoch takes `training.rows_per_epoch` anew
     hard_negatives: Share = 0.0  # of the normal rows: beside known laundering (`dataset.mix.beside_laundering`)
+    unlabelled: NonNegativeCount = 0  # rows that the mix leaves over, which only teachers tell a student about
 
     @field_validator("synthetic")
     @classmethod
@@ -153,7 +160,7 @@ class ExperimentConfig(Section):
         PerturbationConfig(name=name, share=0.5, parameters={"among": "laundering"})
         for name in ("amount_jitter", "delay", "intermediary", "counterparty_substitution", "channel_change")
     )
-    teacher: ModelConfig = ModelConfig()
+    teacher: TeacherConfig = TeacherConfig()
     student: StudentConfig = StudentConfig()
     boosted_trees: BoostedTreesConfig = BoostedTreesConfig()
     text_teacher: TextTeacherConfig | None = None  # teaches beside the other two, and is never served

@@ -16,8 +16,8 @@ from riskdistill.data.schema import NORMAL
 from riskdistill.dataset.cache import RowCache
 from riskdistill.dataset.clock import Ints, microseconds, moment
 from riskdistill.dataset.identity import fingerprint
-from riskdistill.dataset.labels import Bools, Tables, as_known_at
-from riskdistill.dataset.mix import Labelled, beside_laundering, choose, mixed
+from riskdistill.dataset.labels import Bools, Tables, as_known_at, reviewed
+from riskdistill.dataset.mix import Labelled, beside_laundering, choose, left_over, mixed
 from riskdistill.dataset.split import Split, left_out, split_rows
 from riskdistill.dataset.synthetic import retell
 from riskdistill.errors import DataError
@@ -145,7 +145,8 @@ def build_dataset(
     past = _past(tables, known, split, out)
     label, typology = _told(past.labels)
     rng = np.random.default_rng([config.seed, 0])
-    chosen = np.flatnonzero(_chosen(past, config.mix, rng))
+    told = _chosen(past, config.mix, rng)
+    chosen = np.flatnonzero(told | left_over(told, config.mix.unlabelled, rng))
     mixed_in = np.flatnonzero(~out[split.train])[chosen]
     wanted = _judged(split, out)
     wanted[mixed_in] = True
@@ -155,14 +156,17 @@ def build_dataset(
     kept = len(mixed_in)
     seen = Encoded(encoded.context[mixed_in], encoded.events[:kept])
     learned = known.take(mixed_in)
-    real = Labelled(seen, *_told(learned), _schemes(learned))
+    looked_at = reviewed(past, moment(split.built_at))[chosen]
+    real = Labelled(seen, *_told(learned), _schemes(learned), told[chosen], looked_at)
 
-    count = round(int((~real.label).sum()) / config.mix.normal * config.mix.synthetic)
+    count = round(int((~real.label & real.told).sum()) / config.mix.normal * config.mix.synthetic)
     retold = retell(transactions.slice(0, split.train.stop), past, config, count, moment(split.trained_until), rng)
     other = feature_engine(config.features)
     replayed = _encoded(other, retold.transactions, retold.learned, cache, progress)  # the synthetic rows
     made = Encoded(replayed.context[retold.learned], replayed.events)
-    synthetic = Labelled(made, *_told(retold.labels), _schemes(retold.labels))
+    label_of_made, typology_of_made = _told(retold.labels)
+    known_of_made = np.ones_like(label_of_made), np.zeros_like(label_of_made)
+    synthetic = Labelled(made, label_of_made, typology_of_made, _schemes(retold.labels), *known_of_made)
 
     typologies = _classes(typology, synthetic.typology)
     train = mixed(real, synthetic, typologies, config.mix, rng)

@@ -74,6 +74,8 @@ class MixCard(_Record):
     drawn: dict[str, int]
     different: dict[str, int]
     hard_negatives: float
+    unlabelled: int  # rows beside the mix that only teachers tell a student about
+    reviewed: int  # rows of the mix that somebody looked at
     prevalence: float  # of the training period, to which scores are corrected
     mixed_prevalence: float
 
@@ -220,11 +222,13 @@ def _record(tables: Tables) -> RecordCard | None:
 def _mix(dataset: Dataset, config: ExperimentConfig) -> MixCard:
     rows, label = dataset.train, dataset.train.label == 1
     made = np.arange(len(label)) >= len(label) - dataset.synthetic.num_rows
-    kinds = {"normal": ~made & ~label, "laundering": ~made & label, "synthetic": made}
+    kinds = {"normal": ~made & (rows.label == 0), "laundering": ~made & label, "synthetic": made}
     return MixCard(
         drawn={name: int(kind[rows.draw].sum()) for name, kind in kinds.items()},
         different={name: int(kind.sum()) for name, kind in kinds.items()},
         hard_negatives=config.mix.hard_negatives,
+        unlabelled=len(rows.unlabelled),
+        reviewed=len(rows.reviewed),
         prevalence=dataset.prevalence,
         mixed_prevalence=dataset.mixed_prevalence,
     )

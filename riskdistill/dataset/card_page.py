@@ -104,6 +104,10 @@ def _mix(card: DatasetCard) -> Iterator[str]:
     )
     if mix.hard_negatives:
         yield f"- {100 * mix.hard_negatives:g} % of the normal rows share an account with known laundering"
+    if mix.unlabelled:
+        yield f"- beside it {mix.unlabelled:,} rows, which only teachers tell a student about"
+    if mix.reviewed:
+        yield f"- {mix.reviewed:,} of its rows were looked at: their labels became known after the payment"
     if card.synthetic:
         yield ""
         yield "| synthetic rows | rows | settings | the label | what they conserve |"

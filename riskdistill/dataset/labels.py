@@ -61,6 +61,18 @@ def as_known_at(labels: pa.Table, moment: datetime) -> pa.Table:
     return pa.Table.from_arrays([columns.get(name, labels[name]) for name in LABELS.names], schema=LABELS)
 
 
+def reviewed(tables: Tables, moment: datetime) -> Bools:
+    """bool [n]: rows whose label became known after the payment, but not after `moment`: somebody looked at it.
+
+    The label of a row that nobody looked at counts as known when the payment was made.
+    """
+    known = tables.labels["known_at"]
+    later = pc.and_(
+        pc.greater(known, tables.transactions["timestamp"]), pc.less_equal(known, pa.scalar(moment, known.type))
+    )
+    return np.asarray(later.to_numpy(), np.bool_)
+
+
 def of_typologies(labels: pa.Table, typologies: Sequence[str]) -> Bools:
     """bool [n]: laundering of one of the typologies, or of a scheme that has such a row."""
     named = pc.and_(labels["is_laundering"], pc.is_in(labels["typology"], pa.array(typologies, pa.string())))

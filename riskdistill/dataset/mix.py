@@ -22,12 +22,19 @@ from riskdistill.models.training import TrainingRows
 
 @dataclass(frozen=True)
 class Labelled:
-    """Encoded rows [n] with what is known of them: label bool [n], typology and scheme object [n]."""
+    """Encoded rows [n] with what is known of them: label bool [n], typology and scheme object [n].
+
+    Attributes:
+        told: bool [n], whether a network is told the label.
+        reviewed: bool [n], whether the label is an investigator's verdict.
+    """
 
     encoded: Encoded
     label: Bools
     typology: NDArray[np.object_]
     scheme: NDArray[np.object_]
+    told: Bools
+    reviewed: Bools
 
 
 def beside_laundering(transactions: pa.Table, label: Bools) -> Bools:
@@ -65,22 +72,34 @@ def choose(label: Bools, hard: Bools, mix: MixConfig, rng: np.random.Generator) 
     return chosen
 
 
+def left_over(chosen: Bools, count: int, rng: np.random.Generator) -> Bools:
+    """bool [n]: `count` of the rows that are not chosen, or all of them where there are fewer."""
+    rest = np.flatnonzero(~chosen)
+    untold = np.zeros_like(chosen)
+    untold[rng.choice(rest, min(len(rest), count), replace=False)] = True
+    return untold
+
+
 def mixed(
     real: Labelled, synthetic: Labelled, typologies: tuple[str, ...], mix: MixConfig, rng: np.random.Generator
 ) -> TrainingRows:
     """The rows of the mix; laundering and synthetic rows are drawn again until they make up their shares."""
-    label = np.concatenate([real.label, synthetic.label])
+    label = np.concatenate([real.label, synthetic.label]).astype(np.float32)
+    told = np.concatenate([real.told, synthetic.told])
+    label[~told] = np.nan
     typology = np.concatenate([real.typology, synthetic.typology])
     index = {name: number for number, name in enumerate(typologies)}
-    normal = np.flatnonzero(~real.label)
+    normal = np.flatnonzero(~real.label & real.told)
     rows = len(normal) / mix.normal  # the size of the mix that its normal rows allow
     laundering = _draw(np.flatnonzero(real.label), round(rows * mix.laundering), rng)
     made = _draw(len(real.label) + np.arange(len(synthetic.label)), round(rows * mix.synthetic), rng)
     return TrainingRows(
         encoded=Encoded.concat([real.encoded, synthetic.encoded]),
-        label=label.astype(np.float32),
-        typology=np.array([index[name] for name in typology], np.int64),
+        label=label,
+        typology=np.where(told, [index[name] for name in typology], -1),
         draw=np.concatenate([normal, laundering, made]),
+        unlabelled=np.flatnonzero(~told),
+        reviewed=np.flatnonzero(real.reviewed & real.told),
         scheme=_numbered(np.concatenate([real.scheme, synthetic.scheme])),
     )
 

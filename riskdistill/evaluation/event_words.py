@@ -32,9 +32,12 @@ def event_words(events_row: NDArray[np.floating], spec: FeatureSpec) -> list[str
     shape = 2 * spec.events_per_party, len(spec.token_channels)
     if events_row.shape != shape:
         raise DataError(f"the events of a payment are {events_row.shape}, and {shape} is due")
-    told = [dict(zip(spec.token_channels, map(float, token), strict=True)) for token in events_row]
+    flow = spec.token_channels.index("flow")
     return [
-        _words(event, number // spec.events_per_party) if event["flow"] else "" for number, event in enumerate(told)
+        _words(dict(zip(spec.token_channels, map(float, token), strict=True)), number // spec.events_per_party)
+        if token[flow]
+        else ""
+        for number, token in enumerate(events_row)
     ]
 
 

@@ -7,7 +7,7 @@ are met and what the figures do not show.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -183,8 +183,18 @@ def _table(models: list[ModelMetrics], report: MetricsReport) -> dict[str, list[
             line("Parameters", lambda model: model.parameters, "{:,.0f}".format, min),
             line("Size on disk", lambda model: model.bytes, _size, min),
             line("Rows a second, one thread", lambda model: model.rows_per_second, "{:,.0f}".format),
+            *_exits(models),
         ],
     }
+
+
+def _exits(models: Sequence[ModelMetrics]) -> list[Line]:
+    """What early exits save, where a model has any."""
+    saved = [model.layers_saved for model in models]
+    if all(share is None for share in saved):
+        return []
+    texts = ["none" if share is None else _percent(share) for share in saved]
+    return [Line("Layer evaluations saved by early exits", texts, [share is not None for share in saved])]
 
 
 def _charts(report: MetricsReport, test: ScoredPeriod, config: ExperimentConfig) -> list[Chart]:

@@ -62,6 +62,11 @@ class FeatureEngine:
         """The number of accounts known."""
         return len(self._places)
 
+    @property
+    def records(self) -> NDArray[Any]:
+        """All account records (`record.ACCOUNT`), to be read and not kept."""
+        return self._records[1 : len(self) + 1]
+
     def replay(
         self,
         transactions: object,

@@ -233,18 +233,10 @@ class RedisFeatureEngine:
         """
         records, header = snapshot.read(path)
         header.made.require(self.spec, self.rates, where=str(path))
-        records = records[1 : header.accounts + 1]
         seeding = uuid.uuid4().hex
         with self._talking():
-            stamp = self._claim(seeding, replace).to_bytes(_STAMP, "little")
-            cursor: Any = None
-            while cursor != 0:
-                cursor, old = self._redis.scan(cursor or 0, match=f"{self._account_prefix}*", count=_PAGE)
-                if old:
-                    self._fill(seeding, old, [b""] * len(old))
-            for start in range(0, len(records), _PAGE):
-                page = records[start : start + _PAGE]
-                self._fill(seeding, map(self._name, page["key"].tolist()), [stamp + one.tobytes() for one in page])
+            stamp = self._claim(seeding, replace)
+            self._refill(seeding, stamp, records[1 : header.accounts + 1])
             self._fill(seeding, (), ())
         return header.position
 
@@ -260,6 +252,18 @@ class RedisFeatureEngine:
             what = f"there is a state already under {self._account_prefix}*"
             raise self._refusal(what, "take another prefix, or say that it is to be replaced")
         return sequence
+
+    def _refill(self, seeding: str, sequence: int, records: NDArray[Any]) -> None:
+        """Drop the records that are there, and store these, page by page."""
+        stamp = sequence.to_bytes(_STAMP, "little")
+        cursor: Any = None
+        while cursor != 0:
+            cursor, old = self._redis.scan(cursor or 0, match=f"{self._account_prefix}*", count=_PAGE)
+            if old:
+                self._fill(seeding, old, [b""] * len(old))
+        for start in range(0, len(records), _PAGE):
+            page = records[start : start + _PAGE]
+            self._fill(seeding, map(self._name, page["key"].tolist()), [stamp + one.tobytes() for one in page])
 
     def _fill(self, seeding: str, names: Iterable[Any], values: Iterable[bytes]) -> None:
         """Store a page of records, drop those whose value is empty, or, without any, end the seeding."""

@@ -43,6 +43,12 @@ class Feedback:
     verdict: NDArray[np.float32]
     weight: NDArray[np.float32]
 
+    @staticmethod
+    def of(rows: TrainingRows) -> Feedback:
+        """The verdicts among training rows, which count alike."""
+        judged = rows.reviewed
+        return Feedback(rows.encoded.take(judged), rows.label[judged], np.ones(len(judged), np.float32))
+
 
 @dataclass(frozen=True)
 class Traffic:

@@ -23,7 +23,7 @@ from riskdistill.errors import TrainingError, UnreadableFileError
 from riskdistill.features import Encoded
 from riskdistill.models.calibration import Calibrator
 
-if TYPE_CHECKING:  # a served gate needs neither PyTorch nor what fits it
+if TYPE_CHECKING:  # it brings PyTorch, which serving does without
     from riskdistill.models.teacher import Answers, Teacher, Wanted
 
 FOLDS: Final = 4  # blocks of time in which weights by transaction are compared with constant ones
@@ -135,11 +135,9 @@ class EnsembleTeacher:
 
     def together(self, answers: Sequence[Answers], encoded: Encoded) -> Answers:
         """The ensemble's answers from its members', in their order."""
-        from riskdistill.models.teacher import Answers
-
         logits = np.array([each.logit for each in answers])
         parts = {name: part for each in reversed(answers) for name, part in each.parts().items()}
-        return Answers(**parts | {"logit": self.gate.combine(logits, encoded).astype(np.float32)})
+        return type(answers[0])(**parts | {"logit": self.gate.combine(logits, encoded).astype(np.float32)})
 
 
 def save_gate(gate: Gate, path: Path) -> None:

@@ -13,19 +13,20 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from riskdistill.errors import BundleIncompatibleError
 from riskdistill.features import Encoded
 from riskdistill.models.calibration import Calibrator
 from riskdistill.models.ensemble import Gate, load_gate, save_gate
-from riskdistill.models.onnx_model import OnnxScorer, Provider, Scored, Scorer
+from riskdistill.models.onnx_model import NetworkScorer, OnnxScorer, Provider, Scored
 
 ONNX: Final = "teacher.onnx"
 GATE: Final = "teacher_gate.json"
 TREES: Final = "teacher_trees_{}.txt"
 
 
-class EnsembleScorer(Scorer):
+class EnsembleScorer(NetworkScorer):
     """A bundle's teacher. Safe to call from several threads.
 
     Args:
@@ -66,7 +67,13 @@ class EnsembleScorer(Scorer):
 
     def score(self, encoded: Encoded) -> Scored:
         """Score any number of rows, none included; see `OnnxScorer.score`."""
-        event = self._event.score(encoded)
+        return self._combined(encoded, self._event.score(encoded))
+
+    def finish(self, encoded: Encoded, logit: NDArray[np.float32], typology_logits: NDArray[np.float32]) -> Scored:
+        """Scores of what the event transformer gave for these rows, with the trees and the gate."""
+        return self._combined(encoded, self._event.finish(encoded, logit, typology_logits))
+
+    def _combined(self, encoded: Encoded, event: Scored) -> Scored:
         if not len(encoded):
             return event
         trees = np.mean(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from riskdistill.errors import TrainingError
 from riskdistill.features import Encoded
 from riskdistill.models.calibration import Calibrator
-from riskdistill.models.event_transformer import EventTransformer
+from riskdistill.models.committee import Committee, Network
 from riskdistill.models.onnx_model import DATASET_KEY, OnnxScorer
 from riskdistill.models.quantisation import QuantisedLinear
 from riskdistill.models.serving_form import serving_form
@@ -32,7 +32,7 @@ CHECKED_BATCHES: Final = (0, 1, 5, 64)
 class _Served(nn.Module):
     """What a served model returns: the logit and the typology logits, as a plain tuple."""
 
-    def __init__(self, model: EventTransformer) -> None:
+    def __init__(self, model: Network) -> None:
         super().__init__()
         self.model = model
 
@@ -41,7 +41,7 @@ class _Served(nn.Module):
         return output.logit, output.typology_logits
 
 
-def export_onnx(model: EventTransformer, path: Path, sample: Encoded) -> float:
+def export_onnx(model: Network, path: Path, sample: Encoded) -> float:
     """Write `model` as ONNX and compare it with PyTorch on rows of `sample`, in batches of 0, 1, 5 and 64.
 
     The file names the dataset that the model was trained on, which a bundle holds it to.
@@ -54,7 +54,9 @@ def export_onnx(model: EventTransformer, path: Path, sample: Encoded) -> float:
     """
     model.train(False)
     outputs = "logit", "typology_logits"
-    write_onnx(_Served(serving_form(model)), traced(sample), outputs, path, model.config.dataset_fingerprint)
+    members = [serving_form(member) for member in (model.all if isinstance(model, Committee) else (model,))]
+    served = _Served(Committee(members) if len(members) > 1 else members[0])
+    write_onnx(served, traced(sample), outputs, path, model.config.dataset_fingerprint)
     scorer = OnnxScorer(path, Calibrator())
     largest = 0.0
     for batch in checked_batches(sample):

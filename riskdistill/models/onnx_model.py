@@ -134,7 +134,15 @@ class Scorer(Protocol):
         return Scored.concat([self.score(encoded.take(slice(start, start + ROWS_AT_A_TIME))) for start in starts])
 
 
-class OnnxScorer(Scorer):
+class NetworkScorer(Scorer, Protocol):
+    """A scorer around a network, which may as well be computed somewhere else."""
+
+    def finish(self, encoded: Encoded, logit: NDArray[np.float32], typology_logits: NDArray[np.float32]) -> Scored:
+        """Scores of what the network gave for these rows: [n], and [n, typologies] or [n, 0] where it gave none."""
+        ...
+
+
+class OnnxScorer(NetworkScorer):
     """One ONNX Runtime session with its calibrator. Safe to call from several threads.
 
     Args:
@@ -165,8 +173,12 @@ class OnnxScorer(Scorer):
             BundleDamagedError: the model gives something other than a number.
         """
         logit, typology = self._session.run(None, {"context": encoded.context, "events": encoded.events})
-        logit = finite(logit)
-        return Scored(self.calibrator(logit), logit, softmax(typology))
+        return self.finish(encoded, logit, typology)
+
+    def finish(self, encoded: Encoded, logit: NDArray[np.float32], typology_logits: NDArray[np.float32]) -> Scored:
+        """Scores of what the network gave for these rows; raises as `score` does."""
+        logits = finite(logit)
+        return Scored(self.calibrator(logits), logits, softmax(typology_logits))
 
 
 def finite(logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -182,7 +194,7 @@ def finite(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Probabilities of logits, along the last axis."""
-    if not len(logits):
+    if not logits.size:
         return logits
     powers = np.exp(logits - logits.max(-1, keepdims=True))
     return np.asarray(powers / powers.sum(-1, keepdims=True), np.float32)

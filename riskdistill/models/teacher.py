@@ -15,8 +15,9 @@ from riskdistill.distillation.terms import relations
 from riskdistill.errors import TrainingError
 from riskdistill.features import Encoded
 from riskdistill.models.boosted_trees import BoostedTrees
+from riskdistill.models.committee import Network
 from riskdistill.models.cross_fitting import CrossFittedTrees
-from riskdistill.models.event_transformer import EventTransformer, EventTransformerOutput
+from riskdistill.models.event_transformer import EventTransformerOutput
 
 BATCH_ROWS = 512  # rows that a network answers at a time
 
@@ -135,11 +136,11 @@ class EventTeacher:
     """An event transformer as a teacher; rows are answered in bounded batches, in evaluation mode.
 
     Args:
-        model: trained on the mix.
+        model: trained on the mix; of several networks the first shows its insides.
         prior_shift: what brings its logits to natural prevalence (`calibration.prior_shift`).
     """
 
-    def __init__(self, model: EventTransformer, prior_shift: float, name: str = "teacher") -> None:
+    def __init__(self, model: Network, prior_shift: float, name: str = "teacher") -> None:
         self.model, self.prior_shift, self.name = model, prior_shift, name
         told = f"{weights_fingerprint(model)}{prior_shift!r}"
         self.fingerprint = hashlib.sha256(told.encode()).hexdigest()[:16]

@@ -27,6 +27,7 @@ from riskdistill.config import TrainingConfig
 from riskdistill.errors import TrainingError
 from riskdistill.features import Encoded
 from riskdistill.models.checkpoint import load_checkpoint, save_checkpoint, unusable
+from riskdistill.models.committee import Network
 from riskdistill.models.devices import Devices
 from riskdistill.models.emphasis import competence, easiest, scheme_weights
 from riskdistill.models.event_transformer import EventTransformer
@@ -35,6 +36,10 @@ from riskdistill.models.experts import BALANCE_WEIGHT
 INFERENCE_ROWS = 2_048  # rows scored at a time
 ADVERSARIAL_REACH = 0.1  # of a feature's interquartile range: how far it may be moved
 ADVERSARIAL_STEPS = 2
+
+
+def _no_rows() -> NDArray[np.int64]:
+    return np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,9 @@ class TrainingRows:
         label: float32 [n], 1 where laundering.
         typology: int64 [n], class index.
         draw: int64 [m], the mix, of which every epoch takes rows anew; a row may stand in it more than once.
+        unlabelled: int64 [k], rows that are not in the mix, whose label is NaN and whose typology -1: a student may
+            learn from them what its teachers say.
+        reviewed: int64 [r], rows that an investigator has judged.
         scheme: int64 [n], the laundering operation that a row belongs to, -1 none; of labels, never an input.
         difficulty: float32 [n], for a curriculum; the higher, the later a row is learned.
     """
@@ -54,6 +62,8 @@ class TrainingRows:
     label: NDArray[np.float32]
     typology: NDArray[np.int64]
     draw: NDArray[np.int64]
+    unlabelled: NDArray[np.int64] = field(default_factory=_no_rows)
+    reviewed: NDArray[np.int64] = field(default_factory=_no_rows)
     scheme: NDArray[np.int64] | None = None
     difficulty: NDArray[np.float32] | None = None
 
@@ -108,7 +118,7 @@ Judge = Callable[[EventTransformer], float]  # of a network in evaluation mode; 
 
 
 @torch.inference_mode()
-def score_logits(model: EventTransformer, encoded: Encoded) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+def score_logits(model: Network, encoded: Encoded) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """Laundering logits [n] and typology logits [n, typologies] of all rows, in evaluation mode."""
     model.train(False)
     logits, typologies = [], []

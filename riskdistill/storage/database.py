@@ -1,22 +1,25 @@
 """Opens the database that holds the logs, so that what is committed survives a loss of power.
 
-SQLite is the default (one file, one writer at a time); any other SQLAlchemy URL is passed through.
+SQLite is the default (one file, one writer at a time); PostgreSQL serves several writers (`pip install
+'riskdistill[postgres]'`, psycopg 3). Any other SQLAlchemy URL is passed through, with no promise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, Table, create_engine, event, insert, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from riskdistill.errors import ConfigError
 
 BUSY_TIMEOUT_MS: Final = 5_000  # how long a writer waits for another process's transaction
+STATEMENT_TIMEOUT_MS: Final = 30_000  # PostgreSQL: no statement of ours takes as long
+_CONNECT_SECONDS: Final = 5  # PostgreSQL: then the server counts as away
 _WRITES: Final = "riskdistill_writes"
 
 
@@ -32,12 +35,14 @@ def open_database(url: str, *, create: bool = True) -> Engine:
         ConfigError: the URL does not parse, its driver is not installed, or nothing opens there.
     """
     try:
-        address = make_url(url)
+        address = _with_driver(make_url(url))
         _check_file(address, create)
-        engine = create_engine(address, pool_pre_ping=True)
+        engine = create_engine(address, pool_pre_ping=True, **_options(address))
     except (ArgumentError, ModuleNotFoundError) as error:
         raise ConfigError(
-            f"the database URL cannot be used: {error}", mend="write it as sqlite:///path/to/file.db"
+            f"the database URL cannot be used: {error}",
+            mend="write it as sqlite:///path/to/file.db, or as postgresql://user@host/name with "
+            "riskdistill[postgres] installed",
         ) from error
     except ValueError:  # not chained: it quotes a piece of the URL, which may be one of the password
         raise ConfigError(
@@ -47,26 +52,81 @@ def open_database(url: str, *, create: bool = True) -> Engine:
     if address.get_backend_name() == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+    elif address.get_backend_name() == "postgresql":
+        event.listen(engine, "connect", _prepare_postgresql)
     try:
         engine.connect().close()
     except SQLAlchemyError as error:
         engine.dispose()
         place = address.set(query={}).render_as_string(hide_password=True)  # a query may hold a password too
-        cause = getattr(error, "orig", None) or error
         raise ConfigError(
-            f"the database does not open: {cause}", where=place, mend="check the path and its permissions"
+            f"the database does not open: {cause_of(error)}", where=place, mend="check the address and the rights"
         ) from error
     return engine
 
 
 @contextmanager
-def writing(engine: Engine) -> Iterator[Connection]:
-    """A transaction that holds SQLite's write lock from its first statement.
+def writing(engine: Engine, log: str) -> Iterator[Connection]:
+    """A transaction that holds the write lock of `log` from its first statement.
 
     What it reads is therefore still true when it writes; without that, two processes could chain to one head.
+    SQLite has one lock for the whole file. In PostgreSQL it is an advisory lock of that name in that schema, so
+    that a writer needs no right beyond INSERT; readers never wait.
     """
     with engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
+        if engine.dialect.name == "postgresql":
+            connection.execute(_LOCK, {"log": log})
         yield connection
+
+
+def insert_many(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Inserts `rows`, which all have the same columns in the same order.
+
+    PostgreSQL takes them as one COPY, at a quarter of the CPU of inserts; SQLite as tuples, at three quarters.
+    """
+    columns, values = ", ".join(rows[0]), [tuple(row.values()) for row in rows]
+    if connection.dialect.name == "sqlite":
+        places = ", ".join("?" * len(rows[0]))
+        connection.exec_driver_sql(f"INSERT INTO {table.name} ({columns}) VALUES ({places})", values)
+        return
+    if connection.dialect.driver != "psycopg":
+        connection.execute(insert(table), rows)
+        return
+    driver: Any = connection.dialect.loaded_dbapi
+    command = f"COPY {table.name} ({columns}) FROM STDIN"
+    try:
+        with connection.connection.cursor() as cursor, cursor.copy(command) as copy:  # type: ignore[attr-defined]
+            for row in values:
+                copy.write_row(row)
+    except driver.Error as error:  # as SQLAlchemy would have raised it
+        raise DBAPIError.instance(command, None, error, driver.Error, dialect=connection.dialect) from error
+
+
+def cause_of(error: SQLAlchemyError) -> str:
+    """What the database said, on one line; that it is away, without telling where it should be."""
+    said = str(getattr(error, "orig", None) or error).strip()
+    is_away = isinstance(error, DBAPIError) and (
+        error.connection_invalidated or said.startswith(("connection failed", "connection is bad"))
+    )
+    return "the database does not answer" if is_away else said.partition("\n")[0]
+
+
+_LOCK: Final = text("SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '.' || :log, 0))")
+
+
+def _with_driver(address: URL) -> URL:
+    return address.set(drivername="postgresql+psycopg") if address.drivername == "postgresql" else address
+
+
+def _options(address: URL) -> dict[str, Any]:
+    if address.get_backend_name() != "postgresql":
+        return {}
+    # whoever waited for the lock must then see what the one before it wrote, whatever the server's default is
+    options: dict[str, Any] = {"isolation_level": "READ COMMITTED"}
+    if address.drivername == "postgresql+psycopg":
+        given = {"connect_timeout": _CONNECT_SECONDS, "tcp_user_timeout": BUSY_TIMEOUT_MS}
+        options["connect_args"] = {name: value for name, value in given.items() if name not in address.query}
+    return options
 
 
 def _check_file(address: URL, create: bool) -> None:
@@ -87,6 +147,17 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     cursor.execute("PRAGMA synchronous = FULL")  # in WAL mode NORMAL may lose the last commits with the power
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+def _prepare_postgresql(connection: Any, _record: object) -> None:
+    connection.autocommit = True  # or a rollback would take the settings back
+    cursor = connection.cursor()
+    cursor.execute(
+        f"SET synchronous_commit = on; SET lock_timeout = {BUSY_TIMEOUT_MS}; "
+        f"SET statement_timeout = {STATEMENT_TIMEOUT_MS}; SET client_min_messages = warning"
+    )
+    cursor.close()
+    connection.autocommit = False
 
 
 def _begin_sqlite(connection: Connection) -> None:

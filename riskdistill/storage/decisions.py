@@ -1,47 +1,54 @@
 """The decision log: append-only, hash-chained, and the source of truth for account state and reports.
 
-One row is one decision. Its `body` (canonical JSON of `Decision`) is what the chain covers; the other columns
-repeat parts of the body for queries, and `verify` checks that they still agree. The chain shows every change,
-removal or re-ordering inside the log; that the *newest* rows were cut off shows only against a head kept
-elsewhere, which is why `verify` returns it.
+One row is one decision. Its `body` (JSON of `Decision`, compact, in the order of its fields) is what the chain
+covers; the other columns repeat parts of the body for queries, and `verify` checks that they still agree. The
+chain shows every change, removal or re-ordering inside the log; that the *newest* rows were cut off shows only
+against a head kept elsewhere, which is why `verify` returns it and `riskdistill.storage.anchors` signs it.
+
+Acts (`riskdistill.storage.acts`) are entries too, and old decisions can be deleted with proof
+(`riskdistill.storage.retention`), so the sequences of the decisions may have gaps; those of the entries have none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
-from json import loads
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, Literal, NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
-from sqlalchemy import (
-    DDL,
-    Column,
-    Connection,
-    Float,
-    Integer,
-    MetaData,
-    Row,
-    Table,
-    Text,
-    event,
-    insert,
-    select,
-)
+from sqlalchemy import Connection, Engine, Row, func, insert, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from riskdistill.data.transaction import Transaction
-from riskdistill.errors import AuditError, ConflictError, UnavailableError
-from riskdistill.storage.canonical_bytes import decision_bytes
-from riskdistill.storage.chain import GENESIS, link
-from riskdistill.storage.database import open_database, writing
+from riskdistill.errors import ConfigError, ConflictError, UnavailableError
+from riskdistill.storage import verification
+from riskdistill.storage.acts import Act, Head, head, write_act
+from riskdistill.storage.alerts import METADATA as ALERT_METADATA
+from riskdistill.storage.alerts import note_alerts
+from riskdistill.storage.chain import link
+from riskdistill.storage.database import cause_of, insert_many, open_database, writing
+from riskdistill.storage.schema import prepare
+from riskdistill.storage.tables import ACTS, DECISIONS, PAYLOADS
+from riskdistill.storage.verification import VerifyResult, as_text
 
 Band = Literal["low", "medium", "high"]
 Action = Literal["allow", "review", "hold"]
 Route = Literal["student", "teacher", "student_degraded"]
-RouteReason = Literal[
-    "none", "above_threshold", "uncertain", "teacher_late", "teacher_failed", "teacher_not_loaded"
+WantedReason = Literal[
+    "above_threshold", "uncertain", "amount", "country", "payment_format", "customer_class", "sampled"
 ]
+RouteReason = Literal[
+    "none",
+    WantedReason,
+    "teacher_late",
+    "teacher_failed",
+    "teacher_not_loaded",
+    "teacher_busy",
+    "breaker_open",
+    "budget",
+]
+BypassOutcome = Literal["answered", "late", "failed", "not_loaded", "busy", "breaker_open", "budget"]
+Fallback = Literal["cheap", "safe"]
 PAGE: Final = 1_000  # rows fetched at a time: a slow reader keeps no transaction open
 
 
@@ -59,6 +66,15 @@ class StatedReason(_Record):
     )
 
 
+class Explained(_Record):
+    """What the reasons of an alert rest on."""
+
+    catalogue: str = Field(description="version of the sentences that the reasons are told in")
+    milliseconds: float = Field(ge=0, description="what finding the reasons took, queueing included")
+    past: tuple[StatedReason, ...] = Field(description="past payments that raised the score most, each alone")
+    facts: dict[str, float] = Field(description="values that the reasons name, by feature")
+
+
 class Shadow(_Record):
     """What the previous bundle's student makes of the same features; it decides nothing."""
 
@@ -67,11 +83,35 @@ class Shadow(_Record):
     action: Action
 
 
+class Bypass(_Record):
+    """Why the teacher was wanted, what came of it and what it took."""
+
+    wanted: tuple[WantedReason, ...] = Field(
+        min_length=1, description="all reasons; `sampled` by itself leaves the decision to the student"
+    )
+    outcome: BypassOutcome
+    teacher: str = Field(description="kind of the teacher: local, riskdistill or open_inference")
+    teacher_version: str | None = Field(default=None, description="as a remote teacher states it")
+    latency_ms: float | None = Field(
+        default=None, ge=0, description="from asking to the answer or the deadline; None where nobody was asked"
+    )
+    cost: float = Field(default=0.0, ge=0, description="of the call, in the operator's unit")
+    sample_share: float | None = Field(
+        default=None, gt=0, le=1, description="the chance with which it was drawn; None where it was not"
+    )
+    student_action: Action = Field(description="what the student's score alone calls for")
+    teacher_action: Action | None = Field(
+        default=None, description="what the teacher's score alone calls for; None without one"
+    )
+    raised: bool = Field(default=False, description="the band is one above the student's, for want of an answer")
+
+
 class Decision(_Record):
     """The stored answer for one transaction.
 
-    `score` is the score that decided: the teacher's on route `teacher`, else the student's. All scores are
-    calibrated probabilities. `transaction` carries pseudonyms in place of account ids.
+    `score` is the score that decided: the teacher's on route `teacher`, else the student's. Where `bypass.raised`,
+    band and action are above its own. All scores are calibrated probabilities. `transaction` carries
+    pseudonyms in place of account ids.
     """
 
     decision_id: str
@@ -94,6 +134,18 @@ class Decision(_Record):
     bundle_version: str
     latency_ms: float = Field(ge=0, description="from arrival to decision, before it was made durable")
     shadow: Shadow | None = None
+    bypass: Bypass | None = Field(default=None, description="None where the teacher was not wanted")
+    explained: Explained | None = Field(default=None, description="only for alerts")
+    at_risk_usd: float | None = Field(default=None, ge=0, description="amount paid; only for alerts and samples")
+    suppression: str | None = Field(
+        default=None, description="id of the suppression that made an alert's action `allow`"
+    )
+    sample_share: float | None = Field(
+        default=None, gt=0, le=1, description="probability by which it was drawn into the sample below the line"
+    )
+    features: str | None = Field(
+        default=None, description="the row that the models saw, see `riskdistill.features.packed`"
+    )
 
 
 class Entry(NamedTuple):
@@ -103,57 +155,41 @@ class Entry(NamedTuple):
     decision: Decision
 
 
-class VerifyResult(NamedTuple):
-    """How many entries verified, and the digest of the last (keep it elsewhere to notice a cut tail)."""
+class SealedPayload(NamedTuple):
+    """The encrypted request behind a decision (`riskdistill.storage.payloads`), and which key opens it."""
 
-    entries: int
-    head: str
-
-
-_metadata = MetaData()
-DECISIONS: Final = Table(
-    "decisions",
-    _metadata,
-    Column("sequence", Integer, primary_key=True, autoincrement=False),
-    Column("decision_id", Text, nullable=False, unique=True),
-    Column("tx_id", Text, nullable=False, unique=True),
-    Column("decided_at", Text, nullable=False),  # ISO 8601, UTC, microseconds: sorts as text
-    Column("observed", Integer, nullable=False, index=True),
-    Column("score", Float(53), nullable=False, index=True),
-    Column("action", Text, nullable=False, index=True),
-    Column("route", Text, nullable=False, index=True),
-    Column("bundle_version", Text, nullable=False, index=True),
-    Column("body", Text, nullable=False),
-    Column("previous_hash", Text, nullable=False),
-    Column("hash", Text, nullable=False),
-)
-_COPIED: Final = ("decision_id", "tx_id", "observed", "score", "action", "route", "bundle_version")
-for _verb in ("update", "delete"):
-    _forbid = DDL(  # type: ignore[no-untyped-call]
-        f"CREATE TRIGGER IF NOT EXISTS decisions_no_{_verb} BEFORE {_verb.upper()} ON decisions "
-        "BEGIN SELECT RAISE(ABORT, 'the decision log is append-only'); END"
-    )
-    event.listen(DECISIONS, "after_create", _forbid.execute_if(dialect="sqlite"))
+    key_id: str
+    sealed: bytes
 
 
 class DecisionLog:
-    """The log at a database `url`. Safe to use from several threads; one process at a time may append.
+    """The log at a database `url`. Safe to use from several threads, and on PostgreSQL from several processes.
 
     Args:
         url: a SQLAlchemy URL.
-        create: make the file and table if missing; readers pass False.
+        create: make the file and tables if missing, and migrate older ones; readers pass False.
 
     Raises:
-        ConfigError: nothing opens at `url`.
+        ConfigError: nothing opens at `url`, or it holds a log of a newer version (for a reader: of an older).
     """
 
     def __init__(self, url: str, *, create: bool = True) -> None:
-        self._engine = open_database(url, create=create)
-        if create:
-            _metadata.create_all(self._engine)
+        self.engine: Engine = open_database(url, create=create)
+        try:
+            prepare(self.engine, "decisions", create=create)
+            if create:
+                with writing(self.engine, "decisions.schema") as connection:
+                    ALERT_METADATA.create_all(connection)
+        except ConfigError:
+            self.engine.dispose()
+            raise
 
-    def append(self, decisions: Sequence[Decision]) -> None:
+    def append(self, decisions: Sequence[Decision], payloads: Mapping[str, SealedPayload] | None = None) -> None:
         """Stores all of `decisions`, in order, in one durable transaction; on an error, none of them.
+
+        Args:
+            decisions: what to store.
+            payloads: what to keep beside them, by decision id.
 
         Raises:
             ConflictError: a decision id or transaction id is in the log already.
@@ -161,13 +197,32 @@ class DecisionLog:
         """
         if not decisions:
             return
+        bodies = [decision.model_dump_json() for decision in decisions]  # before the lock: others wait for it
         try:
-            with writing(self._engine) as connection:
-                connection.execute(insert(DECISIONS), list(_chained(decisions, *_head(connection))))
+            with self.writing() as connection:
+                rows = list(_chained(decisions, bodies, head(connection)))
+                insert_many(connection, DECISIONS, rows)
+                note_alerts(connection, ((row["sequence"], one) for row, one in zip(rows, decisions, strict=True)))
+                if payloads:
+                    connection.execute(insert(PAYLOADS), list(_kept(rows, payloads)))
         except IntegrityError as error:
             raise ConflictError("a decision for this transaction is in the log already") from error
-        except SQLAlchemyError as error:
-            raise _unavailable(error) from error
+
+    def record(self, kind: str, *, actor: str, reason: str, details: Mapping[str, Any]) -> int:
+        """Appends an act to the chain; gives its sequence.
+
+        Raises:
+            AuditError: it has no actor or no reason.
+            UnavailableError: the database cannot be written now.
+        """
+        with self.writing() as connection:
+            return write_act(connection, kind, actor=actor, reason=reason, details=details)[0]
+
+    def acts(self, kind: str | None = None) -> list[tuple[int, Act]]:
+        """The acts of that kind, or all, with their sequences, oldest first."""
+        query = select(ACTS.c.sequence, ACTS.c.body).order_by(ACTS.c.sequence)
+        rows = self.fetch(query if kind is None else query.where(ACTS.c.kind == kind))
+        return [(row.sequence, Act.model_validate_json(row.body)) for row in rows]
 
     def get(self, decision_id: str) -> Decision | None:
         """The decision of that id, or None."""
@@ -186,14 +241,25 @@ class DecisionLog:
         for row in self._rows(after_sequence, limit):
             yield Entry(row.sequence, Decision.model_validate_json(row.body))
 
+    def head(self) -> Head:
+        """The newest entry of the chain now."""
+        with self._reading() as connection:
+            return head(connection)
+
+    def last_observed(self) -> int:
+        """The highest `Decision.observed` that the log had or has; 0 where it is empty."""
+        kept = self.fetch(select(func.max(DECISIONS.c.observed)))[0][0] or 0
+        gone = (int(act.details["observed"]) for _, act in self.acts(verification.PRUNED_ACT))
+        return max(int(kept), *gone, 0)
+
     def in_state_order(self) -> Iterator[Decision]:
-        """All decisions in the order in which account state saw their transactions (`Decision.observed`).
+        """All decisions that are kept, in the order in which account state saw the transactions (`observed`).
 
         It differs from the log's order only where a transaction waited for the teacher while others went on.
         """
         key = (-1, 0)
         while True:
-            rows = self._fetch(
+            rows = self.fetch(
                 select(DECISIONS.c.observed, DECISIONS.c.sequence, DECISIONS.c.body)
                 .where(
                     (DECISIONS.c.observed > key[0])
@@ -208,64 +274,83 @@ class DecisionLog:
                 return
             key = (rows[-1].observed, rows[-1].sequence)
 
-    def verify(self) -> VerifyResult:
+    def verify(self, kept: Mapping[int, str] | None = None) -> VerifyResult:
         """Follows the chain from the first entry to the last.
+
+        Args:
+            kept: digests by sequence, known from elsewhere, that the log must agree with.
 
         Raises:
             AuditError: naming the first broken link: its sequence, its decision, and what does not fit.
         """
-        entries, head = 0, GENESIS
-        for row in self._rows(0, None):
-            fault = _fault(row, entries + 1, head)
-            if fault:
-                raise AuditError(
-                    f"the decision log is broken at sequence {row.sequence}: {fault}",
-                    where=f"decision {row.decision_id}",
-                    mend="restore the log from a backup that verifies, and find out who changed it",
-                )
-            entries, head = row.sequence, row.hash
-        return VerifyResult(entries, head)
+        return verification.verify(self.fetch, kept or {})
 
     def close(self) -> None:
         """Releases the database's connections."""
-        self._engine.dispose()
+        self.engine.dispose()
 
     def _rows(self, after: int, limit: int | None) -> Iterator[Row[Any]]:
         while limit is None or limit > 0:
             size = PAGE if limit is None else min(PAGE, limit)
             page = select(DECISIONS).where(DECISIONS.c.sequence > after).order_by(DECISIONS.c.sequence)
-            rows = self._fetch(page.limit(size))
+            rows = self.fetch(page.limit(size))
             yield from rows
             if len(rows) < size:
                 return
             after, limit = rows[-1].sequence, None if limit is None else limit - size
 
     def _select(self, condition: Any) -> Iterator[Decision]:
-        for row in self._fetch(select(DECISIONS.c.body).where(condition)):
+        for row in self.fetch(select(DECISIONS.c.body).where(condition)):
             yield Decision.model_validate_json(row.body)
 
-    def _fetch(self, query: Any) -> Sequence[Row[Any]]:
+    def fetch(self, query: Any) -> Sequence[Row[Any]]:
+        """All rows of one query.
+
+        Raises:
+            UnavailableError: the database cannot be read now.
+        """
+        with self._reading() as connection:
+            return connection.execute(query).all()
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that holds the chain: nobody else appends until it ends.
+
+        Raises:
+            UnavailableError: the database cannot be written now; nothing was.
+            IntegrityError: what was written is there already.
+        """
         try:
-            with self._engine.connect() as connection:
-                return connection.execute(query).all()
+            with writing(self.engine, "decisions") as connection:
+                yield connection
+        except IntegrityError:
+            raise
+        except SQLAlchemyError as error:
+            raise _unavailable(error) from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        try:
+            with self.engine.connect() as connection:
+                yield connection
         except SQLAlchemyError as error:
             raise _unavailable(error) from error
 
 
-def _head(connection: Connection) -> tuple[int, str]:
-    newest = select(DECISIONS.c.sequence, DECISIONS.c.hash).order_by(DECISIONS.c.sequence.desc()).limit(1)
-    row = connection.execute(newest).first()
-    return (row.sequence, row.hash) if row else (0, GENESIS)
-
-
-def _chained(decisions: Iterable[Decision], sequence: int, previous: str) -> Iterator[dict[str, Any]]:
-    for sequence, decision in enumerate(decisions, sequence + 1):  # noqa: B020 - counts on from the head
-        body = decision_bytes(decision).decode()
-        digest = link(previous, body)
+def _chained(decisions: Iterable[Decision], bodies: Iterable[str], newest: Head) -> Iterator[dict[str, Any]]:
+    sequence, previous = newest
+    for decision, body in zip(decisions, bodies, strict=True):
+        sequence, digest = sequence + 1, link(previous, body)
         yield {
             "sequence": sequence,
-            "decided_at": _as_text(decision.decided_at),
-            **{name: getattr(decision, name) for name in _COPIED},
+            "decision_id": decision.decision_id,
+            "tx_id": decision.tx_id,
+            "decided_at": as_text(decision.decided_at),
+            "observed": decision.observed,
+            "score": decision.score,
+            "action": decision.action,
+            "route": decision.route,
+            "bundle_version": decision.bundle_version,
             "body": body,
             "previous_hash": previous,
             "hash": digest,
@@ -273,27 +358,14 @@ def _chained(decisions: Iterable[Decision], sequence: int, previous: str) -> Ite
         previous = digest
 
 
-def _fault(row: Row[Any], sequence: int, previous: str) -> str | None:
-    """What is wrong with `row`, given the sequence and digest that the entry before it calls for."""
-    if row.sequence != sequence:
-        return f"sequence gap, {sequence} is missing"
-    if row.previous_hash != previous:
-        return "previous hash mismatch, it does not follow the entry before it"
-    if row.hash != link(row.previous_hash, row.body):
-        return "hash mismatch, the body was changed"
-    body = loads(row.body)
-    differing = [name for name in _COPIED if getattr(row, name) != body[name]]
-    if row.decided_at != _as_text(datetime.fromisoformat(body["decided_at"])):
-        differing.append("decided_at")
-    return f"columns differ from the body: {', '.join(differing)}" if differing else None
-
-
-def _as_text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+def _kept(rows: Iterable[Mapping[str, Any]], payloads: Mapping[str, SealedPayload]) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        if payload := payloads.get(row["decision_id"]):
+            yield {"sequence": row["sequence"], "decided_at": row["decided_at"], **payload._asdict()}
 
 
 def _unavailable(error: SQLAlchemyError) -> UnavailableError:
-    cause = getattr(error, "orig", None) or error
     return UnavailableError(
-        f"the decision log cannot be used: {cause}", mend="check the database, then send the request again"
+        f"the decision log cannot be used: {cause_of(error)}",
+        mend="check the database, then send the request again",
     )

@@ -18,12 +18,12 @@ from typing import Any, Final
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.schema import CreateTable
 
-from riskdistill.errors import AuditError, NotFoundError, ReleaseError, UnavailableError
+from riskdistill.errors import AuditError, ConfigError, NotFoundError, ReleaseError, UnavailableError
 from riskdistill.storage.chain import GENESIS, canonical_json, link
-from riskdistill.storage.database import open_database, writing
-from riskdistill.storage.decisions import VerifyResult
+from riskdistill.storage.database import cause_of, open_database, writing
+from riskdistill.storage.schema import prepare
+from riskdistill.storage.verification import VerifyResult
 
 _WRITE_ATTEMPTS: Final = 20  # only where a database locks less than SQLite can another writer come first
 
@@ -105,24 +105,19 @@ class ReleaseLog:
 
     Args:
         url: a SQLAlchemy URL.
-        create: make the file and table if missing; readers pass False.
+        create: make the file and table if missing, and migrate older ones; readers pass False.
 
     Raises:
-        ConfigError: nothing opens at `url`.
+        ConfigError: nothing opens at `url`, or it holds a log of a newer version (for a reader: of an older).
     """
 
     def __init__(self, url: str, *, create: bool = True) -> None:
         self._engine = open_database(url, create=create)
-        if create:
-            with writing(self._engine) as connection:
-                connection.execute(CreateTable(_TRANSITIONS, if_not_exists=True))
-                if self._engine.dialect.name == "sqlite":
-                    for verb in ("UPDATE", "DELETE"):
-                        connection.exec_driver_sql(
-                            f"CREATE TRIGGER IF NOT EXISTS release_transitions_no_{verb.lower()} "
-                            f"BEFORE {verb} ON release_transitions "
-                            "BEGIN SELECT RAISE(ABORT, 'the release log is append-only'); END"
-                        )
+        try:
+            prepare(self._engine, "releases", create=create)
+        except ConfigError:
+            self._engine.dispose()
+            raise
 
     def close(self) -> None:
         """Release the database's connections."""
@@ -296,7 +291,7 @@ class ReleaseLog:
             raise ReleaseError("a transition needs an actor and a reason", where="release log")
         for _ in range(_WRITE_ATTEMPTS):
             try:
-                with writing(self._engine) as connection:
+                with writing(self._engine, "releases") as connection:
                     history = _parse(connection.execute(_EVERYTHING).all())
                     sequence, head = (history[-1].sequence, history[-1].hash) if history else (0, GENESIS)
                     moves = plan(_fold(history), datetime.now(UTC))
@@ -353,9 +348,8 @@ def _parse(rows: Iterable[sa.Row[Any]]) -> tuple[Transition, ...]:
 
 
 def _unavailable(error: SQLAlchemyError) -> UnavailableError:
-    cause = getattr(error, "orig", None) or error
     return UnavailableError(
-        f"the release log cannot be used: {cause}", where="release log", mend="check the database"
+        f"the release log cannot be used: {cause_of(error)}", where="release log", mend="check the database"
     )
 
 

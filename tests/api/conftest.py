@@ -25,8 +25,9 @@ def anyio_backend() -> str:
 @pytest.fixture(autouse=True)
 def _fake_bundles(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("api.serving_bundle.Bundle", fake_serving.FakeBundle)
-    monkeypatch.setattr("api.serving_bundle.reasons", fake_serving.fake_reasons)
-    monkeypatch.setattr("api.scoring.reasons", fake_serving.fake_reasons)
+    monkeypatch.setattr("api.serving_bundle.explain", fake_serving.fake_explain)
+    monkeypatch.setattr("api.scoring.explain", fake_serving.fake_explain)
+    monkeypatch.setattr("api.explanation.explain", fake_serving.fake_explain)
     fake_serving.LateTeacher.may_answer.clear()
     yield
     fake_serving.LateTeacher.may_answer.set()

@@ -29,6 +29,7 @@ from riskdistill.data.transaction import Transaction, transactions_from
 from riskdistill.errors import BundleDamagedError
 from riskdistill.features.encoded import Encoded
 from riskdistill.models.onnx_model import Scored
+from riskdistill.reasons import Explanation, Reason
 
 KEY = "a-key-for-the-tests"
 TYPOLOGIES = ("cycle", "fan_in", "normal")
@@ -41,6 +42,9 @@ class FakeEngine:
     def __init__(self) -> None:
         self._sent: Counter[tuple[str, str]] = Counter()
         self._known: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._sent)
 
     def observe(self, transaction: Transaction) -> Encoded:
         with self.observing_many([transaction]) as encoded:
@@ -130,11 +134,20 @@ class FakeBundle:
     thresholds = THRESHOLDS
 
     def __init__(self, version: str, teacher: str, shift: float, fingerprint: str) -> None:
-        self.version, self.spec = version, SimpleNamespace(fingerprint=fingerprint)
-        self.student, self.teacher = FakeModel(shift), TEACHERS[teacher]()
+        self.version = version
+        self.spec = SimpleNamespace(fingerprint=fingerprint, names=("amount_usd", "sent"))
+        self.student, self.teacher = FakeModel(shift), None
+        self.has_teacher, self._make_teacher = teacher != "none", TEACHERS[teacher]
+
+    def load_teacher(self, first: Encoded | None = None) -> None:
+        if self.teacher is None and self.has_teacher:
+            teacher = self._make_teacher()
+            if first is not None:
+                teacher.score(first)
+            self.teacher = teacher
 
     @classmethod
-    def load(cls, path: Path, *, provider: str) -> FakeBundle:
+    def load(cls, path: Path, *, teacher: bool, provider: str) -> FakeBundle:
         try:
             fields = json.loads((path / "fake.json").read_text())
         except (OSError, ValueError) as error:
@@ -145,9 +158,10 @@ class FakeBundle:
         return FakeEngine()
 
 
-def fake_reasons(_bundle: FakeBundle, encoded: Encoded, limit: int = 3) -> list[SimpleNamespace]:
+def fake_explain(_bundle: FakeBundle, encoded: Encoded, limit: int = 3, model: Any = None) -> Explanation:
     amount = float(encoded.context[0, 0])
-    return [SimpleNamespace(code="amount", text=f"amount of {amount:.0f}", effect=amount / 1000)][:limit]
+    found = (Reason("amount", f"amount of {amount:.0f}", amount / 1000),)
+    return Explanation(found[:limit], (), {"amount_usd": amount}, "1")
 
 
 def write_bundle(
@@ -179,12 +193,13 @@ def body(tx_id: str = "tx-1", amount: float = 100.0, **changes: Any) -> dict[str
 
 def settings_for(state_dir: Path, **changes: Any) -> ApiSettings:
     fields: dict[str, Any] = {"state_dir": state_dir, "api_keys": KEY, "pseudonym_key": "0123456789abcdef"}
+    fields["sample_share"] = 0.0  # a test that looks at samples asks for them
     return ApiSettings(**(fields | changes))
 
 
 @asynccontextmanager
 async def running(app: FastAPI, *, wait: bool = True) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of `app` while its service runs; with `wait`, once it is ready."""
+    """A client of `app` while its service runs; with `wait`, once it is ready and has its teacher."""
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     headers = {"X-API-Key": KEY}
     async with (
@@ -197,9 +212,13 @@ async def running(app: FastAPI, *, wait: bool = True) -> AsyncIterator[httpx.Asy
 
 
 async def ready(client: httpx.AsyncClient, *, status: int = 200) -> dict[str, Any]:
-    """What `/readyz` says as soon as it answers with `status`."""
+    """What `/readyz` says as soon as it answers with `status`, and loads no teacher any more."""
     async with asyncio.timeout(20):
-        while (answer := await client.get("/readyz")).status_code != status:
+        while (answer := await client.get("/readyz")).status_code != status or _is_loading(answer):
             await asyncio.sleep(0)
     said: dict[str, Any] = answer.json()
     return said
+
+
+def _is_loading(answer: httpx.Response) -> bool:
+    return bool(answer.json().get("teacher_state") == "loading")

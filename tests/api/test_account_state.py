@@ -11,14 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from api.account_state import rebuild
+from api.account_state import missing_of, rebuild
 from api.pseudonyms import Pseudonyms
 from api.scoring import request_hash
 from riskdistill.data.schema import ACCOUNT_FIELDS
 from riskdistill.data.transaction import Transaction, to_table
-from riskdistill.errors import UnreadableFileError
+from riskdistill.errors import StateError, UnreadableFileError
 from riskdistill.features.engine import FeatureEngine
 from riskdistill.storage.decisions import Decision, DecisionLog
+from riskdistill.storage.retention import AccountState, prune
 
 PSEUDONYMS = Pseudonyms("k" * 16)
 
@@ -91,7 +92,7 @@ def test_a_state_rebuilt_from_history_and_log_is_the_live_one(
         engine.observe(hidden)
         log.append([decided(hidden, place)])
     rebuilt = FeatureEngine()
-    assert rebuild(rebuilt, tmp_path, log, PSEUDONYMS).next_place == len(live) + 1
+    assert rebuild(rebuilt, tmp_path, log, PSEUDONYMS) == len(live) + 1
     for transaction in map(PSEUDONYMS.transaction, following):
         expected, found = engine.observe(transaction), rebuilt.observe(transaction)
         np.testing.assert_array_equal(expected.context, found.context)
@@ -104,7 +105,7 @@ def test_a_history_from_before_the_optional_columns_is_replayed(log: DecisionLog
     for name, table in (("old", past.drop_columns([*ACCOUNT_FIELDS])), ("new", past)):
         pq.write_table(table, tmp_path / f"{name}.parquet")
         rebuilt.append(FeatureEngine())
-        assert rebuild(rebuilt[-1], tmp_path / f"{name}.parquet", log, PSEUDONYMS).next_place == 1
+        assert rebuild(rebuilt[-1], tmp_path / f"{name}.parquet", log, PSEUDONYMS) == 1
     following = PSEUDONYMS.transaction(traffic(51)[-1])
     first, second = (engine.peek(following) for engine in rebuilt)
     np.testing.assert_array_equal(first.context, second.context)
@@ -133,7 +134,7 @@ def test_what_is_in_both_history_and_log_counts_once(
     once.advance(to_table(hidden))
     rebuilt = FeatureEngine()
     with caplog.at_level("INFO"):
-        assert rebuild(rebuilt, tmp_path, log, PSEUDONYMS).next_place == 701
+        assert rebuild(rebuilt, tmp_path, log, PSEUDONYMS) == 701
     assert "600 transactions of the decision log are in the history" in caplog.text
     following = hidden[-1].model_copy(update={"tx_id": "next"})
     expected, found = once.peek(following), rebuilt.peek(following)
@@ -143,7 +144,7 @@ def test_what_is_in_both_history_and_log_counts_once(
 
 def test_without_history_and_decisions_the_state_is_empty(log: DecisionLog) -> None:
     engine = FeatureEngine()
-    assert rebuild(engine, None, log, PSEUDONYMS).next_place == 1
+    assert rebuild(engine, None, log, PSEUDONYMS) == 1
     assert len(engine) == 0
 
 
@@ -164,3 +165,48 @@ def test_a_history_that_is_not_canonical_is_refused(log: DecisionLog, tmp_path: 
     path.write_bytes(b"PAR1 cut off")
     with pytest.raises(UnreadableFileError, match="canonical"):
         attempt()
+
+
+@pytest.mark.parametrize("account_state", ["history", "forget"])
+def test_what_was_pruned_comes_from_the_history_or_is_forgotten(
+    log: DecisionLog, tmp_path: Path, account_state: AccountState
+) -> None:
+    stream = traffic(60)
+    hidden = [PSEUDONYMS.transaction(transaction) for transaction in stream]
+    cut = datetime(2025, 12, 31, tzinfo=UTC)
+    for place, transaction in enumerate(hidden, start=1):
+        decision = decided(transaction, place)
+        log.append(
+            [decision.model_copy(update={"decided_at": cut - timedelta(days=1)}) if place <= 40 else decision]
+        )
+    pq.write_table(to_table(stream[:39]), tmp_path / "short.parquet")
+    pq.write_table(to_table(stream[:50]), tmp_path / "whole.parquet")
+    assert missing_of(log, tmp_path / "short.parquet", cut) == 1
+    assert missing_of(log, tmp_path / "whole.parquet", cut) == 0
+    assert missing_of(log, None, cut) == 40
+    assert prune(log, cut, account_state, actor="ann", reason="five years are over") == 40
+    expected = FeatureEngine()
+    if account_state == "history":
+        for history in (None, tmp_path / "short.parquet"):
+            with pytest.raises(StateError, match="are not in the history"):
+                rebuild(FeatureEngine(), history, log, PSEUDONYMS)
+        expected.advance(to_table(hidden))
+    else:
+        expected.advance(to_table(hidden[40:]))
+    rebuilt = FeatureEngine()
+    history = tmp_path / "whole.parquet" if account_state == "history" else None
+    assert rebuild(rebuilt, history, log, PSEUDONYMS) == 61
+    following = PSEUDONYMS.transaction(traffic(61)[-1])
+    np.testing.assert_array_equal(expected.peek(following).context, rebuilt.peek(following).context)
+    assert prune(log, datetime.now(UTC), "forget", actor="ann", reason="all") == 20
+    if account_state == "forget":
+        assert rebuild(FeatureEngine(), None, log, PSEUDONYMS) == 61  # places are not given twice
+
+
+def test_the_state_of_a_decision_is_the_one_just_before_its_transaction(log: DecisionLog) -> None:
+    hidden = [PSEUDONYMS.transaction(transaction) for transaction in traffic(30)]
+    log.append([decided(transaction, place) for place, transaction in enumerate(hidden, start=1)])
+    expected, rebuilt = FeatureEngine(), FeatureEngine()
+    expected.advance(to_table(hidden[:20]))
+    rebuild(rebuilt, None, log, PSEUDONYMS, until=f"d-{hidden[20].tx_id}")
+    np.testing.assert_array_equal(expected.peek(hidden[20]).context, rebuilt.peek(hidden[20]).context)

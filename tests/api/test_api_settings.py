@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from fake_serving import KEY, settings_for
 
-from api.auth import KeyRing
+from api.key_ring import Caller, KeyRing
+from api.metrics import Metrics
 from api.pseudonyms import Pseudonyms, key_from_file
 from api.secret_files import read_secret, write_secret
 from api.settings import load_settings
@@ -43,10 +44,10 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setenv("RISKDISTILL_API_KEYS", f"{KEY}, another-key-of-16+")
     settings = load_settings(bundle=tmp_path)
     assert (settings.port, settings.rates, settings.provider) == (9001, Path("rates.parquet"), "cuda")
-    ring = KeyRing(settings)
-    assert ring.accepts(KEY)
-    assert ring.accepts("another-key-of-16+")
-    assert not ring.accepts(f"{KEY}, another-key-of-16+")
+    ring = KeyRing(settings, Metrics())
+    assert isinstance(ring.find(KEY.encode()), Caller)
+    assert isinstance(ring.find(b"another-key-of-16+"), Caller)
+    assert ring.find(f"{KEY}, another-key-of-16+".encode()) is None
     assert KEY not in repr(settings)
 
 
@@ -79,16 +80,16 @@ def test_passwords_in_database_urls_are_not_shown(tmp_path: Path) -> None:
 @pytest.mark.parametrize("keys", ["", " , ", "short"])
 def test_no_key_or_a_short_one_is_refused_without_being_shown(tmp_path: Path, keys: str) -> None:
     with pytest.raises(ConfigError, match="API key") as caught:
-        KeyRing(settings_for(tmp_path, bundle=tmp_path, api_keys=keys))
+        KeyRing(settings_for(tmp_path, bundle=tmp_path, api_keys=keys), Metrics())
     assert "short'" not in str(caught.value)
 
 
 def test_keys_come_from_a_file_that_only_its_owner_reads(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     write_secret(path, f"{KEY}\n\nanother-key-of-16+\n")
-    ring = KeyRing(settings_for(tmp_path, bundle=tmp_path, api_keys="", api_keys_file=path))
-    assert ring.accepts("another-key-of-16+")
-    assert not ring.accepts("")
+    ring = KeyRing(settings_for(tmp_path, bundle=tmp_path, api_keys="", api_keys_file=path), Metrics())
+    assert isinstance(ring.find(b"another-key-of-16+"), Caller)
+    assert ring.find(b"") is None
     path.chmod(0o640)
     with pytest.raises(ConfigError, match="chmod 600"):
         read_secret(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,15 +17,17 @@ from api.app import create_app
 pytestmark = pytest.mark.anyio
 
 
-def app_with(tmp_path: Path, teacher: str, deadline_ms: float = 30.0) -> FastAPI:
-    bundle = write_bundle(tmp_path / "bundle", teacher=teacher)
-    return create_app(settings_for(tmp_path / "state", bundle=bundle, teacher_deadline_ms=deadline_ms))
+def app_with(tmp_path: Path, teacher: str, deadline_ms: float = 30.0, told: str = "fallback: cheap") -> FastAPI:
+    bundle, bypass = write_bundle(tmp_path / "bundle", teacher=teacher), tmp_path / "bypass.yaml"
+    bypass.write_text(told)
+    settings = settings_for(tmp_path / "state", bundle=bundle, bypass=bypass, teacher_deadline_ms=deadline_ms)
+    return create_app(settings)
 
 
-async def record_of(client: httpx.AsyncClient, tx_id: str, amount: float, **changes: str) -> dict[str, object]:
+async def record_of(client: httpx.AsyncClient, tx_id: str, amount: float, **changes: str) -> dict[str, Any]:
     answer = await client.post("/v1/score", json=body(tx_id, amount, **changes))
     assert answer.status_code == 200, answer.text
-    stored: dict[str, object] = (await client.get(f"/v1/decisions/{answer.json()['decision_id']}")).json()
+    stored: dict[str, Any] = (await client.get(f"/v1/decisions/{answer.json()['decision_id']}")).json()
     return stored
 
 
@@ -68,13 +71,66 @@ async def test_nobody_waits_for_the_teacher_of_other_accounts(tmp_path: Path) ->
         assert [student["route"] for student in students] == ["student"] * 5
 
 
+async def test_a_drawn_transaction_is_the_student_s_and_keeps_the_teacher_s_score(tmp_path: Path) -> None:
+    async with running(app_with(tmp_path, "ok", 20_000, "policies: {sample: 1.0}")) as client:
+        stored = await record_of(client, "tx-1", 300)
+        metrics = (await client.get("/metrics")).text
+    assert (stored["route"], stored["route_reason"]) == ("student", "sampled")
+    assert stored["score"] == pytest.approx(0.3)
+    assert stored["teacher_score"] == pytest.approx(0.35)
+    bypass: Any = stored["bypass"]
+    assert (bypass["wanted"], bypass["sample_share"], bypass["teacher"]) == (["sampled"], 1.0, "local")
+    for line in (
+        'riskdistill_teacher_wanted_total{outcome="answered",reason="sampled"} 1.0',
+        'riskdistill_teacher_seconds_count{outcome="answered"} 1.0',
+        'riskdistill_teacher_disagreement_bucket{le="0.1",sampled="true"} 1.0',
+        'riskdistill_teacher_disagreement_bucket{le="0.02",sampled="true"} 0.0',
+    ):
+        assert line in metrics
+
+
+async def test_different_actions_and_the_cost_of_calls_are_counted(tmp_path: Path) -> None:
+    app = app_with(tmp_path, "ok", 20_000, "policies: {amount_usd: 1}\nteacher: {cost_per_call: 0.5}")
+    async with running(app) as client:
+        stored = [
+            await record_of(client, f"tx-{amount}", amount, sender_account=f"s-{amount}") for amount in (470, 300)
+        ]
+        metrics = (await client.get("/metrics")).text
+    assert [one["action"] for one in stored] == ["review", "allow"]
+    assert [one["bypass"]["student_action"] for one in stored] == ["allow", "allow"]
+    assert 'riskdistill_teacher_differing_actions_total{sampled="false"} 1.0' in metrics
+    assert "riskdistill_teacher_cost_total 1.0" in metrics
+
+
+async def test_where_a_policy_is_safe_the_action_is_raised_with_reasons_and_counted(tmp_path: Path) -> None:
+    told = "policies: {countries: [KP]}\nfallback_of: {country: safe}"
+    async with running(app_with(tmp_path, "failing", told=told)) as client:
+        stored = await record_of(client, "tx-1", 100, receiver_country="KP")
+        other = await record_of(client, "tx-2", 450)
+        metrics = (await client.get("/metrics")).text
+    assert (stored["score"], stored["band"], stored["action"]) == (pytest.approx(0.1), "medium", "review")
+    assert stored["reasons"]
+    assert stored["bypass"]["raised"] is True
+    assert (other["route"], other["action"]) == ("student_degraded", "allow")
+    assert "riskdistill_raised_bands_total 1.0" in metrics
+
+
+async def test_behind_a_teacher_that_hangs_the_breaker_opens_and_nobody_waits_any_more(tmp_path: Path) -> None:
+    app = app_with(tmp_path, "late", 30, "breaker: {failures: 2, pause_seconds: 600}")
+    async with running(app) as client:
+        stored = [await record_of(client, f"tx-{number}", 950) for number in range(4)]
+    assert [one["route_reason"] for one in stored] == ["teacher_late"] * 2 + ["breaker_open"] * 2
+    assert [one["action"] for one in stored] == ["hold"] * 4
+    assert stored[-1]["bypass"]["latency_ms"] is None
+
+
 async def test_reasons_that_fail_do_not_fail_the_decision(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("no reasons")
 
-    monkeypatch.setattr("api.scoring.reasons", fail)
+    monkeypatch.setattr("api.scoring.explain", fail)
     stored = await record_of(client, "tx-1", 850)
     assert (stored["action"], stored["reasons"]) == ("hold", [])
 
@@ -83,7 +139,7 @@ async def test_reasons_that_come_late_are_not_waited_for(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     may_explain = threading.Event()
-    monkeypatch.setattr("api.scoring.reasons", lambda *_: may_explain.wait(20))
+    monkeypatch.setattr("api.scoring.explain", lambda *_: may_explain.wait(20))
     monkeypatch.setattr("api.scoring.REASONS_SECONDS", 0.01)
     stored = await asyncio.wait_for(record_of(client, "tx-1", 850), 10)
     assert (stored["action"], stored["reasons"]) == ("hold", [])

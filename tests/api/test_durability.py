@@ -130,7 +130,7 @@ async def test_a_history_that_cannot_be_read_keeps_the_service_down_and_says_why
 async def test_while_the_log_cannot_be_written_nothing_is_answered_and_nothing_is_lost_after(
     app: FastAPI, tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.service.GroupCommit", lambda log: GroupCommit(log, retry_seconds=0.01))
+    monkeypatch.setattr("api.service.GroupCommit", lambda log, **options: GroupCommit(log, 0.01, **options))
     async with running(app) as client:
         log: DecisionLog = app.state.service.parts.log
         append = log.append

@@ -73,7 +73,7 @@ async def test_another_body_under_an_id_that_another_writer_stored_is_a_conflict
 async def test_a_request_sent_again_while_its_commit_is_tried_again_is_not_decided_twice(
     app: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.service.GroupCommit", lambda log: GroupCommit(log, retry_seconds=0.01))
+    monkeypatch.setattr("api.service.GroupCommit", lambda log, **options: GroupCommit(log, 0.01, **options))
     async with running(app) as client:
         log: DecisionLog = app.state.service.parts.log
         append, by_txs, may_write = log.append, log.by_txs, threading.Event()

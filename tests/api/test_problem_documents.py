@@ -76,9 +76,11 @@ async def test_without_a_key_the_body_is_not_read(client: httpx.AsyncClient) -> 
 
 async def test_a_body_too_large_is_refused_before_it_is_read_whole(client: httpx.AsyncClient) -> None:
     endless = Endless()
-    check(await client.post("/v1/score", content=endless), 413, "fewer transactions")
+    headers = {"content-type": "application/json"}
+    check(await client.post("/v1/score", content=endless, headers=headers), 413, "fewer transactions")
     assert endless.read == 17
-    check(await client.post("/v1/score", content=b" " * (MAX_BODY_BYTES + 1)), 413, "fewer transactions")
+    too_long = b" " * (MAX_BODY_BYTES + 1)
+    check(await client.post("/v1/score", content=too_long, headers=headers), 413, "fewer transactions")
 
 
 async def test_a_full_batch_with_the_longest_ids_is_not_too_large(client: httpx.AsyncClient) -> None:
@@ -201,7 +203,9 @@ async def test_every_operation_documents_its_problems_and_examples(app: FastAPI)
     for path, operations in schema["paths"].items():
         for operation in operations.values():
             if path.startswith("/v1"):
-                assert {"200", "401", "413", "422", "503"} <= set(operation["responses"])
+                assert {"200", "400", "401", "403", "413", "415", "422", "429", "503"} <= set(
+                    operation["responses"]
+                )
                 assert operation["security"]
                 problem = operation["responses"]["422"]["content"]["application/problem+json"]
                 assert problem["schema"] == {"$ref": "#/components/schemas/Problem"}

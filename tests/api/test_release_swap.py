@@ -59,9 +59,9 @@ async def test_every_release_is_loaded_for_the_configured_provider(
     asked: list[str] = []
     load = FakeBundle.load
 
-    def loaded(path: Path, *, provider: str) -> FakeBundle:
+    def loaded(path: Path, *, teacher: bool, provider: str) -> FakeBundle:
         asked.append(provider)
-        return load(path, provider=provider)
+        return load(path, teacher=teacher, provider=provider)
 
     monkeypatch.setattr(FakeBundle, "load", loaded)
     promote(releases, write_bundle(tmp_path / "b", B), B)

@@ -19,7 +19,7 @@ from riskdistill.simulator import Simulated
 
 COMMANDS = (
     *("simulate", "ingest", "quarantine", "reingest", "run", "search", "features", "encode", "evaluate"),
-    *("serve", "score", "monitor", "release", "audit", "demo"),
+    *("serve", "score", "keys", "monitor", "release", "audit", "demo"),
 )
 SIGNED = ("--actor", "ann", "--reason", "a test")
 
@@ -367,3 +367,13 @@ def test_a_service_needs_a_bundle_and_a_key(
     assert "either a bundle or the URL of a release log" in told
     told = refused("serve", "--bundle", tiny_bundle.path, "--state-dir", tmp_path)
     assert told.startswith("API settings: no API key is set (mend: ")
+
+
+def test_a_wrong_file_of_the_bypass_is_refused_before_the_service_starts(
+    refused: Callable[..., str], tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RISKDISTILL_API_KEYS", "a-key-for-the-tests")
+    path = tmp_path / "bypass.yaml"
+    path.write_text("policies: {amount: 5}\n")
+    told = refused("serve", "--bundle", tiny_bundle.path, "--state-dir", tmp_path / "state", "--bypass", path)
+    assert told == f"{path}:1: policies.amount: unknown key, did you mean 'amount_usd'?"

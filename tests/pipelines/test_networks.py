@@ -42,6 +42,7 @@ def test_every_phase_is_logged_under_its_name_and_kept_below_the_checkpoints(sho
     out = shop.workshop.out
     log = json.loads((out / "models" / "teacher" / "training.json").read_text())
     assert list(log) == ["general", "domain", "alignment"]
+    assert all("feedback" in epoch["terms"] for epoch in log["alignment"])  # the dataset has reviewed rows
     assert trained.best_score == max(epoch["score"] for name in ("domain", "alignment") for epoch in log[name])
     (folder,) = (out / "checkpoints").iterdir()
     assert {path.name for path in folder.iterdir()} == {"general.pt", "domain.pt", "alignment.pt"}

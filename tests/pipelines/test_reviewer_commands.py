@@ -178,4 +178,7 @@ def test_the_audit_record_and_one_decision(
 
 
 def test_nothing_to_verify_is_a_mistake(refused: Callable[..., str]) -> None:
-    assert refused("audit", "verify") == "audit verify: no log named (mend: give --decisions, --releases or both)"
+    assert (
+        refused("audit", "verify")
+        == "audit verify: no log named (mend: give --decisions, --releases, --export or more)"
+    )

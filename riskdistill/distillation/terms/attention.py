@@ -28,9 +28,10 @@ def relations(projection: Tensor, heads: int, mask: Tensor) -> Tensor:
 
 
 def _scores(projection: Tensor, heads: int, mask: Tensor) -> Tensor:
-    parts = projection.unflatten(-1, (heads, -1)).transpose(1, 2)
+    """Before the softmax: [..., tokens, width] and a mask [..., tokens] -> [..., heads, tokens, tokens]."""
+    parts = projection.unflatten(-1, (heads, -1)).transpose(-2, -3)
     scores: Tensor = parts @ parts.transpose(-1, -2) / parts.shape[-1] ** 0.5
-    return scores.masked_fill(~mask[:, None, None, :], torch.finfo(scores.dtype).min)
+    return scores.masked_fill(~mask[..., None, None, :], torch.finfo(scores.dtype).min)
 
 
 def relation_kl(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
@@ -58,9 +59,10 @@ class RelationTerm(_BetweenTokens):
 
     def rows(self, student: EventTransformerOutput, taught: Taught, heat: Heat) -> Tensor:
         last, heads = student.layers[-1], self.setting.relation_heads
-        own = [_scores(part, heads, student.mask) for part in (last.query, last.key, last.value)]
+        projections = torch.stack((last.query, last.key, last.value), 1)
+        own = _scores(projections, heads, student.mask[:, None])
         theirs = given(taught.relations)
-        divergence = (torch.xlogy(theirs, theirs) - theirs * torch.stack(own, 1).log_softmax(-1)).sum(-1)
+        divergence = (torch.xlogy(theirs, theirs) - theirs * own.log_softmax(-1)).sum(-1)
         return over_tokens(divergence.mean((1, 2)), student.mask)
 
 

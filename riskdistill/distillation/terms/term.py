@@ -16,9 +16,9 @@ from riskdistill.models.event_transformer import EventTransformerOutput
 from riskdistill.models.training import TrainingRows
 
 Heat = float | Tensor
-# Relations between all pairs of tokens cost as much as the rest of a student's step: a random quarter of each batch
+# Relations between all pairs of tokens cost more than the rest of a student's step: a random eighth of each batch
 # (batches are shuffled) gives the same gradient on the average.
-RELATIONS_OF_EVERY: Final = 4
+RELATIONS_OF_EVERY: Final = 8
 
 
 @dataclass(frozen=True)

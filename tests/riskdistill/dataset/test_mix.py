@@ -70,6 +70,35 @@ def test_a_source_without_schemes_has_none_in_the_mix(tiny_tables: Tables) -> No
     assert build_dataset(transactions, unknown, tiny.configured(mix=mix)).train.scheme is None
 
 
+@pytest.mark.parametrize("count", [0, 200, 100_000])
+def test_unlabelled_rows_stand_beside_the_mix_and_tell_no_label(tiny_tables: Tables, count: int) -> None:
+    mix = {**tiny.CONFIG.mix.model_dump(), "max_rows": 500}
+    plain, more = (
+        build_dataset(*tiny_tables, tiny.configured(mix={**mix, "unlabelled": rows})) for rows in (0, count)
+    )
+    untold = more.train.unlabelled
+    assert len(untold) == min(count, len(plain.train_label) - int((plain.mixed_from >= 0).sum()))
+    assert np.isnan(more.train.label[untold]).all()
+    assert (more.train.typology[untold] == -1).all()
+    assert set(more.train.draw.tolist()).isdisjoint(untold.tolist())
+    assert not more.train_label[more.mixed_from[untold]].any()  # all that is known to be laundering is in the mix
+    np.testing.assert_array_equal(more.train.encoded.context[untold], more.train_context[more.mixed_from[untold]])
+    for one in (more.mixed_prevalence - plain.mixed_prevalence, len(more.train.draw) - len(plain.train.draw)):
+        assert one == 0
+
+
+def test_reviewed_rows_are_those_whose_label_came_after_the_payment(tiny_tables: Tables) -> None:
+    built = build_dataset(*tiny_tables, tiny.configured())
+    transactions, labels = tiny_tables
+    looked_at = pc.and_(
+        pc.greater(labels["known_at"], transactions["timestamp"]),
+        pc.less_equal(labels["known_at"], pa.scalar(built.built_at, labels["known_at"].type)),
+    ).to_numpy()
+    real = built.mixed_from >= 0
+    assert set(built.train.reviewed) == set(np.flatnonzero(looked_at[built.mixed_from] & real))
+    assert 0 < len(built.train.reviewed) < real.sum()
+
+
 @given(
     rows=st.lists(st.sampled_from(["normal", "hard", "laundering"]), min_size=1, max_size=60),
     share=st.floats(0, 1),

@@ -202,7 +202,7 @@ def test_the_small_setting_is_uneven() -> None:
     assert size.heads != RELATION_HEADS
 
 
-def test_relations_of_every_fourth_row_are_on_the_average_those_of_all() -> None:
+def test_relations_of_some_rows_are_on_the_average_those_of_all() -> None:
     rows = small_rows()
     objective = small_objective(DistillationConfig(terms=(TermConfig(name="attention_relations", weight=1.0),)))
     model = small_trainer().model

@@ -195,6 +195,16 @@ def test_gain_that_may_be_nothing_is_called_so() -> None:
     assert "That is few" in words
 
 
+def test_what_early_exits_save_is_told_where_there_are_any() -> None:
+    period = scored()
+    plain = measured(period)
+    student = plain.models["student"].model_copy(update={"layers_saved": 0.375})
+    exiting = plain.model_copy(update={"models": {**plain.models, "student": student}})
+    words = [" ".join(Page(render(report, period, CONFIG, {})).words) for report in (plain, exiting)]
+    assert "saved by early exits" not in words[0]
+    assert re.search(r"saved by early exits\s.*37\.5 %", words[1])
+
+
 @pytest.mark.parametrize("flat", [False, True], ids=["ranked", "all scores equal"])
 def test_page_can_be_made_of_student_and_teacher_alone(flat: bool) -> None:
     period = scored(models=("student", "teacher"), flat=flat)

@@ -107,6 +107,17 @@ def test_the_served_ensemble_scores_as_its_parts_do(
     np.testing.assert_allclose(scored.typology, powers / powers.sum(-1, keepdims=True), atol=1e-4)
 
 
+def test_what_its_network_gave_somewhere_else_becomes_its_own_scores(
+    scorer: EnsembleScorer, served: Path, rows: Encoded
+) -> None:
+    network = onnx_model.open_session(served / ONNX)
+    logit, typology_logits = network.run(None, {"context": rows.context, "events": rows.events})
+    finished, own = scorer.finish(rows, logit, typology_logits), scorer.score(rows)
+    np.testing.assert_array_equal(finished.score, own.score)
+    np.testing.assert_array_equal(finished.typology, own.typology)
+    assert scorer.finish(rows, logit, typology_logits[:, :0]).typology.shape == (len(rows), 0)
+
+
 def test_a_row_scores_alone_as_in_a_batch(scorer: EnsembleScorer, rows: Encoded) -> None:
     batch = rows.take(slice(0, 32))
     alone = [scorer.score(batch.take(slice(row, row + 1))).score[0] for row in range(32)]

@@ -25,7 +25,8 @@ FLOW, FORMAT, CURRENCY = (TOKEN_CHANNELS.index(name) for name in ("flow", "forma
 
 @pytest.fixture(scope="module", params=["teacher", "student"])
 def model(request: pytest.FixtureRequest, tiny_dataset: Dataset) -> EventTransformer:
-    size: ModelConfig = getattr(tiny.CONFIG, request.param)
+    sizes: dict[str, ModelConfig] = {"teacher": tiny.CONFIG.teacher.network, "student": tiny.CONFIG.student}
+    size = sizes[request.param]
     network = tiny.network(tiny_dataset, size)
     network.train(False)
     return network
@@ -81,7 +82,7 @@ def test_events_are_read(model: EventTransformer, rows: Encoded) -> None:
 
 
 def test_the_two_parties_are_told_apart(tiny_dataset: Dataset, rows: Encoded) -> None:
-    model = tiny.network(tiny_dataset, tiny.CONFIG.teacher)
+    model = tiny.network(tiny_dataset, tiny.CONFIG.teacher.network)
     model.train(False)
     half = rows.events.shape[1] // 2
     swapped = Encoded(rows.context, np.concatenate([rows.events[:, half:], rows.events[:, :half]], axis=1))
@@ -147,7 +148,9 @@ def test_attention_in_the_open_gives_the_same_scores_and_sums_to_one(
 
 
 def test_a_student_is_smaller_by_the_count_of_trained_numbers(tiny_dataset: Dataset) -> None:
-    teacher, student = (tiny.network(tiny_dataset, size) for size in (tiny.CONFIG.teacher, tiny.CONFIG.student))
+    teacher, student = (
+        tiny.network(tiny_dataset, size) for size in (tiny.CONFIG.teacher.network, tiny.CONFIG.student)
+    )
     assert student.parameter_count() < teacher.parameter_count()
     assert student.parameter_count() == sum(p.numel() for p in student.parameters() if p.requires_grad)
 

@@ -43,13 +43,13 @@ def test_balance_is_nothing_for_even_use_and_most_for_one_favourite() -> None:
 
 @pytest.fixture(scope="module")
 def model(tiny_dataset: Dataset) -> EventTransformer:
-    return tiny.network(tiny_dataset, tiny.CONFIG.teacher.model_copy(update={"experts": 3}))
+    return tiny.network(tiny_dataset, tiny.CONFIG.teacher.network.model_copy(update={"experts": 3}))
 
 
 def test_only_a_mixture_in_training_adds_its_balance_to_the_loss(
     model: EventTransformer, tiny_dataset: Dataset
 ) -> None:
-    plain = tiny.network(tiny_dataset, tiny.CONFIG.teacher)
+    plain = tiny.network(tiny_dataset, tiny.CONFIG.teacher.network)
     objective = LabelObjective(tiny_dataset.train, label_smoothing=0.0)
     rows = tiny_dataset.train.draw[:32]
     model.train()

@@ -29,7 +29,7 @@ EVERYTHING = Wanted(4, 4, relations=True, attention=True, hidden=True, embedding
 
 @pytest.fixture
 def event(tiny_dataset: Dataset) -> EventTeacher:
-    return EventTeacher(tiny.network(tiny_dataset, tiny.CONFIG.teacher), -1.5)
+    return EventTeacher(tiny.network(tiny_dataset, tiny.CONFIG.teacher.network), -1.5)
 
 
 @pytest.fixture

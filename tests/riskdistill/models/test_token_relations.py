@@ -22,7 +22,7 @@ PEER, OTHER = TOKEN_CHANNELS.index("peer"), TOKEN_CHANNELS.index("is_other_party
 @pytest.fixture(scope="module")
 def model(tiny_dataset: Dataset) -> EventTransformer:
     """The tiny teacher, its biases as if trained."""
-    network = tiny.network(tiny_dataset, tiny.CONFIG.teacher)
+    network = tiny.network(tiny_dataset, tiny.CONFIG.teacher.network)
     network.train(False)
     assert network.relation_bias is not None
     with torch.no_grad():

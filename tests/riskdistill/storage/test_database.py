@@ -25,7 +25,7 @@ def test_sqlite_is_opened_in_durable_wal_mode(tmp_path: Path) -> None:
 
 def test_a_writing_transaction_keeps_other_writers_out_from_its_start(tmp_path: Path) -> None:
     engine = open_database(f"sqlite:///{tmp_path}/log.db")
-    with writing(engine), engine.connect() as other:
+    with writing(engine, "decisions"), engine.connect() as other:
         other.exec_driver_sql("PRAGMA busy_timeout = 0")
         with pytest.raises(Exception, match="locked"):
             other.execute(text("CREATE TABLE late (x)"))

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 import sqlalchemy as sa
+from databases import execute
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,11 +20,6 @@ from riskdistill.storage.releases import LIFE_CYCLE, OVER, Release, ReleaseLog, 
 WHO = {"actor": "ann", "reason": "because"}
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/releases.db"
-
-
 def champion(log: ReleaseLog, version: str) -> Release:
     release = log.register(f"bundles/{version}", version, **WHO)
     return log.promote(release.release_id, **WHO, evidence={"pr_auc": 0.9})
@@ -32,7 +28,7 @@ def champion(log: ReleaseLog, version: str) -> Release:
 def test_a_new_log_has_no_champion_and_verifies(url: str) -> None:
     log = ReleaseLog(url)
     assert (log.champion(), log.previous(), log.list(), log.history()) == (None, None, (), ())
-    assert log.verify() == (0, GENESIS)
+    assert log.verify() == (0, GENESIS, 0)
 
 
 def test_promotion_keeps_one_previous_and_retires_the_one_before(url: str) -> None:
@@ -127,7 +123,7 @@ def test_nobody_and_no_reason_are_refused(url: str, who: dict[str, str]) -> None
 def test_the_database_refuses_to_change_the_log(url: str, statement: str) -> None:
     champion(ReleaseLog(url), "a")
     engine = sa.create_engine(url)
-    with pytest.raises(sa.exc.IntegrityError, match="append-only"), engine.begin() as connection:
+    with pytest.raises(sa.exc.DatabaseError, match="append-only"), engine.begin() as connection:
         connection.execute(sa.text(statement))
     engine.dispose()
 
@@ -144,12 +140,7 @@ def test_tampering_behind_the_triggers_is_named(url: str, tampering: str) -> Non
     log = ReleaseLog(url)
     for version in "abc":
         champion(log, version)
-    engine = sa.create_engine(url)
-    with engine.begin() as connection:
-        for verb in ("update", "delete"):
-            connection.exec_driver_sql(f"DROP TRIGGER release_transitions_no_{verb}")
-        connection.exec_driver_sql(tampering)
-    engine.dispose()
+    execute(url, tampering)
     with pytest.raises(AuditError, match="entry 3"):
         log.verify()
 
@@ -159,7 +150,7 @@ def test_writers_at_the_same_time_all_get_in_and_the_chain_holds(url: str) -> No
     with ThreadPoolExecutor(4) as pool:
         releases = list(pool.map(lambda i: logs[i % 4].register("b", f"version-{i}", **WHO), range(16)))
     assert len({release.release_id for release in releases}) == 16
-    assert logs[0].verify() == (16, logs[0].history()[-1].hash)
+    assert logs[0].verify()[:2] == (16, logs[0].history()[-1].hash)
 
 
 @settings(max_examples=25, deadline=None)

@@ -20,7 +20,7 @@ from riskdistill.student.pruning import Importance, importance, prune
 
 @pytest.fixture(scope="module")
 def model(tiny_dataset: Dataset) -> EventTransformer:
-    return tiny.network(tiny_dataset, tiny.CONFIG.teacher)
+    return tiny.network(tiny_dataset, tiny.CONFIG.teacher.network)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_what_is_left_is_smaller_and_can_be_stored_and_served(
 
 
 def test_a_part_that_does_nothing_leaves_first(model: EventTransformer, tiny_dataset: Dataset) -> None:
-    idle = tiny.network(tiny_dataset, tiny.CONFIG.teacher)
+    idle = tiny.network(tiny_dataset, tiny.CONFIG.teacher.network)
     with torch.no_grad():
         for layer in idle.encoder:
             layer.output.weight[:, 8:16] = 0  # the second of four heads says nothing

@@ -1,0 +1,260 @@
+"""The commands `audit …`: what the two logs hold, whether they verify, and what may be deleted of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from pipelines.bundle_store import without_password
+from pipelines.monitor_commands import Actor, Decisions, OutFolder, RatesOption, Reason, table_of
+from riskdistill.errors import AuditError, ConfigError, DataError, NotFoundError
+from riskdistill.storage.administrative_acts import ActLog
+from riskdistill.storage.decisions import DecisionLog
+from riskdistill.storage.releases import ReleaseLog
+
+audit_app = typer.Typer(no_args_is_help=True, help="Verify, export, explain and prune the decision log.")
+console = Console()
+DecisionsIfAny = Annotated[str | None, typer.Option("--decisions", help="URL of the decision log.")]
+ReleasesIfAny = Annotated[str | None, typer.Option("--releases", help="URL of the release log.")]
+PublicKeys = Annotated[
+    list[str] | None, typer.Option("--public-key", help="Trust anchors of this key only; may be repeated.")
+]
+
+
+@audit_app.command()
+def verify(
+    decisions: DecisionsIfAny = None,
+    releases: ReleasesIfAny = None,
+    anchors: Annotated[
+        Path | None, typer.Option("--anchors", help="Anchors kept elsewhere: finds what was cut off since.")
+    ] = None,
+    export: Annotated[Path | None, typer.Option("--export", help="Folder that audit export wrote.")] = None,
+    public_keys: PublicKeys = None,
+) -> None:
+    """Check the hash chains and anchors; names the first broken link."""
+    if decisions is None and releases is None and export is None:
+        raise DataError("no log named", where="audit verify", mend="give --decisions, --releases, --export or more")
+    if anchors is not None and decisions is None:
+        raise DataError("--anchors needs --decisions", where="audit verify", mend="name the log that they are of")
+    faults = []
+    for name, check in (
+        ("decision log", decisions and (lambda: _verify_decisions(str(decisions), anchors, public_keys or []))),
+        ("release log", releases and (lambda: _verify_releases(str(releases)))),
+        ("export", export and (lambda: _verify_export(Path(str(export)), public_keys or []))),
+    ):
+        try:
+            if check:
+                console.print(f"{name} intact: {check()}", soft_wrap=True, highlight=False)
+        except AuditError as error:
+            faults.append(f"{name}: {error}")
+    if faults:
+        raise AuditError("; ".join(faults))
+
+
+def _verify_decisions(url: str, file: Path | None, public_keys: list[str]) -> str:
+    from riskdistill.storage.anchors import anchors_of, checked, read_anchors
+
+    log = DecisionLog(url, create=False)
+    anchors = [*anchors_of(log), *(read_anchors(file) if file else [])]
+    kept = checked(anchors, public_keys)
+    result = log.verify(kept)
+    pruned = f", {result.pruned:,} decisions deleted with proof" if result.pruned else ""
+    return f"{result.entries:,} entries, head {result.head}{pruned}{_anchored(kept, result.entries)}"
+
+
+def _verify_releases(url: str) -> str:
+    result = ReleaseLog(url, create=False).verify()
+    return f"{result.entries:,} entries, head {result.head}"
+
+
+def _verify_export(folder: Path, public_keys: list[str]) -> str:
+    from riskdistill.storage.export import check_export
+
+    found = check_export(folder, public_keys)
+    manifest = found.manifest
+    pruned = f", {found.pruned:,} decisions deleted with proof" if found.pruned else ""
+    told = f"entries {manifest.first:,} to {manifest.last:,}, head {manifest.head}{pruned}"
+    told += _anchored({found.anchored: ""} if found.anchors else {}, manifest.last)
+    if found.public_keys and not public_keys:
+        told += f"; signed by {', '.join(found.public_keys)}: compare with the operator's, or give --public-key"
+    return told
+
+
+def _anchored(kept: dict[int, str], entries: int) -> str:
+    if not kept:
+        return "; no anchor says that nothing was cut off the end"
+    return f"; anchors agree up to entry {max(kept):,}, {entries - max(kept):,} came after"
+
+
+@audit_app.command()
+def acts(log: Annotated[str, typer.Option("--log", help="URL of the log of administrative acts.")]) -> None:
+    """List who did what to the service, keys first of all, and verify the chain."""
+    opened = ActLog(log, create=False)
+    table = table_of("no.", "when (UTC)", "who", "what", "to", "details")
+    for act in opened.read():
+        details = ", ".join(f"{name}={value}" for name, value in sorted(act.details.items()))
+        when = act.at.strftime("%Y-%m-%d %H:%M:%S")
+        table.add_row(str(act.sequence), when, *map(escape, (act.actor, act.act, act.subject, details)))
+    console.print(table)
+    result = opened.verify()
+    console.print(f"act log intact: {result.entries:,} entries, head {result.head}", highlight=False)
+
+
+@audit_app.command()
+def record(
+    decisions: Decisions,
+    releases: Annotated[str, typer.Option("--releases", help="URL of the release log.")],
+    out: OutFolder,
+) -> None:
+    """Write audit.html and audit.json: both chains, transitions with evidence, acts, decisions by bundle."""
+    from monitoring.audit import write_audit_record
+
+    out.mkdir(parents=True, exist_ok=True)
+    logs = ReleaseLog(releases, create=False), DecisionLog(decisions, create=False)
+    console.print(f"record {write_audit_record(out, *logs)}", soft_wrap=True, highlight=False)
+
+
+@audit_app.command()
+def show(decision_id: Annotated[str, typer.Argument()], decisions: Decisions) -> None:
+    """One decision as it is stored."""
+    decision = DecisionLog(decisions, create=False).get(decision_id)
+    if decision is None:
+        raise NotFoundError(
+            f"no decision {decision_id}", where=without_password(decisions), mend="copy the id from the answer"
+        )
+    console.print_json(json.dumps(decision.model_dump(mode="json")))
+
+
+@audit_app.command()
+def explain(
+    decision_id: Annotated[str, typer.Argument()],
+    decisions: Decisions,
+    releases: ReleasesIfAny = None,
+    bundle_store: Annotated[
+        Path | None, typer.Option(help="Folder of the kept bundles, or of the one bundle that was served.")
+    ] = None,
+    history: Annotated[
+        Path | None, typer.Option(help="Canonical transactions that the service started on.")
+    ] = None,
+    pseudonym_key: Annotated[
+        Path | None, typer.Option(help="Secret file of the pseudonym key, for the history's accounts.")
+    ] = None,
+    rates: RatesOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, for machines.")] = False,
+) -> None:
+    """Who scored this, with which bundle and release, on which features, and why; scored again if possible."""
+    from pipelines.explain_decision import Sources, explained, printed
+
+    found = explained(
+        decision_id,
+        DecisionLog(decisions, create=False),
+        ReleaseLog(releases, create=False) if releases else None,
+        Sources(bundle_store, history, pseudonym_key, rates),
+    )
+    if as_json:
+        print(found.model_dump_json(indent=2))
+    else:
+        printed(found, console)
+
+
+@audit_app.command()
+def export(
+    decisions: Decisions,
+    out: Annotated[Path, typer.Option("--out", help="New folder for the export.")],
+    after: Annotated[int, typer.Option(min=0, help="Last entry of the export that this one goes on from.")] = 0,
+) -> None:
+    """Write the decision log with its anchors as files that anybody can check (audit verify --export)."""
+    from riskdistill.storage.export import export as export_log
+
+    manifest = export_log(DecisionLog(decisions, create=False), out, after=after)
+    console.print(
+        f"entries {manifest.first:,} to {manifest.last:,}, head {manifest.head}", soft_wrap=True, highlight=False
+    )
+    console.print(f"export {out}", soft_wrap=True, highlight=False)
+
+
+@audit_app.command()
+def prune(
+    decisions: Decisions,
+    before: Annotated[str, typer.Option(help="Delete what was decided before, e.g. 2021-01-01 (UTC).")],
+    actor: Actor,
+    reason: Reason,
+    history: Annotated[
+        Path | None, typer.Option(help="History that the service starts on: it must hold what is deleted.")
+    ] = None,
+    forget: Annotated[bool, typer.Option(help="Accounts forget what the deleted transactions told.")] = False,
+    payloads_only: Annotated[bool, typer.Option(help="Delete only the encrypted payloads.")] = False,
+) -> None:
+    """Delete old decisions for good; hashes and a signed-for entry stay, and the log still verifies."""
+    from riskdistill.storage.retention import AccountState, prune_payloads
+    from riskdistill.storage.retention import prune as prune_log
+
+    moment, log = _moment(before), DecisionLog(decisions, create=False)
+    if payloads_only:
+        count = prune_payloads(log, moment, actor=actor, reason=reason)
+        console.print(f"{count:,} payloads deleted", highlight=False)
+        return
+    if forget == (history is not None):
+        raise ConfigError(
+            "account state is rebuilt from what would be deleted",
+            where="audit prune",
+            mend="give --history with a file that holds those transactions, or --forget",
+        )
+    log.verify()  # what is broken now could not be found later
+    if history is not None:
+        _check_history(log, history, moment)
+    state: AccountState = "forget" if forget else "history"
+    count = prune_log(log, moment, state, actor=actor, reason=reason)
+    console.print(f"{count:,} decisions deleted", highlight=False)
+    if count and forget:
+        console.print("restart the service, so that its accounts forget too", highlight=False)
+
+
+def _check_history(log: DecisionLog, history: Path, before: datetime) -> None:
+    from api.account_state import missing_of
+
+    missing = missing_of(log, history, before)
+    if missing:
+        raise ConfigError(
+            f"{missing:,} of the transactions to delete are not in the history",
+            where=str(history),
+            mend="add them (riskdistill ingest), or delete with --forget",
+        )
+
+
+@audit_app.command()
+def payload(
+    decision_id: Annotated[str, typer.Argument()], decisions: Decisions, actor: Actor, reason: Reason
+) -> None:
+    """The request behind a decision, decrypted with RISKDISTILL_PAYLOAD_KEY; that it was read is logged."""
+    from riskdistill.storage.payloads import PayloadKeys, read_payload
+
+    secret = os.environ.get("RISKDISTILL_PAYLOAD_KEY")
+    if not secret:
+        raise ConfigError("no payload key is set", where="audit payload", mend="set RISKDISTILL_PAYLOAD_KEY")
+    log = DecisionLog(decisions, create=False)
+    console.print_json(read_payload(log, PayloadKeys(secret), decision_id, actor=actor, reason=reason))
+
+
+@audit_app.command()
+def migrate(decisions: DecisionsIfAny = None, releases: ReleasesIfAny = None) -> None:
+    """Bring logs of an older version to this one; serve does so by itself. Loses nothing."""
+    for name, url, kind in (("decision", decisions, DecisionLog), ("release", releases, ReleaseLog)):
+        if url is not None:
+            kind(url).close()
+            console.print(f"{name} log is of this version", highlight=False)
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(str(error), where="--before", mend="write it as 2021-01-01") from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

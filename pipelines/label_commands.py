@@ -1,0 +1,40 @@
+"""Commands on labels: what investigators found, as a table to train on."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import typer
+from rich.console import Console
+
+from pipelines.instants import instant
+from riskdistill.storage.cases import CaseLog
+
+labels_app = typer.Typer(no_args_is_help=True, help="Labels from the cases of a scoring service.")
+console = Console()
+
+
+@labels_app.command()
+def export(
+    cases: Annotated[str, typer.Option("--cases", help="URL of the database of cases: the decision log's.")],
+    out: Annotated[Path, typer.Option("--out", help="Where to write labels: .parquet.")] = Path("labels.parquet"),
+    as_known_at: Annotated[
+        str | None, typer.Option(help="What was known then, e.g. 2026-03-01T00:00:00Z; default: now.")
+    ] = None,
+) -> None:
+    """Write canonical labels of the transactions that cases have settled, as known at a moment."""
+    moment = instant(as_known_at, "--as-known-at") or datetime.now(UTC)
+    table = CaseLog(cases, create=False).labels(moment)
+    pq.write_table(table, out)
+    laundering = pc.sum(table["is_laundering"]).as_py() or 0
+    console.print(f"{table.num_rows:,} labels, {laundering:,} of them laundering, as known at {moment.isoformat()}")
+    console.print(f"labels {out}", soft_wrap=True, highlight=False)
+
+
+@labels_app.callback()
+def _group() -> None:
+    """Keeps `labels export` two words although it is the only one."""

@@ -1,0 +1,54 @@
+"""The index of alerts and samples: which stored decisions somebody should look at.
+
+The table repeats parts of decisions for queries; it is written in the transaction that stores them, and all of it
+stands in their bodies too. `riskdistill.storage.alert_queue` reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import sqlalchemy as sa
+
+if TYPE_CHECKING:
+    from riskdistill.storage.decisions import Decision
+
+Kind = Literal["alert", "suppressed", "sample"]
+
+METADATA: Final = sa.MetaData()
+ALERTS: Final = sa.Table(
+    "alerts",
+    METADATA,
+    sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),  # of the decision in its log
+    sa.Column("decision_id", sa.Text, nullable=False),
+    sa.Column("tx_id", sa.Text, nullable=False, index=True),
+    sa.Column("decided_at", sa.Text, nullable=False, index=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("expected_loss", sa.Float(53), nullable=False),  # probability times US dollars at risk
+    sa.Column("sample_share", sa.Float(53)),
+    sa.Index("alerts_by_value", "kind", "expected_loss"),
+)
+
+
+def note_alerts(connection: sa.Connection, decisions: Iterable[tuple[int, Decision]]) -> None:
+    """Enters the alerts and samples among decisions that are being stored, each with its place in the log."""
+    rows = [row for sequence, decision in decisions if (row := _row(sequence, decision)) is not None]
+    if rows:
+        connection.execute(sa.insert(ALERTS), rows)
+
+
+def _row(sequence: int, decision: Decision) -> dict[str, Any] | None:
+    if decision.band == "low" and decision.sample_share is None:
+        return None
+    kind: Kind = "sample" if decision.band == "low" else "suppressed" if decision.suppression else "alert"
+    return {
+        "sequence": sequence,
+        "decision_id": decision.decision_id,
+        "tx_id": decision.tx_id,
+        "decided_at": decision.decided_at.astimezone(UTC).isoformat(timespec="microseconds"),
+        "kind": kind,
+        "expected_loss": decision.score * (decision.at_risk_usd or 0.0),
+        "sample_share": decision.sample_share,
+    }

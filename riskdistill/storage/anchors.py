@@ -1,0 +1,147 @@
+"""Anchors: signed statements of what the head of a decision log was at a time.
+
+Whoever keeps an anchor apart from the database can tell later that the log still holds what it held then, and
+that nothing was cut off its end. The signature (Ed25519, RFC 8032) says that it was the service who wrote it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy import insert, select
+
+from riskdistill.errors import AuditError, ConfigError, UnreadableFileError
+from riskdistill.storage.chain import canonical_json
+from riskdistill.storage.decisions import DecisionLog
+from riskdistill.storage.tables import ANCHORS
+from riskdistill.storage.verification import as_text
+
+_DOMAIN: Final = b"riskdistill anchor 1\n"  # a signature under it means nothing elsewhere
+_MEND: Final = "make one with: openssl rand -hex 32"
+
+
+class Anchor(BaseModel):
+    """The head of the log at a time: entry number `sequence`, which so many entries led to, had this `hash`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sequence: int = Field(ge=0)
+    hash: str
+    at: AwareDatetime
+    public_key: str = Field(description="Ed25519, 64 hexadecimal digits")
+    signature: str = Field(description="of the domain and the canonical JSON of sequence, hash and at; hexadecimal")
+
+    def check(self) -> None:
+        """Raises AuditError if the signature is not one of this key under these figures."""
+        try:
+            key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(self.public_key))
+            key.verify(bytes.fromhex(self.signature), _told(self.sequence, self.hash, self.at))
+        except (InvalidSignature, ValueError) as error:
+            raise AuditError(
+                f"the anchor of entry {self.sequence} is not signed by its key",
+                where=f"anchor of {as_text(self.at)}",
+                mend="get the anchors again from whoever keeps them",
+            ) from error
+
+
+class AnchorKey:
+    """What signs anchors.
+
+    Args:
+        secret: 64 hexadecimal digits.
+
+    Raises:
+        ConfigError: it is not that.
+    """
+
+    def __init__(self, secret: str) -> None:
+        try:
+            self._key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(secret.strip()))
+        except ValueError:  # not chained: it may quote the key
+            raise ConfigError(
+                "the anchor key must have 64 hexadecimal digits", where="anchor key", mend=_MEND
+            ) from None
+
+    @property
+    def public(self) -> str:
+        """The public key, which anchors are checked with."""
+        return self._key.public_key().public_bytes_raw().hex()
+
+    def sign(self, sequence: int, hash: str, at: datetime) -> Anchor:
+        """The anchor of a head."""
+        signature = self._key.sign(_told(sequence, hash, at)).hex()
+        return Anchor(sequence=sequence, hash=hash, at=at, public_key=self.public, signature=signature)
+
+
+def write_anchor(log: DecisionLog, key: AnchorKey) -> Anchor | None:
+    """Signs the head as it is now, keeps that with the log, and gives it; None if this key has done so already.
+
+    Raises:
+        UnavailableError: the database cannot be used now.
+    """
+    head = log.head()
+    mine = select(ANCHORS.c.sequence).where(ANCHORS.c.sequence == head.sequence, ANCHORS.c.public_key == key.public)
+    if head.sequence == 0 or log.fetch(mine):
+        return None
+    anchor = key.sign(*head, at=datetime.now(UTC))
+    with log.writing() as connection:
+        if connection.execute(mine).first() is None:  # another process may have the same key
+            connection.execute(insert(ANCHORS), [anchor.model_dump() | {"at": as_text(anchor.at)}])
+    return anchor
+
+
+def anchors_of(log: DecisionLog, after: int = 0) -> list[Anchor]:
+    """The anchors kept with the log, of entries after a sequence, oldest first."""
+    rows = log.fetch(
+        select(ANCHORS).where(ANCHORS.c.sequence > after).order_by(ANCHORS.c.sequence, ANCHORS.c.public_key)
+    )
+    return [Anchor.model_validate(dict(row._mapping)) for row in rows]
+
+
+def read_anchors(path: Path) -> list[Anchor]:
+    """The anchors in a file, one JSON object a line.
+
+    Raises:
+        UnreadableFileError: it is absent or not that.
+    """
+    try:
+        return [Anchor.model_validate_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        raise UnreadableFileError(
+            f"not a file of anchors ({type(error).__name__})",
+            where=str(path),
+            mend="take anchors.jsonl of an export",
+        ) from error
+
+
+def checked(anchors: Iterable[Anchor], public_keys: Sequence[str] = ()) -> dict[int, str]:
+    """The hash by sequence that `anchors` state, all signatures verified.
+
+    Args:
+        anchors: from whom the log is compared with.
+        public_keys: if given, only these are trusted.
+
+    Raises:
+        AuditError: one is not signed, is of another key, or two of them contradict each other.
+    """
+    kept: dict[int, str] = {}
+    for anchor in anchors:
+        anchor.check()
+        if public_keys and anchor.public_key not in public_keys:
+            raise AuditError(
+                f"the anchor of entry {anchor.sequence} is signed by another key: {anchor.public_key}",
+                mend="ask the service's operator which keys signed, and since when",
+            )
+        if kept.setdefault(anchor.sequence, anchor.hash) != anchor.hash:
+            raise AuditError(f"two anchors of entry {anchor.sequence} state different hashes")
+    return kept
+
+
+def _told(sequence: int, hash: str, at: datetime) -> bytes:
+    return _DOMAIN + canonical_json({"sequence": sequence, "hash": hash, "at": as_text(at)}).encode()

@@ -1,0 +1,226 @@
+"""A decision log as files that somebody else can check without this software's database.
+
+A folder of `entries.jsonl` (one entry of the chain a line), `anchors.jsonl`, `public_keys.txt` and
+`manifest.json`. An entry's hash is SHA-256 over the hash before it, a line feed, and its `body`, taken as the text
+that it is; a pruned decision has its hash only. An export may go on where an earlier one ended: its manifest
+then says which hash comes before its first entry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import takewhile
+from json import loads
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, Final, Literal, NamedTuple
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from sqlalchemy import Row
+
+from riskdistill.errors import AuditError, NotFoundError, UnavailableError, UnreadableFileError
+from riskdistill.storage.anchors import anchors_of, checked, read_anchors
+from riskdistill.storage.chain import GENESIS, link
+from riskdistill.storage.decisions import DecisionLog
+from riskdistill.storage.verification import PRUNED_ACT, entries_of, pruned_digest
+
+ENTRIES: Final = "entries.jsonl"
+ANCHORS: Final = "anchors.jsonl"
+KEYS: Final = "public_keys.txt"
+MANIFEST: Final = "manifest.json"
+Kind = Literal["decision", "act", "pruned"]
+
+
+class Exported(BaseModel):
+    """One line of `entries.jsonl`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sequence: int
+    kind: Kind
+    hash: str
+    body: str | None = None  # not of a pruned decision
+    pruned_by: int | None = None  # the sequence of the act
+
+
+class Manifest(BaseModel):
+    """What is in the export: entries `first` to `last`, the hash before them, and the files' SHA-256."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["riskdistill decision log 1"] = "riskdistill decision log 1"
+    made_at: AwareDatetime
+    first: int
+    last: int
+    previous_hash: str
+    head: str
+    files: dict[str, str]
+
+
+class ExportCheck(NamedTuple):
+    """What an export proved.
+
+    Attributes:
+        manifest: what it is.
+        pruned: of how many decisions it has the hash only.
+        anchors: how many anchors agree with it.
+        anchored: up to which entry; what comes after could have been cut or written anew. 0: no anchor.
+        public_keys: what signed the anchors: compare them with those that the operator has published.
+    """
+
+    manifest: Manifest
+    pruned: int
+    anchors: int
+    anchored: int
+    public_keys: tuple[str, ...]
+
+
+def export(log: DecisionLog, folder: Path, *, after: int = 0) -> Manifest:
+    """Writes the entries after a sequence to a new `folder`, whole or not at all.
+
+    Raises:
+        AuditError: the folder is there already, or the log is broken.
+        NotFoundError: there is no entry after that sequence.
+        UnavailableError: the log cannot be read now.
+    """
+    if folder.exists():
+        raise AuditError("it is there already", where=str(folder), mend="name a new folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    try:
+        manifest = _write(log, draft, after)
+        check_export(draft)
+        draft.chmod(0o755)
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return manifest
+
+
+def check_export(folder: Path, public_keys: Sequence[str] = ()) -> ExportCheck:
+    """Checks an export by itself, and against its anchors.
+
+    Args:
+        folder: what `export` wrote.
+        public_keys: if given, only anchors of these keys are accepted.
+
+    Raises:
+        UnreadableFileError: a file is missing or not of this format.
+        AuditError: naming the first thing that does not fit.
+    """
+    manifest = _manifest(folder)
+    anchors = read_anchors(folder / ANCHORS)
+    kept = checked(anchors, public_keys)
+    pruned: dict[int, list[tuple[int, str]]] = {}
+    expected, head = manifest.first, manifest.previous_hash
+    for entry in _entries(folder / ENTRIES):
+        if entry.sequence != expected or (entry.body is not None and entry.hash != link(head, entry.body)):
+            raise AuditError(
+                f"the export is broken at entry {expected}: it is missing, or was changed", where=str(folder)
+            )
+        if kept.get(entry.sequence, entry.hash) != entry.hash:
+            raise AuditError(f"entry {entry.sequence} is not the one that was anchored", where=str(folder))
+        if entry.pruned_by is not None:
+            pruned.setdefault(entry.pruned_by, []).append((entry.sequence, entry.hash))
+        elif entry.kind == "act":
+            _check_act(entry, pruned, manifest)
+        expected, head = entry.sequence + 1, entry.hash
+    if (expected - 1, head) != (manifest.last, manifest.head) or any(place > manifest.last for place in kept):
+        raise AuditError("the newest entries are missing from the export", where=str(folder))
+    if lost := [place for place in pruned if not manifest.first <= place <= manifest.last]:
+        raise AuditError(f"act {lost[0]}, which deleted decisions, is missing from the export", where=str(folder))
+    keys = tuple(sorted({anchor.public_key for anchor in anchors}))
+    hashes = sum(map(len, pruned.values()))
+    return ExportCheck(manifest, hashes, len(anchors), max(kept, default=0), keys)
+
+
+def _write(log: DecisionLog, folder: Path, after: int) -> Manifest:
+    last, head = log.head()  # what comes meanwhile is for the next export
+    if last <= after:
+        raise NotFoundError(f"no entry comes after {after}", mend="export again when there is one")
+    _lines(folder / ENTRIES, (_line(row, last) for row in _up_to(last, entries_of(log.fetch, after))))
+    anchors = [anchor for anchor in anchors_of(log, after) if anchor.sequence <= last]
+    _lines(folder / ANCHORS, (anchor.model_dump_json() for anchor in anchors))
+    _lines(folder / KEYS, sorted({anchor.public_key for anchor in anchors}))
+    manifest = Manifest(
+        made_at=datetime.now(UTC),
+        first=after + 1,
+        last=last,
+        previous_hash=_hash_at(log, after),
+        head=head,
+        files={name: _sha256(folder / name) for name in (ENTRIES, ANCHORS, KEYS)},
+    )
+    _lines(folder / MANIFEST, [json.dumps(manifest.model_dump(mode="json"), indent=2)])
+    return manifest
+
+
+def _up_to(last: int, rows: Iterator[Row[Any]]) -> Iterator[Row[Any]]:
+    return takewhile(lambda row: row.sequence <= last, rows)
+
+
+def _line(row: Row[Any], last: int) -> str:
+    if (row.tombstone or 0) > last:
+        raise UnavailableError("decisions were pruned while they were exported", mend="export again")
+    kind: Kind = "pruned" if row.tombstone else "decision" if row.decision_id else "act"
+    entry = Exported(sequence=row.sequence, kind=kind, hash=row.hash, body=row.body, pruned_by=row.tombstone)
+    return entry.model_dump_json(exclude_none=True)
+
+
+def _hash_at(log: DecisionLog, sequence: int) -> str:
+    if sequence == 0:
+        return GENESIS
+    found = next(entries_of(log.fetch, sequence - 1), None)
+    if found is None or found.sequence != sequence:
+        raise NotFoundError(f"the log has no entry {sequence}", mend="name the last entry of the earlier export")
+    return str(found.hash)
+
+
+def _lines(path: Path, lines: Iterable[str]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _manifest(folder: Path) -> Manifest:
+    try:
+        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+        changed = [name for name, digest in manifest.files.items() if _sha256(folder / name) != digest]
+    except (OSError, ValidationError) as error:
+        raise UnreadableFileError(
+            f"not an export of a decision log ({type(error).__name__})",
+            where=str(folder),
+            mend="name a folder that audit export wrote",
+        ) from error
+    if changed or {*manifest.files} != {ENTRIES, ANCHORS, KEYS}:
+        raise AuditError(f"{', '.join(changed) or 'the list of files'} was changed", where=str(folder))
+    return manifest
+
+
+def _entries(path: Path) -> Iterator[Exported]:
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield Exported.model_validate_json(line)
+            except ValidationError as error:
+                raise AuditError("not an entry of a decision log", where=f"{path}, line {number}") from error
+
+
+def _check_act(entry: Exported, pruned: dict[int, list[tuple[int, str]]], manifest: Manifest) -> None:
+    """An act that deleted decisions must fit the hashes that are left of them, if the export has them all."""
+    act = loads(entry.body or "{}")
+    if act["kind"] != PRUNED_ACT or act["details"]["first"] < manifest.first:
+        return
+    left = pruned.get(entry.sequence, [])
+    if pruned_digest(left) != (act["details"]["decisions"], act["details"]["digest"]):
+        raise AuditError(f"act {entry.sequence} does not fit the hashes of the decisions that it deleted")

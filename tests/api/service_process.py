@@ -1,0 +1,94 @@
+"""The service as a process of its own, started by its command line, for tests of what only a process does."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import httpx
+from fake_serving import KEY
+
+START_SECONDS = 120  # the machine is not ours alone
+_COMMAND = "import sys; from pipelines.cli import main; sys.exit(main())"
+_REPOSITORY = Path(__file__).parents[2]
+
+
+@dataclass
+class Running:
+    """A service that is up."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    log: Path
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, headers={"X-API-Key": KEY}, timeout=60)
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric over its labels."""
+        with urlopen(f"{self.url}/metrics", timeout=60) as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def until(true: Any, seconds: float = START_SECONDS) -> None:
+    """Returns as soon as `true()` holds."""
+    give_up = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < give_up, "it did not come to it in time"
+        time.sleep(0.05)
+
+
+@contextmanager
+def serving(folder: Path, bundle: Path, *options: str, **settings: Any) -> Iterator[Running]:
+    """`riskdistill serve`, from when it is ready; it is stopped in the end."""
+    folder.mkdir(exist_ok=True)
+    given = {
+        "api_keys": KEY,
+        "pseudonym_key": "0123456789abcdef",
+        "port": free_port(),
+        "state_dir": folder / "state",
+    }
+    named = {f"RISKDISTILL_{name.upper()}": str(value) for name, value in (given | settings).items()}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RISKDISTILL_")}
+    log = folder / "stderr.log"
+    with log.open("wb") as told:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _COMMAND, "serve", "--bundle", str(bundle), *options],
+            env=environment | named | {"PYTHONPATH": str(_REPOSITORY)},
+            stderr=told,
+        )
+    running = Running(process, f"http://127.0.0.1:{named['RISKDISTILL_PORT']}", log)
+    try:
+        until(lambda: process.poll() is not None or _is_ready(running.url))
+        assert process.poll() is None, log.read_text()
+        yield running
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        with urlopen(f"{url}/readyz", timeout=5) as answer:  # an httpx client for each try would take a core
+            return bool(answer.status == 200)
+    except OSError:
+        return False

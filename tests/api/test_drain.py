@@ -1,0 +1,76 @@
+"""SIGTERM to a real process: what is under way is answered, what is new is refused, and the log is whole."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fake_serving import KEY, body
+from service_process import Running, serving, until
+
+from riskdistill.bundle import Bundle
+from riskdistill.storage.decisions import DecisionLog
+
+
+@pytest.fixture(autouse=True)
+def _fake_bundles() -> None:
+    """Nothing is faked here."""
+
+
+def begin(service: Running, content: bytes) -> socket.socket:
+    """A scoring request of which the last byte is not sent yet."""
+    address = httpx.URL(service.url)
+    connection = socket.create_connection((address.host, address.port), timeout=60)
+    head = f"POST /v1/score HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\nContent-Type: application/json\r\n"
+    connection.sendall(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content[:-1])
+    return connection
+
+
+def answered(connection: socket.socket) -> tuple[int, dict[str, Any]]:
+    received = b""
+    while b"\r\n\r\n" not in received or not received.endswith(b"}"):
+        piece = connection.recv(65_536)
+        assert piece, received
+        received += piece
+    head, _, content = received.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(content)
+
+
+def test_a_drain_answers_what_is_under_way_and_refuses_what_is_new(tmp_path: Path, tiny_bundle: Bundle) -> None:
+    content = json.dumps(body("tx-under-way")).encode()
+    with serving(tmp_path, tiny_bundle.path, drain_notice_seconds=2, drain_seconds=60) as service:
+        under_way = begin(service, content)
+        until(lambda: service.metric("riskdistill_requests_in_flight") == 1)
+        with service.client() as client:
+            service.process.send_signal(signal.SIGTERM)
+            until(lambda: client.get("/readyz").status_code == 503)
+            assert client.get("/livez").status_code == 200
+            refused = client.post("/v1/score", json=body("tx-new"))
+            assert refused.status_code == 503
+            assert refused.headers["retry-after"] == "2"
+            assert refused.headers["content-type"] == "application/problem+json"
+            assert "stopping" in refused.json()["detail"]
+        assert service.process.poll() is None  # it waits for the one
+        under_way.sendall(content[-1:])
+        status, decision = answered(under_way)
+        under_way.close()
+        assert (status, decision["tx_id"]) == (200, "tx-under-way")
+        assert service.process.wait(60) == 0
+    log = DecisionLog(f"sqlite:///{tmp_path}/state/decisions.db", create=False)
+    assert [entry.decision.decision_id for entry in log.read()] == [decision["decision_id"]]
+    assert log.verify().entries == 1
+    log.close()
+
+
+def test_a_drain_ends_at_its_limit_though_a_request_never_does(tmp_path: Path, tiny_bundle: Bundle) -> None:
+    with serving(tmp_path, tiny_bundle.path, drain_notice_seconds=0, drain_seconds=0.2) as service:
+        never_sent_whole = begin(service, json.dumps(body()).encode())
+        until(lambda: service.metric("riskdistill_requests_in_flight") == 1)
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(30) == 0
+        never_sent_whole.close()

@@ -1,0 +1,166 @@
+"""The commands `audit …` that export, prune and explain, on the logs that a real service left."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from sqlalchemy import text
+
+from riskdistill.bundle import Bundle
+from riskdistill.storage.decisions import Decision, DecisionLog
+
+SIGNED = ("--actor", "ann", "--reason", "five years are over")
+
+
+@pytest.fixture
+def folder(service_folder: Path, tmp_path: Path) -> Path:
+    """A copy of what the service left, to be changed."""
+    return Path(shutil.copytree(service_folder, tmp_path / "service"))
+
+
+def url(folder: Path) -> str:
+    return f"sqlite:///{folder}/decisions.db"
+
+
+def decisions_of(folder: Path) -> list[Decision]:
+    log = DecisionLog(url(folder), create=False)
+    found = [entry.decision for entry in log.read()]
+    log.close()
+    return found
+
+
+def test_an_export_verifies_for_whoever_has_the_public_key(
+    done: Callable[..., str], refused: Callable[..., str], folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "export"
+    assert f"export {out}" in done("audit", "export", "--decisions", url(folder), "--out", out)
+    [key] = (out / "public_keys.txt").read_text().split()
+    told = done("audit", "verify", "--export", out)
+    assert f"signed by {key}" in told
+    assert "anchors agree up to entry 80, 0 came after" in told
+    assert "export intact" in done("audit", "verify", "--export", out, "--public-key", key)
+    assert "another key" in refused("audit", "verify", "--export", out, "--public-key", "00" * 32)
+    assert "no entry comes after 80" in refused(
+        "audit", "export", "--decisions", url(folder), "--out", tmp_path / "b", "--after", 80
+    )
+
+
+def test_anchors_kept_elsewhere_find_a_cut_tail(
+    done: Callable[..., str], refused: Callable[..., str], folder: Path
+) -> None:
+    options = ("audit", "verify", "--decisions", url(folder), "--anchors", folder / "anchors.jsonl")
+    assert "anchors agree up to entry 80" in done(*options)
+    log = DecisionLog(url(folder))
+    with log.writing() as connection:
+        for trigger in ("decisions_no_delete", "anchors_no_delete"):
+            connection.execute(text(f"DROP TRIGGER {trigger}"))
+        connection.execute(text("DELETE FROM decisions WHERE sequence > 75"))
+        connection.execute(text("DELETE FROM anchors"))
+    log.close()
+    assert "75 entries" in done("audit", "verify", "--decisions", url(folder))
+    assert "newest entries were cut off" in refused(*options)
+    assert "--anchors needs --decisions" in refused(
+        "audit", "verify", "--releases", "sqlite://", "--anchors", folder / "anchors.jsonl"
+    )
+
+
+def test_pruning_needs_a_history_that_holds_what_is_deleted_or_forgets(
+    done: Callable[..., str],
+    refused: Callable[..., str],
+    folder: Path,
+    tiny_tables: tuple[pa.Table, pa.Table],
+    tmp_path: Path,
+) -> None:
+    cut = decisions_of(folder)[30].decided_at.isoformat()
+    options = ("audit", "prune", "--decisions", url(folder), "--before", cut, *SIGNED)
+    assert "give --history" in refused(*options)
+    pq.write_table(tiny_tables[0].slice(0, 20), tmp_path / "short.parquet")
+    assert "10 of the transactions to delete are not in the history" in refused(
+        *options, "--history", tmp_path / "short.parquet"
+    )
+    pq.write_table(tiny_tables[0].slice(0, 40), tmp_path / "whole.parquet")
+    assert done(*options, "--history", tmp_path / "whole.parquet") == "30 decisions deleted"
+    assert len(decisions_of(folder)) == 50
+    assert "81 entries" in (told := done("audit", "verify", "--decisions", url(folder)))
+    assert "30 decisions deleted with proof" in told
+    assert "0 payloads deleted" in done(*options, "--payloads-only")
+    assert "--before" in refused("audit", "prune", "--decisions", url(folder), "--before", "soon", *SIGNED)
+    releases = f"sqlite:///{folder}/releases.db"
+    done("audit", "record", "--decisions", url(folder), "--releases", releases, "--out", tmp_path / "record")
+    page = (tmp_path / "record" / "audit.html").read_text()
+    assert "(30 deleted)" in page
+    assert "five years are over" in page
+
+
+def test_a_broken_log_is_not_pruned(refused: Callable[..., str], folder: Path) -> None:
+    log = DecisionLog(url(folder))
+    with log.writing() as connection:
+        connection.execute(text("DROP TRIGGER decisions_no_update"))
+        connection.execute(text("UPDATE decisions SET score = 0.5 WHERE sequence = 9"))
+    log.close()
+    assert "broken at sequence 9" in refused(
+        "audit", "prune", "--decisions", url(folder), "--before", "2020-01-01", "--forget", *SIGNED
+    )
+
+
+def test_a_decision_is_explained_by_who_what_why_and_the_features_it_was_made_on(
+    done: Callable[..., str], service_folder: Path, tiny_bundle: Bundle
+) -> None:
+    decision = decisions_of(service_folder)[60]
+    options = ("audit", "explain", decision.decision_id, "--decisions", url(service_folder))
+    releases = ("--releases", f"sqlite:///{service_folder}/releases.db")
+    told = done(*options, *releases)
+    assert "r1, promoted by ann" in told
+    assert "the first" in told
+    assert "the same score, on the features below" in told
+    assert f"{decision.action} (band {decision.band})" in told
+    found = json.loads(done(*options, *releases, "--json"))
+    assert found["score_again"] == pytest.approx(decision.student_score, abs=1e-6)
+    assert found["unknown"] == []
+    assert (found["sequence"], found["promotion"]["actor"]) == (61, "ann")
+    assert {one["name"] for one in found["features"]} == set(tiny_bundle.spec.names)
+    assert found["anchored_at"] is not None
+    bare = json.loads(done(*options, "--bundle-store", tiny_bundle.path, "--json"))
+    assert bare["features"] == found["features"]
+    assert bare["unknown"] == ["release: give --releases"]
+
+
+def test_what_is_not_at_hand_is_said(
+    done: Callable[..., str],
+    refused: Callable[..., str],
+    service_folder: Path,
+    tiny_tables: tuple[pa.Table, pa.Table],
+    tmp_path: Path,
+) -> None:
+    decision = decisions_of(service_folder)[60]
+    options = ("audit", "explain", decision.decision_id, "--decisions", url(service_folder))
+    told = done(*options)
+    assert "not known: release: give --releases" in told
+    assert "not known: thresholds and features: give --bundle-store" in told
+    pq.write_table(tiny_tables[0].slice(80, 100), tmp_path / "other.parquet")
+    key = service_folder / "pseudonym.key"
+    releases = ("--releases", f"sqlite:///{service_folder}/releases.db")
+    told = done(*options, *releases, "--history", tmp_path / "other.parquet", "--pseudonym-key", key)
+    assert "these are not the features it saw" in " ".join(told.split())
+    assert "no decision d-x" in refused("audit", "explain", "d-x", "--decisions", url(service_folder))
+
+
+def test_reading_a_payload_needs_the_key(
+    refused: Callable[..., str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("audit", "payload", decisions_of(folder)[0].decision_id, "--decisions", url(folder), *SIGNED)
+    assert "no payload key is set" in refused(*command)
+    monkeypatch.setenv("RISKDISTILL_PAYLOAD_KEY", "aa" * 32)
+    assert "no payload is kept" in refused(*command)
+
+
+def test_migrating_tells_that_it_is_done(done: Callable[..., str], folder: Path) -> None:
+    releases = f"sqlite:///{folder}/releases.db"
+    told = done("audit", "migrate", "--decisions", url(folder), "--releases", releases)
+    assert told == "decision log is of this version release log is of this version"

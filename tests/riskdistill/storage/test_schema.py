@@ -1,0 +1,119 @@
+"""Tables come from migrations, an old log loses nothing, and a newer one is left alone."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from databases import execute
+from sqlalchemy import MetaData
+from stored_decisions import make
+
+from riskdistill.errors import ConfigError
+from riskdistill.storage import migrations
+from riskdistill.storage.chain import GENESIS, canonical_json, link
+from riskdistill.storage.database import open_database
+from riskdistill.storage.decisions import DecisionLog
+from riskdistill.storage.releases import _METADATA, ReleaseLog
+from riskdistill.storage.schema import LINES, LogName
+from riskdistill.storage.tables import METADATA
+
+FIRST_VERSION = (
+    "CREATE TABLE decisions (sequence INTEGER NOT NULL, decision_id TEXT NOT NULL, tx_id TEXT NOT NULL, "
+    "decided_at TEXT NOT NULL, observed INTEGER NOT NULL, score FLOAT NOT NULL, action TEXT NOT NULL, "
+    "route TEXT NOT NULL, bundle_version TEXT NOT NULL, body TEXT NOT NULL, previous_hash TEXT NOT NULL, "
+    "hash TEXT NOT NULL, PRIMARY KEY (sequence), UNIQUE (decision_id), UNIQUE (tx_id))",
+    *(
+        f"CREATE INDEX ix_decisions_{column} ON decisions ({column})"
+        for column in ("observed", "score", "action", "route", "bundle_version")
+    ),
+    *(
+        f"CREATE TRIGGER decisions_no_{verb} BEFORE {verb} ON decisions "
+        "BEGIN SELECT RAISE(ABORT, 'the decision log is append-only'); END"
+        for verb in ("update", "delete")
+    ),
+)
+
+
+def old_log(folder: Path) -> str:
+    """A log as the first version wrote it: without migrations, bodies with sorted keys."""
+    url, previous = f"sqlite:///{folder}/decisions.db", GENESIS
+    engine = open_database(url)
+    with engine.begin() as connection:
+        for statement in FIRST_VERSION:
+            connection.exec_driver_sql(statement)
+        for number in range(1, 5):
+            decision = make(number)
+            body = canonical_json(decision.model_dump(mode="json"))
+            at = decision.decided_at.isoformat(timespec="microseconds")
+            row = (number, decision.decision_id, decision.tx_id, at, number, 0.25, "allow", "student")
+            row += (decision.bundle_version, body, previous, link(previous, body))
+            connection.exec_driver_sql(f"INSERT INTO decisions VALUES ({', '.join('?' * 12)})", row)
+            previous = link(previous, body)
+    engine.dispose()
+    return url
+
+
+def test_a_log_from_before_there_were_migrations_is_taken_over_whole(tmp_path: Path) -> None:
+    url = old_log(tmp_path)
+    with pytest.raises(ConfigError, match="audit migrate --decisions"):  # a reader changes nothing
+        DecisionLog(url, create=False)
+    log = DecisionLog(url)
+    assert [entry.decision for entry in log.read()] == [make(number) for number in range(1, 5)]
+    log.append([make(5)])
+    assert log.verify().entries == 5
+    log.close()
+    again = DecisionLog(url, create=False)
+    assert again.verify().entries == 5
+    again.close()
+
+
+@pytest.mark.parametrize("kind", [DecisionLog, ReleaseLog])
+def test_a_log_of_a_newer_version_is_refused(url: str, kind: type[DecisionLog] | type[ReleaseLog]) -> None:
+    kind(url).close()
+    name = "decisions" if kind is DecisionLog else "releases"
+    execute(url, f"UPDATE riskdistill_{name}_version SET version_num = '9999'")
+    for create in (True, False):
+        with pytest.raises(ConfigError, match=r"version 9999.*update riskdistill"):
+            kind(url, create=create)
+
+
+@pytest.mark.parametrize(("name", "metadata"), [("decisions", METADATA), ("releases", _METADATA)])
+def test_the_migrations_make_the_tables_that_the_code_reads(url: str, name: LogName, metadata: MetaData) -> None:
+    (DecisionLog if name == "decisions" else ReleaseLog)(url).close()
+    engine = open_database(url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"version_table": f"riskdistill_{name}_version"})
+        assert compare_metadata(context, metadata) == []
+        assert context.get_current_revision() == LINES[name].newest
+    engine.dispose()
+
+
+@pytest.mark.parametrize("name", ["decisions", "releases"])
+def test_the_newest_migration_is_the_one_that_readers_expect(name: LogName) -> None:
+    folder = Path(str(migrations.__file__)).parent
+    config = Config()
+    config.set_main_option("script_location", str(folder))
+    config.set_main_option("version_locations", str(folder / name))
+    config.set_main_option("path_separator", "newline")
+    assert ScriptDirectory.from_config(config).get_heads() == [LINES[name].newest]
+
+
+def test_both_logs_live_in_one_database(url: str) -> None:
+    decisions, releases = DecisionLog(url), ReleaseLog(url)
+    decisions.append([make(1)])
+    releases.register("b", "v", actor="ann", reason="trained")
+    assert (decisions.verify().entries, releases.verify().entries) == (1, 1)
+
+
+def test_several_processes_that_start_at_once_make_one_log(url: str) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        logs = list(pool.map(DecisionLog, [url] * 3))
+    for number, log in enumerate(logs):
+        log.append([make(number)])
+    assert logs[0].verify().entries == 3
