@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, Protocol
 import httpx
 from pydantic import SecretStr
 
+from api import tracing
 from api.bypass.open_inference import FEATURES, answer_of, request_of
 from api.bypass.settings import OpenInference, RiskDistill
 from api.threads import Threads
@@ -121,7 +122,7 @@ class RemoteTeacher:
         body = request_of(encoded, {FEATURES: bundle.spec.fingerprint} if own else {})
         raw = bytearray()
         try:
-            async with self._client.stream("POST", self._url, content=body) as response:
+            async with self._client.stream("POST", self._url, content=body, headers=tracing.outgoing()) as response:
                 if response.status_code != httpx.codes.OK:
                     raise UnavailableError(f"the teacher answers {response.status_code}", where=self._url)
                 async for part in response.aiter_bytes():

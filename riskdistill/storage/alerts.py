@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import sqlalchemy as sa
 
+from riskdistill.storage.tables import METADATA, Place
+
 if TYPE_CHECKING:
     from riskdistill.storage.decisions import Decision
 
 Kind = Literal["alert", "suppressed", "sample"]
 
-METADATA: Final = sa.MetaData()
 ALERTS: Final = sa.Table(
     "alerts",
     METADATA,
-    sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),  # of the decision in its log
+    sa.Column("sequence", Place, primary_key=True, autoincrement=False),  # of the decision in its log
     sa.Column("decision_id", sa.Text, nullable=False),
     sa.Column("tx_id", sa.Text, nullable=False, index=True),
     sa.Column("decided_at", sa.Text, nullable=False, index=True),

@@ -37,7 +37,7 @@ def open_database(url: str, *, create: bool = True) -> Engine:
     try:
         address = _with_driver(make_url(url))
         _check_file(address, create)
-        engine = create_engine(address, pool_pre_ping=True, **_options(address))
+        engine = create_engine(address, pool_pre_ping=True, hide_parameters=True, **_options(address))
     except (ArgumentError, ModuleNotFoundError) as error:
         raise ConfigError(
             f"the database URL cannot be used: {error}",

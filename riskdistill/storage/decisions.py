@@ -23,7 +23,6 @@ from riskdistill.data.transaction import Transaction
 from riskdistill.errors import ConfigError, ConflictError, UnavailableError
 from riskdistill.storage import verification
 from riskdistill.storage.acts import Act, Head, head, write_act
-from riskdistill.storage.alerts import METADATA as ALERT_METADATA
 from riskdistill.storage.alerts import note_alerts
 from riskdistill.storage.chain import link
 from riskdistill.storage.database import cause_of, insert_many, open_database, writing
@@ -177,9 +176,6 @@ class DecisionLog:
         self.engine: Engine = open_database(url, create=create)
         try:
             prepare(self.engine, "decisions", create=create)
-            if create:
-                with writing(self.engine, "decisions.schema") as connection:
-                    ALERT_METADATA.create_all(connection)
         except ConfigError:
             self.engine.dispose()
             raise

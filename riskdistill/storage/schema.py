@@ -25,7 +25,7 @@ class _Line(NamedTuple):
 
 
 LINES: Final[dict[LogName, _Line]] = {
-    "decisions": _Line("0002", "decisions"),
+    "decisions": _Line("0003", "decisions"),
     "releases": _Line("0001", "release_transitions"),
 }
 

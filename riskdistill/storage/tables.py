@@ -11,16 +11,16 @@ from typing import Final
 from sqlalchemy import BigInteger, Column, Float, Integer, LargeBinary, MetaData, Table, Text
 
 METADATA: Final = MetaData()
-_Place = BigInteger().with_variant(Integer, "sqlite")  # SQLite's row id is an INTEGER, of 64 bits too
+Place = BigInteger().with_variant(Integer, "sqlite")  # SQLite's row id is an INTEGER, of 64 bits too
 
 DECISIONS: Final = Table(
     "decisions",
     METADATA,
-    Column("sequence", _Place, primary_key=True, autoincrement=False),
+    Column("sequence", Place, primary_key=True, autoincrement=False),
     Column("decision_id", Text, nullable=False, unique=True),
     Column("tx_id", Text, nullable=False, unique=True),
     Column("decided_at", Text, nullable=False, index=True),  # ISO 8601, UTC, microseconds: sorts as text
-    Column("observed", _Place, nullable=False, index=True),
+    Column("observed", Place, nullable=False, index=True),
     Column("score", Float(53), nullable=False),
     Column("action", Text, nullable=False),
     Column("route", Text, nullable=False),
@@ -32,7 +32,7 @@ DECISIONS: Final = Table(
 ACTS: Final = Table(
     "acts",
     METADATA,
-    Column("sequence", _Place, primary_key=True, autoincrement=False),
+    Column("sequence", Place, primary_key=True, autoincrement=False),
     Column("kind", Text, nullable=False, index=True),
     Column("body", Text, nullable=False),
     Column("previous_hash", Text, nullable=False),
@@ -41,15 +41,15 @@ ACTS: Final = Table(
 PRUNED: Final = Table(
     "pruned_decisions",
     METADATA,
-    Column("sequence", _Place, primary_key=True, autoincrement=False),
+    Column("sequence", Place, primary_key=True, autoincrement=False),
     Column("hash", Text, nullable=False),
-    Column("tombstone", _Place, nullable=False, index=True),  # the sequence of the act that deleted it
+    Column("tombstone", Place, nullable=False, index=True),  # the sequence of the act that deleted it
     Column("tx_hash", BigInteger),  # of the transaction's id, where a history must have it for account state
 )
 ANCHORS: Final = Table(
     "anchors",
     METADATA,
-    Column("sequence", _Place, primary_key=True, autoincrement=False),
+    Column("sequence", Place, primary_key=True, autoincrement=False),
     Column("public_key", Text, primary_key=True),
     Column("hash", Text, nullable=False),
     Column("at", Text, nullable=False),
@@ -58,7 +58,7 @@ ANCHORS: Final = Table(
 PAYLOADS: Final = Table(
     "payloads",
     METADATA,
-    Column("sequence", _Place, primary_key=True, autoincrement=False),
+    Column("sequence", Place, primary_key=True, autoincrement=False),
     Column("decided_at", Text, nullable=False, index=True),
     Column("key_id", Text, nullable=False),
     Column("sealed", LargeBinary, nullable=False),

@@ -55,6 +55,9 @@ def test_an_unexpected_exception_is_told_without_its_text_and_one_of_ours_with_i
     assert "mend it" in lines(TransactionError("wrong", mend="mend it"))
 
 
+JSON = {"Content-Type": "application/json"}
+
+
 @asynccontextmanager
 async def logging_service(folder: Path, bundle: Path) -> AsyncIterator[tuple[httpx.AsyncClient, Any]]:
     """A client of a service that logs JSON lines, and the service."""
@@ -67,14 +70,14 @@ async def logging_service(folder: Path, bundle: Path) -> AsyncIterator[tuple[htt
 async def test_logs_of_scored_traffic_hold_no_account_no_body_and_no_key(
     tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.service.GroupCommit", lambda log: GroupCommit(log, retry_seconds=0.01))
+    monkeypatch.setattr("api.service.GroupCommit", lambda log, **options: GroupCommit(log, 0.01, **options))
     who = {"sender_account": "ACCOUNT-SENDER", "receiver_account": "ACCOUNT-RECEIVER"}
     async with logging_service(tmp_path, bundle) as (client, service):
         for number, amount in enumerate((10.0, 450.0, 700.0, 950.0)):  # every route and band
             await client.post("/v1/score", json=body(f"tx-secret-{number}", amount, **who))
         await client.post("/v1/score", json=body("tx-secret-0", 11.0, **who))  # a conflict
         await client.post("/v1/score", json=body("tx-secret-9", -5.0, **who))  # not valid
-        await client.post("/v1/score", content=b"ACCOUNT-SENDER is no JSON")
+        await client.post("/v1/score", content=b"ACCOUNT-SENDER is no JSON", headers=JSON)
         await client.post("/v1/score", json=body(**who), headers={"X-API-Key": "a-wrong-key-ACCOUNT"})
         parts = service.parts
 

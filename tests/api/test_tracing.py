@@ -60,7 +60,7 @@ async def test_a_request_s_trace_goes_on_from_its_caller_down_to_the_stages(
     stages.sort(key=lambda span: span.start_time or 0)
     assert [span.end_time for span in stages[:-1]] == [span.start_time for span in stages[1:]]
     told = "".join(span.to_json() for span in spans.get_finished_spans())
-    for secret in ("tx-secret", "DE-sender", "FR-receiver", "BANK1", "950"):
+    for secret in ("tx-secret", "DE-sender", "FR-receiver", "BANK1", "950.0"):
         assert secret not in told
 
 
@@ -79,7 +79,7 @@ async def test_calls_for_a_request_carry_its_trace(
             return await settle(*arguments)
 
         monkeypatch.setattr(bypass, "settle", settling)
-        await client.post("/v1/score", json=body(), headers={"traceparent": f"00-{TRACE}-{PARENT}-01"})
+        await client.post("/v1/score", json=body(amount=950.0), headers={"traceparent": f"00-{TRACE}-{PARENT}-01"})
     request = named(spans, "/v1/score")
     assert sent == [{"traceparent": f"00-{TRACE}-{request.context.span_id:016x}-01"}]
 
@@ -87,7 +87,9 @@ async def test_calls_for_a_request_carry_its_trace(
 @pytest.mark.anyio
 async def test_a_failed_request_s_span_says_so(client: httpx.AsyncClient, spans: InMemorySpanExporter) -> None:
     await client.get("/readyz")
-    await client.post("/v1/score", content=b"no JSON", headers={"traceparent": "nonsense"})
+    await client.post(
+        "/v1/score", content=b"no JSON", headers={"traceparent": "nonsense", "Content-Type": "application/json"}
+    )
     request = named(spans, "/v1/score")
     assert request.parent is None
     assert request.attributes is not None

@@ -27,7 +27,10 @@ def encoded(amount: float = 100.0) -> Encoded:
 
 
 def fake_bundle(teacher: str = "ok") -> Any:
-    return FakeBundle("a" * 16, teacher, 0.0, "f1")
+    """With its teacher loaded, as in a service that has been up for a while."""
+    bundle = FakeBundle("a" * 16, teacher, 0.0, "f1")
+    bundle.load_teacher()
+    return bundle
 
 
 class FakeTeacher:

@@ -27,7 +27,7 @@ def url(tmp_path: Path) -> str:
 
 def test_acts_are_kept_in_order_with_who_what_and_when(url: str) -> None:
     log = ActLog(url)
-    assert log.verify() == (0, GENESIS)
+    assert log.verify() == (0, GENESIS, 0)
     first = log.append(**MADE, details={"scopes": ["score"], "rate": None})
     second = log.append(actor="bob", act="key.revoked", subject="payments")
     assert log.read() == (first, second)
@@ -35,7 +35,7 @@ def test_acts_are_kept_in_order_with_who_what_and_when(url: str) -> None:
     assert first.at.tzinfo is not None
     assert log.read(after=1) == (second,)
     assert log.read(limit=1) == (first,)
-    assert log.verify() == (2, second.hash)
+    assert log.verify() == (2, second.hash, 0)
     assert ActLog(url, create=False).read() == (first, second)
 
 
