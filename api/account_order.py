@@ -47,6 +47,15 @@ class AccountOrder:
 
     def enter(self, transaction: Transaction) -> Turn:
         """The turn of `transaction`, which state has just seen. It must be ended."""
-        sender = transaction.sender_bank, transaction.sender_account
-        receiver = transaction.receiver_bank, transaction.receiver_account
-        return Turn(self._newest, (sender, receiver))
+        return Turn(self._newest, _accounts(transaction))
+
+    def is_free(self, transaction: Transaction) -> bool:
+        """Whether nothing is under way on the accounts of `transaction`: it needs no turn if it is stored now."""
+        return not self._newest or self._newest.keys().isdisjoint(_accounts(transaction))
+
+
+def _accounts(transaction: Transaction) -> tuple[_Account, _Account]:
+    return (
+        (transaction.sender_bank, transaction.sender_account),
+        (transaction.receiver_bank, transaction.receiver_account),
+    )

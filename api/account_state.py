@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from api.known_ids import KnownIds
 from api.pseudonyms import Pseudonyms
 from riskdistill.data.canonical import canonical_table
 from riskdistill.data.schema import TRANSACTIONS
@@ -42,13 +43,13 @@ class StateSource(NamedTuple):
     log: DecisionLog
     pseudonyms: Pseudonyms
 
-    def build(self) -> tuple[FeatureEngine, int]:
+    def build(self, ids: KnownIds | None = None) -> tuple[FeatureEngine, int]:
         """An engine as of the history and the log, and the last place in the order of observation.
 
-        Raises as `rebuild`.
+        Takes `ids` and raises as `rebuild`.
         """
         engine = self.new_engine()
-        return engine, rebuild(engine, self.history, self.log, self.pseudonyms) - 1
+        return engine, rebuild(engine, self.history, self.log, self.pseudonyms, ids=ids) - 1
 
     def last_place(self) -> int:
         """The last place in the order of observation that the log holds; 0 before the first."""
@@ -61,6 +62,7 @@ def rebuild(
     log: DecisionLog,
     pseudonyms: Pseudonyms,
     until: str | None = None,
+    ids: KnownIds | None = None,
 ) -> int:
     """Replays into `engine`; gives the place in the order of observation that comes next.
 
@@ -71,6 +73,7 @@ def rebuild(
         log: decisions, whose transactions carry pseudonyms already.
         pseudonyms: for the history.
         until: id of a decision that the state is rebuilt for: just before its transaction was seen.
+        ids: gets the ids of the log's transactions.
 
     Raises:
         UnreadableFileError: the history is absent, damaged, or not canonical.
@@ -88,6 +91,9 @@ def rebuild(
     while decisions := list(islice(stored, ROWS)):
         is_new = ~np.isin(_hashes(decision.tx_id for decision in decisions), known)
         engine.advance(to_table(decision.transaction for decision in compress(decisions, is_new)))
+        if ids is not None:
+            for decision in decisions:
+                ids.add(decision.tx_id)
         following = max(following, decisions[-1].observed + 1)
         repeated += int((~is_new).sum())
     if repeated:

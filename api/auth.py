@@ -190,8 +190,7 @@ def caller_of(request: Request) -> Caller:
 Calling = Annotated[Caller, Depends(caller_of)]
 
 
-def count_batch(request: Request, transactions: int) -> None:
+def count_batch(caller: Caller, transactions: int) -> None:
     """Counts a batch by its transactions: the first was counted with the request, and these are the others."""
-    bucket = caller_of(request).bucket
-    if bucket is not None:
-        bucket.owe(transactions - 1)
+    if caller.bucket is not None:
+        caller.bucket.owe(transactions - 1)

@@ -23,6 +23,7 @@ from riskdistill.storage.payloads import PayloadKeys
 
 _logger = logging.getLogger(__name__)
 _MEND = "send the request again in a moment"
+Tell = Callable[[Decision | UnavailableError], None]
 
 
 class GroupCommit:
@@ -38,7 +39,7 @@ class GroupCommit:
         self._log, self._retry_seconds, self._payload_keys = log, retry_seconds, payload_keys
         self._payloads: dict[str, Transaction] = {}  # as they came, by decision
         self.on_commit: Callable[[int, float, bool], None] = lambda _decisions, _seconds, _failed: None
-        self._waiting: list[tuple[Decision, asyncio.Future[Decision]]] = []
+        self._waiting: list[tuple[Decision, Tell]] = []
         self._unstored: dict[str, Decision] = {}  # of commits that failed, by transaction
         self._wake = asyncio.Event()
         self._closing = False
@@ -62,20 +63,19 @@ class GroupCommit:
         if not self._unstored.keys().isdisjoint(tx_ids):
             raise UnavailableError("the decision is made, and cannot be stored now", mend=_MEND)
 
-    def store(self, decision: Decision, received: Transaction | None = None) -> asyncio.Future[Decision]:
+    def store(self, decision: Decision, tell: Tell, received: Transaction | None = None) -> None:
         """Puts `decision` in line, at once; no later one is durable before it.
 
-        `received` is the transaction with its real account ids, for where payloads are kept.
-
-        The future gives the durable decision on the transaction: this one, or the one that the log had already.
-        Or it raises UnavailableError: it could not be written now.
+        Args:
+            decision: what is to be durable.
+            tell: called with the durable decision on the transaction, this one or the one that the log had already;
+                or with the error: it could not be written now.
+            received: the transaction with its real account ids, for where payloads are kept.
         """
-        stored: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
-        self._waiting.append((decision, stored))
+        self._waiting.append((decision, tell))
         if self._payload_keys is not None and received is not None:
             self._payloads[decision.decision_id] = received
         self._wake.set()
-        return stored
 
     def start(self) -> None:
         """Begins to commit what waits, and to try failed commits again."""
@@ -114,13 +114,16 @@ class GroupCommit:
             _logger.error("the decision log cannot be written: %s", error)
             self._unstored = {decision.tx_id: decision for decision in batch}
         self.on_commit(len(batch), perf_counter() - began, bool(self._unstored))
-        for decision, stored in group:
-            if stored.done():  # its request was cancelled
-                continue
-            if self._unstored:
-                stored.set_exception(UnavailableError("the decision log could not be written", mend=_MEND))
-            else:
-                stored.set_result(known.get(decision.tx_id, decision))
+        for decision, tell in group:
+            outcome = known.get(decision.tx_id, decision)
+            try:
+                tell(
+                    UnavailableError("the decision log could not be written", mend=_MEND)
+                    if self._unstored
+                    else outcome
+                )
+            except Exception:  # what others wait for must not end with it
+                _logger.exception("nobody could be told of decision %s", decision.decision_id)
 
     def _append(self, batch: Sequence[Decision]) -> dict[str, Decision]:
         """Stores all of `batch` whose transactions the log has not; gives the decisions that it had."""

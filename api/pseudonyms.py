@@ -14,7 +14,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from api.secret_files import read_secret, write_secret
-from riskdistill.data.transaction import Transaction
+from riskdistill.data.transaction import Transaction, checked
 from riskdistill.errors import ConfigError
 
 DIGEST_BYTES: Final = 16
@@ -30,26 +30,25 @@ class Pseudonyms:
     """
 
     def __init__(self, key: str) -> None:
-        self._key = key.encode()
-        if not MIN_KEY_LENGTH <= len(self._key) <= MAX_KEY_LENGTH:
+        secret = key.encode()
+        if not MIN_KEY_LENGTH <= len(secret) <= MAX_KEY_LENGTH:
             raise ConfigError(
                 f"the pseudonym key must have {MIN_KEY_LENGTH} to {MAX_KEY_LENGTH} bytes",
                 where="pseudonym key",
                 mend="make one with: openssl rand -hex 32",
             )
+        self._keyed = hashlib.blake2b(key=secret, digest_size=DIGEST_BYTES)
 
     def of(self, account: str) -> str:
         """The pseudonym of an account id: 32 hexadecimal digits."""
-        return hashlib.blake2b(account.encode(), key=self._key, digest_size=DIGEST_BYTES).hexdigest()
+        digest = self._keyed.copy()
+        digest.update(account.encode())
+        return digest.hexdigest()
 
     def transaction(self, transaction: Transaction) -> Transaction:
         """`transaction` with pseudonyms for both account ids."""
-        return transaction.model_copy(
-            update={
-                "sender_account": self.of(transaction.sender_account),
-                "receiver_account": self.of(transaction.receiver_account),
-            }
-        )
+        sender, receiver = self.of(transaction.sender_account), self.of(transaction.receiver_account)
+        return checked({**vars(transaction), "sender_account": sender, "receiver_account": receiver})
 
     def table(self, transactions: pa.Table) -> pa.Table:
         """A canonical table with pseudonyms for the account ids; each distinct id is hashed once."""

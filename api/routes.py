@@ -10,7 +10,7 @@ from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from api import idempotency
-from api.auth import ScopedRoute, count_batch, needs
+from api.auth import ScopedRoute, caller_of, count_batch, needs
 from api.problems import documented, problem
 from api.schemas import TRANSACTION_EXAMPLE, Alive, Answer, Batch, BatchAnswer, BatchItem, Ready
 from api.service import Service
@@ -62,7 +62,7 @@ async def score(
 )
 async def score_batch(batch: Batch, request: Request, service: Serving) -> BatchAnswer:
     """A body that does not validate is refused as a whole; a conflict concerns its own item only."""
-    count_batch(request, len(batch.transactions))
+    count_batch(caller_of(request), len(batch.transactions))
     outcomes = await _decide(request, service, batch.transactions)
     results = [
         BatchItem(tx_id=transaction.tx_id, problem=problem(outcome, request.url.path))

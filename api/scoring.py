@@ -1,7 +1,8 @@
 """The path of a transaction, from top to bottom.
 
-    known already?   the same id with the same body gets the stored decision; with another body, a conflict
     pseudonymise     the engine and the log see no account id
+    known already?   the same id with the same body gets the stored decision; with another body, a conflict
+    wait in line     for the transactions that came before, and no longer (at most `TOGETHER` are scored at once)
     observe          features from what came strictly before, the student's score; then the state moves on
     route            the teacher decides where a policy wants it, if it answers in time (`api.bypass`)
     band             by the deciding bundle's thresholds; one above for want of an answer, where so configured
@@ -9,9 +10,13 @@
     triage           the action, which a suppression may change; the sample of what passes (`api.triage`)
     store            after the decisions that it rests on; the reply waits until the decision is durable
 
-Observing in memory has no `await` in it, so transactions pass the engine one after another, in the order in which
-they came; that order is stored (`Decision.observed`). Waiting for the teacher holds up the later transactions of
-the same accounts only (`api.account_order`), and waiting for the disk nobody else.
+Transactions pass the engine one after another, in the order in which they came; that order is stored
+(`Decision.observed`). What arrived while the last ones were scored is scored together; nobody waits for a batch to
+fill. Waiting for the teacher holds up the later transactions of the same accounts only (`api.account_order`), and
+waiting for the disk nobody else. What passes silently, as nearly all do, meets no task and no thread but the log's.
+
+Where several workers share the state (`api.shared_state`), a task waits for it, and the log is asked for every
+transaction: another worker may have decided on it.
 """
 
 from __future__ import annotations
@@ -19,20 +24,23 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import uuid
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
-from typing import Final
+from typing import Any, Final
 
 from api import tracing
-from api.account_order import AccountOrder
+from api.account_order import AccountOrder, Turn
 from api.bypass import TeacherBypass, Verdict, by_student
+from api.decision_ids import DecisionIds
 from api.explanation import stated
 from api.group_commit import GroupCommit
+from api.known_ids import KnownIds
 from api.metrics import Metrics
 from api.pseudonyms import Pseudonyms
+from api.replies import Pending, Reply
 from api.serving_bundle import ServingBundle
 from api.shared_state import Seen, SharedState
 from api.stages import Marks
@@ -44,12 +52,13 @@ from riskdistill.errors import ConflictError, TransactionError, UnavailableError
 from riskdistill.features.encoded import Encoded
 from riskdistill.features.engine import FeatureEngine
 from riskdistill.reasons import Explanation, explain
-from riskdistill.storage.chain import canonical_json
-from riskdistill.storage.decisions import Decision, DecisionLog, Explained, Shadow
+from riskdistill.storage.canonical_bytes import transaction_bytes
+from riskdistill.storage.decisions import Decision, DecisionLog, Explained, Shadow, WantedReason
 
 _logger = logging.getLogger(__name__)
 AHEAD: Final = timedelta(days=1)  # clocks differ, and some payments are dated tomorrow
 REASONS_SECONDS: Final = 0.1  # the longest wait for an explanation, queueing included
+TOGETHER: Final = 32  # rows of one call of the student: more would make the first of them wait for the last
 
 
 class Scorer:
@@ -60,6 +69,7 @@ class Scorer:
         state: account state, rebuilt from history and log; or that which several workers share.
         next_place: the place of the next transaction in the order of observation; the shared state has its own.
         log, commit: where decisions are found and stored.
+        known: the ids of the log's transactions; None where others write there too.
         bypass: the way to the teacher.
         triager: settles what people shall look at.
         pseudonyms, metrics: as their names say.
@@ -72,44 +82,62 @@ class Scorer:
         next_place: int,
         log: DecisionLog,
         commit: GroupCommit,
+        known: KnownIds | None,
         bypass: TeacherBypass,
         triager: Triager,
         pseudonyms: Pseudonyms,
         metrics: Metrics,
     ) -> None:
         self._bundles, self._state, self._next_place = bundles, state, next_place
-        self._log, self._commit, self._bypass = log, commit, bypass
+        self._log, self._commit, self._known, self._bypass = log, commit, known, bypass
         self._triager, self._pseudonyms, self._metrics = triager, pseudonyms, metrics
         self._lookup = ThreadPoolExecutor(1, thread_name_prefix="idempotency")  # one: keeps order of arrival
         self._explain = ThreadPoolExecutor(1, thread_name_prefix="reasons")
-        self._order = AccountOrder()
-        self._under_way: dict[str, asyncio.Task[Decision]] = {}
+        self._order, self._ids = AccountOrder(), DecisionIds()
+        self._under_way: dict[str, Pending] = {}
+        self._line: deque[Pending] = deque()
+        self._moves = False  # whether `_advance` will be called
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def decide(self, transactions: Sequence[Transaction]) -> list[Decision | ConflictError]:
         """One durable decision for each transaction, in order; a conflict in the place of a refused one.
+
+        What was begun is stored even if the caller goes away.
 
         Raises:
             TransactionError: one is stamped more than `AHEAD` after now; none is scored.
             UnavailableError: the log cannot be written now. Some may be stored: sending all again is safe.
         """
-        arrived = perf_counter()
+        arrived, trace = perf_counter(), tracing.here()
         _check_stamps(transactions, datetime.now(UTC))
         hidden = [self._pseudonyms.transaction(transaction) for transaction in transactions]
-        ids = [transaction.tx_id for transaction in hidden]
-        self._commit.check_none_unstored(ids)
-        stored = asyncio.get_running_loop().run_in_executor(self._lookup, self._log.by_txs, ids)
-        trace = tracing.here()
-        tasks = [
-            self._under_way.get(tx.tx_id) or self._begin(tx, received, stored, Marks(arrived, trace))
-            for tx, received in zip(hidden, transactions, strict=True)
-        ]
-        # shielded: what was begun is stored even if the caller goes away
-        outcomes = await asyncio.gather(*map(asyncio.shield, tasks), return_exceptions=True)
-        return [_same_body(tx, outcome) for tx, outcome in zip(hidden, outcomes, strict=True)]
+        hashes = [request_hash(transaction) for transaction in hidden]
+        self._commit.check_none_unstored(transaction.tx_id for transaction in hidden)
+        reply, begun = Reply(len(hidden)), []
+        for index, (transaction, digest) in enumerate(zip(hidden, hashes, strict=True)):
+            pending = self._under_way.get(transaction.tx_id)
+            if pending is None:
+                pending = Pending(transaction, digest, Marks(arrived, trace), transactions[index])
+                self._under_way[transaction.tx_id] = pending
+                begun.append(pending)
+            pending.replies.append((reply, index))
+        self._look_up(begun)
+        self._line.extend(begun)
+        self._move()
+        outcomes = await reply.complete
+        return [_same_body(*found) for found in zip(hidden, hashes, outcomes, strict=True)]
 
     def request_hashes(self, transactions: Sequence[Transaction]) -> list[str]:
         """What tells these bodies from others, as it is stored with their decisions."""
         return [request_hash(self._pseudonyms.transaction(transaction)) for transaction in transactions]
+
+    def adopt(self, seen: Seen) -> None:
+        """Decides on what another worker observed and left; nobody waits for it, so a failure is tried again."""
+        transaction = seen.transaction
+        if transaction.tx_id not in self._under_way:
+            pending = Pending(transaction, request_hash(transaction), Marks(perf_counter()))
+            self._under_way[transaction.tx_id] = pending
+            self._go_on(pending, seen)
 
     def __len__(self) -> int:
         """How many transactions are under way."""
@@ -117,100 +145,170 @@ class Scorer:
 
     async def close(self) -> None:
         """Returns when nothing is under way any more."""
-        await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+        while self._under_way:
+            last = Reply(1)
+            next(reversed(self._under_way.values())).replies.append((last, 0))
+            await last.complete
+        await asyncio.gather(*self._tasks)
         self._lookup.shutdown()
         self._explain.shutdown(wait=False, cancel_futures=True)
 
-    def _begin(
-        self,
-        transaction: Transaction,
-        received: Transaction,
-        stored: asyncio.Future[dict[str, Decision]],
-        marks: Marks,
-    ) -> asyncio.Task[Decision]:
-        task = asyncio.create_task(self._decide(transaction, received, stored, marks))
-        self._under_way[transaction.tx_id] = task
-        task.add_done_callback(lambda _: self._under_way.pop(transaction.tx_id))
-        return task
+    def _look_up(self, begun: Sequence[Pending]) -> None:
+        """Asks the log for those whose ids it may have."""
+        suspects = [pending for pending in begun if self._known is None or pending.transaction.tx_id in self._known]
+        if suspects:
+            ids = [pending.transaction.tx_id for pending in suspects]
+            asked = asyncio.get_running_loop().run_in_executor(self._lookup, self._log.by_txs, ids)
+            asked.add_done_callback(lambda _: self._move())
+            for pending in suspects:
+                pending.stored = asked
 
-    async def _decide(
-        self,
-        transaction: Transaction,
-        received: Transaction,
-        stored: asyncio.Future[dict[str, Decision]],
-        marks: Marks,
-    ) -> Decision:
-        known = (await stored).get(transaction.tx_id)
-        if known is not None:
-            return known
-        marks.end("lookup")
-        self._commit.check()  # before the state is touched
+    def _move(self) -> None:
+        """Lets `_advance` be called once whatever has arrived by now is in line."""
+        if self._line and not self._moves:
+            self._moves = True
+            asyncio.get_running_loop().call_soon(self._advance)
+
+    def _advance(self) -> None:
+        """Takes the next transactions out of the line, up to the first of which the log has yet to tell."""
+        self._moves, group = False, list[Pending]()
+        while self._line and len(group) < TOGETHER and self._line[0].is_looked_up:
+            pending = self._line.popleft()
+            outcome = _found(pending)
+            if outcome is None:
+                pending.marks.end("lookup")
+                group.append(pending)
+            else:
+                self._finish(pending, outcome)
         if isinstance(self._state, SharedState):
-            shared = await self._state.observe(transaction)
-            marks.end("state")
-            if shared is None:
-                return await self._decided_elsewhere(transaction)
-            seen = shared
-        else:
-            seen = self._observe(transaction, self._state, marks)
-        # a state that several workers share tells what was sent first, which may be another body
-        return await self._finish(seen, marks, received if seen.transaction == transaction else None)
+            for pending in group:
+                self._start(self._ask(pending, self._state))
+        elif group:
+            self._decide(group, self._state)
+        if self._line and self._line[0].is_looked_up:
+            self._move()
 
-    async def _finish(self, seen: Seen, marks: Marks, received: Transaction | None = None) -> Decision:
-        transaction = seen.transaction
-        turn = self._order.enter(transaction)
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _ask(self, pending: Pending, state: SharedState) -> None:
+        """Goes on with what the shared state sees, or saw first, which may be another body."""
         try:
-            decision = await self._settle(seen, marks)
-            await turn.come()
-            marks.end("order")
-            storing = self._commit.store(decision, received)
-        finally:
-            turn.end()
-        durable = await storing
-        if durable is decision:
-            marks.end("store")
-            self._metrics.decided(decision, marks)
-            tracing.decided(decision, marks)
-        if isinstance(self._state, SharedState):
-            self._state.settled(transaction.tx_id)
-        return durable
+            self._commit.check()  # before the state is touched
+            seen = await state.observe(pending.transaction)
+            pending.marks.end("state")
+            if seen is None:
+                self._finish(pending, await self._decided_elsewhere(pending.transaction.tx_id))
+                return
+            digest = request_hash(seen.transaction)
+        except Exception as error:
+            self._finish(pending, error)
+            return
+        if digest != pending.digest:
+            pending.transaction, pending.digest, pending.received = seen.transaction, digest, None
+        self._go_on(pending, seen._replace(shadow=_shadows(seen.warm.previous, seen.encoded)[0]))
 
-    async def _decided_elsewhere(self, transaction: Transaction) -> Decision:
+    async def _decided_elsewhere(self, tx_id: str) -> Decision:
         """The decision that another worker stored after this one had looked for it."""
-        ids = [transaction.tx_id]
-        stored = await asyncio.get_running_loop().run_in_executor(self._lookup, self._log.by_txs, ids)
+        stored = await asyncio.get_running_loop().run_in_executor(self._lookup, self._log.by_txs, [tx_id])
         try:
-            return stored[transaction.tx_id]
+            return stored[tx_id]
         except KeyError:
             raise UnavailableError("another worker is deciding on it", mend="send the request again") from None
 
-    def adopt(self, seen: Seen) -> None:
-        """Decides on what another worker observed and left; nobody waits for it, so a failure is tried again."""
-        tx_id = seen.transaction.tx_id
-        if tx_id not in self._under_way:
-            task = self._under_way[tx_id] = asyncio.create_task(self._finish(seen, Marks(perf_counter())))
-            task.add_done_callback(lambda done: (self._under_way.pop(tx_id), done.exception()))
+    def _decide(self, group: Sequence[Pending], engine: FeatureEngine) -> None:
+        try:
+            self._commit.check()  # before the state is touched
+            seen = self._observe(group, engine)
+        except Exception as error:
+            if len(group) == 1:
+                self._finish(group[0], error)
+            else:  # one of them may be to blame: each for itself
+                for pending in group:
+                    self._decide([pending], engine)
+            return
+        for pending, one in zip(group, seen, strict=True):
+            if self._known is not None:
+                self._known.add(pending.transaction.tx_id)
+            self._go_on(pending, one)
 
-    async def _settle(self, seen: Seen, marks: Marks) -> Decision:
-        transaction, bundle = seen.transaction, seen.warm.bundle
-        verdict = by_student(bundle, seen.student)
-        if wanted := self._bypass.wanted(bundle, transaction, seen.student):
-            verdict = await self._bypass.settle(wanted, bundle, seen.encoded, seen.student)
-            marks.end("teacher")
-        band = verdict.band
-        typology, found, explained = None, None, None
-        if band != "low":
-            typology, started = _typology(bundle, verdict), perf_counter()
-            found = await self._reasons(bundle, seen.encoded)
-            explained = _explained(found, (perf_counter() - started) * 1e3) if found else None
-            marks.end("reasons")
-        now = datetime.now(UTC)
+    def _observe(self, group: Sequence[Pending], engine: FeatureEngine) -> list[Seen]:
+        """Scores, and moves account state on if that went well, so that state holds nothing that the log lacks.
+
+        Must stay free of `await` (see the module's docstring).
+        """
+        warm = self._bundles.warm
+        if warm is None:
+            raise UnavailableError("no bundle is warm yet", mend="wait until /readyz answers 200")
+        with engine.observing_many([pending.transaction for pending in group]) as encoded:
+            read = perf_counter()
+            student = warm.bundle.student.score(encoded)
+        scored = perf_counter()
+        for pending in group:
+            pending.marks.end("features", read)
+            pending.marks.end("student", scored)
+        shadows = _shadows(warm.previous, encoded)
+        place, self._next_place = self._next_place, self._next_place + len(group)
+        rows = [slice(row, row + 1) for row in range(len(group))]
+        return [
+            Seen(place + row.start, encoded.take(row), student.take(row), warm, pending.transaction, shadow)
+            for row, pending, shadow in zip(rows, group, shadows, strict=True)
+        ]
+
+    def _go_on(self, pending: Pending, seen: Seen) -> None:
+        """Stores what passes silently at once; a task sees to the others."""
+        try:
+            bundle = seen.warm.bundle
+            wanted = self._bypass.wanted(bundle, seen.transaction, seen.student)
+            verdict = None if wanted else by_student(bundle, seen.student)
+            if verdict and verdict.band == "low" and self._order.is_free(seen.transaction):
+                self._store(pending, self._decision(pending, seen, verdict))
+            else:
+                self._start(self._settle(pending, seen, wanted, self._order.enter(seen.transaction)))
+        except Exception as error:
+            self._finish(pending, error)
+
+    async def _settle(self, pending: Pending, seen: Seen, wanted: tuple[WantedReason, ...], turn: Turn) -> None:
+        """Decides what the teacher is asked about, or is an alert, or rests on such a one."""
+        try:
+            bundle, found, explained = seen.warm.bundle, None, None
+            if wanted:
+                verdict = await self._bypass.settle(wanted, bundle, seen.encoded, seen.student)
+                pending.marks.end("teacher")
+            else:
+                verdict = by_student(bundle, seen.student)
+            if verdict.band != "low":
+                started = perf_counter()
+                found = await self._reasons(bundle, seen.encoded)
+                explained = _explained(found, (perf_counter() - started) * 1e3) if found else None
+                pending.marks.end("reasons")
+            decision = self._decision(pending, seen, verdict, found, explained)
+            await turn.come()
+            pending.marks.end("order")
+            self._store(pending, decision)
+        except Exception as error:
+            self._finish(pending, error)
+        finally:
+            turn.end()
+
+    def _decision(
+        self,
+        pending: Pending,
+        seen: Seen,
+        verdict: Verdict,
+        found: Explanation | None = None,
+        explained: Explained | None = None,
+    ) -> Decision:
+        transaction, bundle, band, now = seen.transaction, seen.warm.bundle, verdict.band, datetime.now(UTC)
+        typology = _typology(bundle, verdict) if band != "low" else None
         triage = self._triager.settle(bundle, seen.encoded, transaction, band, verdict.score, typology, now)
         return Decision(
-            decision_id=str(uuid.uuid4()),
+            decision_id=self._ids.next(),
             tx_id=transaction.tx_id,
             transaction=transaction,
-            request_hash=request_hash(transaction),
+            request_hash=pending.digest,
             decided_at=now,
             observed=seen.place,
             score=verdict.score,
@@ -223,8 +321,8 @@ class Scorer:
             reasons=stated(found.reasons) if found else (),
             typology=typology,
             bundle_version=bundle.version,
-            latency_ms=(perf_counter() - marks.began) * 1e3,
-            shadow=_shadow(seen),
+            latency_ms=(perf_counter() - pending.marks.began) * 1e3,
+            shadow=seen.shadow,
             bypass=verdict.bypass,
             explained=explained,
             at_risk_usd=triage.at_risk_usd,
@@ -245,20 +343,32 @@ class Scorer:
             _logger.exception("bundle %s could not give reasons", bundle.version)
             return None
 
-    def _observe(self, transaction: Transaction, engine: FeatureEngine, marks: Marks) -> Seen:
-        """Scores, and moves account state on if that went well, so that state holds nothing that the log lacks.
+    def _store(self, pending: Pending, decision: Decision) -> None:
+        self._commit.store(decision, lambda durable: self._stored(pending, decision, durable), pending.received)
 
-        Must stay free of `await` (see the module's docstring).
-        """
-        warm = self._bundles.warm
-        if warm is None:
-            raise UnavailableError("no bundle is warm yet", mend="wait until /readyz answers 200")
-        with engine.observing(transaction) as encoded:
-            marks.end("features")
-            student = warm.bundle.student.score(encoded)
-        marks.end("student")
-        place, self._next_place = self._next_place, self._next_place + 1
-        return Seen(place, encoded, student, warm, transaction)
+    def _stored(self, pending: Pending, decision: Decision, outcome: Decision | Exception) -> None:
+        self._finish(pending, outcome)
+        if isinstance(self._state, SharedState) and isinstance(outcome, Decision):
+            self._state.settled(decision.tx_id)
+        if outcome is decision:  # and not one that another writer has stored
+            pending.marks.end("store")
+            self._metrics.decided(decision, pending.marks)
+            tracing.decided(decision, pending.marks)
+
+    def _finish(self, pending: Pending, outcome: Decision | Exception) -> None:
+        """Tells all who wait for this transaction what is durable, or why nothing is."""
+        del self._under_way[pending.transaction.tx_id]
+        pending.tell(outcome)
+
+
+def _found(pending: Pending) -> Decision | Exception | None:
+    """What the log told of this transaction, or why it could not be asked; None where it is new."""
+    if pending.stored is None:
+        return None
+    error = pending.stored.exception()
+    if error is not None:
+        return error if isinstance(error, Exception) else UnavailableError("the look-up was given up")
+    return pending.stored.result().get(pending.transaction.tx_id)
 
 
 def _check_stamps(transactions: Sequence[Transaction], now: datetime) -> None:
@@ -274,13 +384,13 @@ def _check_stamps(transactions: Sequence[Transaction], now: datetime) -> None:
 
 def request_hash(transaction: Transaction) -> str:
     """SHA-256 hex digest that tells two bodies apart; of the pseudonymised form, so it gives nothing away."""
-    return hashlib.sha256(canonical_json(transaction.model_dump(mode="json")).encode()).hexdigest()
+    return hashlib.sha256(transaction_bytes(transaction)).hexdigest()
 
 
-def _same_body(transaction: Transaction, outcome: Decision | BaseException) -> Decision | ConflictError:
-    if isinstance(outcome, BaseException):
+def _same_body(transaction: Transaction, digest: str, outcome: Decision | Exception) -> Decision | ConflictError:
+    if isinstance(outcome, Exception):
         raise outcome
-    if outcome.request_hash == request_hash(transaction):
+    if outcome.request_hash == digest:
         return outcome
     return ConflictError(
         f"transaction {transaction.tx_id} was decided with another body",
@@ -300,14 +410,18 @@ def _explained(found: Explanation, milliseconds: float) -> Explained:
     )
 
 
-def _shadow(seen: Seen) -> Shadow | None:
-    previous = seen.warm.previous
+def _shadows(previous: Bundle | None, encoded: Encoded) -> list[Shadow | None]:
+    """What the previous bundle makes of each row."""
+    nothing: list[Shadow | None] = [None] * len(encoded)
     if previous is None:
-        return None
+        return nothing
     try:
-        score = float(previous.student.score(seen.encoded).score[0])
-        action = ACTIONS[previous.thresholds.band(score)]
-        return Shadow(bundle_version=previous.version, score=score, action=action)
+        scores = previous.student.score(encoded).score.tolist()
+        actions = [ACTIONS[previous.thresholds.band(score)] for score in scores]
+        return [
+            Shadow(bundle_version=previous.version, score=score, action=action)
+            for score, action in zip(scores, actions, strict=True)
+        ]
     except Exception:  # a shadow is an optional part: the decision stands without it
         _logger.exception("bundle %s could not shadow", previous.version)
-        return None
+        return nothing

@@ -20,6 +20,7 @@ from api.bypass.settings import read_bypass
 from api.desk import Desk
 from api.group_commit import GroupCommit
 from api.idempotency import IdempotencyKeys
+from api.known_ids import KnownIds
 from api.metrics import Metrics
 from api.pseudonyms import Pseudonyms, key_from_file
 from api.schemas import Ready
@@ -197,9 +198,11 @@ class Service:
         source = StateSource(partial(bundle.engine, rates), settings.history, log, pseudonyms)
         engine: FeatureEngine | None = None
         shared: SharedState | None = None
+        known: KnownIds | None = None
         place = 0
         if settings.redis_url is None:
-            engine, place = await asyncio.to_thread(source.build)
+            known = KnownIds()
+            engine, place = await asyncio.to_thread(source.build, known)
         else:
             shared = await self._share(settings, source, pseudonyms)
         bypass = make_bypass(settings, self._told, rates, pseudonyms, self.metrics.teacher)
@@ -221,7 +224,9 @@ class Service:
         desk.follow(settings.follow_seconds)
         state = engine if shared is None else shared
         assert state is not None
-        scorer = Scorer(self._bundles, state, place + 1, log, commit, bypass, triager, pseudonyms, self.metrics)
+        scorer = Scorer(
+            self._bundles, state, place + 1, log, commit, known, bypass, triager, pseudonyms, self.metrics
+        )
         if shared is not None:
             shared.adopt = scorer.adopt
         self._stack.push_async_callback(scorer.close)

@@ -23,6 +23,7 @@ from riskdistill.data.transaction import Transaction
 from riskdistill.errors import RiskDistillError, StateError, UnavailableError
 from riskdistill.features.encoded import Encoded
 from riskdistill.models.onnx_model import Scored
+from riskdistill.storage.decisions import Shadow
 
 if TYPE_CHECKING:
     from riskdistill.features.redis_once import Observation, OnceEngine
@@ -43,6 +44,7 @@ class Seen(NamedTuple):
     student: Scored
     warm: Warm
     transaction: Transaction  # as it was first sent
+    shadow: Shadow | None = None  # where the scorer has asked the previous bundle
 
 
 T = TypeVar("T")

@@ -25,6 +25,6 @@ class Marks:
         self.began, self.trace = began, trace
         self.ends: list[tuple[str, float]] = []
 
-    def end(self, stage: str) -> None:
-        """The transaction is through with `stage`, now."""
-        self.ends.append((stage, perf_counter()))
+    def end(self, stage: str, at: float | None = None) -> None:
+        """The transaction is through with `stage`, now or since that time."""
+        self.ends.append((stage, perf_counter() if at is None else at))

@@ -19,9 +19,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import httpx
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -33,16 +32,17 @@ from monitoring.audit import write_audit_record
 from monitoring.evidence import RollbackPolicy
 from monitoring.rollback import RollbackController, Verdict, watch
 from pipelines.bundle_store import expectation, keep
-from pipelines.demo_service import DemoService, failures
+from pipelines.demo_service import DemoService, Outcome, failures
 from pipelines.drift import look, measure, write
 from pipelines.experiment_commands import report_table
 from pipelines.progress import Steps
 from pipelines.run import RunResult, run
 from pipelines.score import score_table
 from riskdistill.bundle import Bundle, rebuild_bundle
+from riskdistill.client import Answer
 from riskdistill.config import load_config
 from riskdistill.data.transaction import transactions_from
-from riskdistill.errors import ConfigError, UnavailableError
+from riskdistill.errors import ConfigError, RiskDistillError, UnavailableError
 from riskdistill.models.calibration import Calibrator
 from riskdistill.simulator import PRESETS, Drift, Simulated, simulate
 from riskdistill.simulator import write as write_simulated
@@ -152,7 +152,7 @@ def _score_live(
     calm, drifted = live.filter(is_calm).slice(0, MOST_SENT), live.filter(pc.invert(is_calm)).slice(0, MOST_SENT)
     step = steps.step("live over HTTP", calm.num_rows)
     started = time.perf_counter()
-    answers: list[httpx.Response | httpx.HTTPError] = []
+    answers: list[Outcome] = []
     # one after another at first, so that offline scoring sees the same order
     for answer in service.send(calm.slice(0, COMPARED), clients=1):
         answers.append(answer)
@@ -162,22 +162,22 @@ def _score_live(
         step.advance(1)
     took = time.perf_counter() - started
     decisions = _decisions(answers)
-    routes = Counter(decision["route"] for decision in decisions)
+    routes = Counter(decision.route for decision in decisions)
     step.done(", ".join(f"{route} {count:,}" for route, count in sorted(routes.items())))
     story.tell("scored over HTTP", f"{len(answers):,} transactions, {len(answers) / took:,.0f} a second")
     story.tell("decided by", ", ".join(f"{route} {count:,}" for route, count in sorted(routes.items())))
-    median = float(np.median([decision["latency_ms"] for decision in decisions]))
+    median = float(np.median([decision.latency_ms for decision in decisions]))
     story.tell("median time to a decision", f"{median:.1f} ms before it is stored")
     difference = _offline_difference(bundle, out, calm.slice(0, COMPARED), decisions[:COMPARED])
     story.tell("HTTP against offline", f"{COMPARED} scores, largest difference {difference:.1e}")
     return calm, drifted
 
 
-def _offline_difference(bundle: Bundle, out: Path, sent: pa.Table, decisions: Sequence[dict[str, Any]]) -> float:
+def _offline_difference(bundle: Bundle, out: Path, sent: pa.Table, decisions: Sequence[Answer]) -> float:
     engine = bundle.engine()
     engine.advance(pq.read_table(out / "run" / "canonical" / "transactions.parquet"))
     offline = score_table(bundle, engine, sent)["score"].to_numpy()
-    return float(np.abs(offline - [decision["score"] for decision in decisions]).max())
+    return float(np.abs(offline - [decision.score for decision in decisions]).max())
 
 
 def _bad_release(
@@ -296,19 +296,18 @@ def _keep_serving(console: Console, service: DemoService, live: pa.Table) -> Non
 def _until_served(service: DemoService, version: str) -> None:
     until = time.monotonic() + 10
     while time.monotonic() < until:
-        if version in service.client.get("/readyz").text:
+        if service.client.ready().bundle_version == version:
             return
         time.sleep(0.1)
     raise UnavailableError(f"the service did not take bundle {version} over", where=str(service.log))
 
 
-def _decisions(answers: Sequence[httpx.Response | httpx.HTTPError]) -> list[dict[str, Any]]:
-    if failures(answers):
-        bad = next(answer for answer in answers if not isinstance(answer, httpx.Response) or not answer.is_success)
-        told = bad.text if isinstance(bad, httpx.Response) else str(bad)
-        raise UnavailableError(f"{failures(answers)} requests failed, the first with {told}")
-    return [answer.json() for answer in answers if isinstance(answer, httpx.Response)]
+def _decisions(answers: Sequence[Outcome]) -> list[Answer]:
+    errors = [answer for answer in answers if isinstance(answer, RiskDistillError)]
+    if errors:
+        raise UnavailableError(f"{len(errors)} requests failed, the first with {errors[0]}")
+    return [answer for answer in answers if isinstance(answer, Answer)]
 
 
-def _served(answers: Sequence[httpx.Response | httpx.HTTPError]) -> set[str]:
-    return {decision["bundle_version"] for decision in _decisions(answers)}
+def _served(answers: Sequence[Outcome]) -> set[str]:
+    return {decision.bundle_version for decision in _decisions(answers)}

@@ -10,15 +10,17 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import httpx
 import pyarrow as pa
 
-from riskdistill.data.transaction import transactions_from
-from riskdistill.errors import UnavailableError
+from riskdistill.client import Answer, Client
+from riskdistill.data.transaction import Transaction, transactions_from
+from riskdistill.errors import RiskDistillError, UnavailableError
 
+Outcome = Answer | RiskDistillError
 START_SECONDS: Final = 120.0  # longest wait for the service to be ready
 STOP_SECONDS: Final = 20.0  # longest wait for the requests under way when it is told to stop
 CLIENTS: Final = 4  # requests under way at once
@@ -48,12 +50,9 @@ class DemoService:
             self._process = subprocess.Popen(
                 command + options, stdout=output, stderr=subprocess.STDOUT, env=os.environ | {"NO_COLOR": "1"}
             )
-        self.client = httpx.Client(
-            base_url=self.url,
-            headers={"X-API-Key": self.key_file.read_text()},
-            timeout=30.0,
-            limits=httpx.Limits(max_connections=CLIENTS),
-        )
+        # without retries: what fails is to be seen
+        key = self.key_file.read_text()
+        self.client = Client(self.url, api_key=key, timeout=30.0, retries=0, concurrency=CLIENTS)
 
     def __enter__(self) -> DemoService:
         try:
@@ -77,11 +76,10 @@ class DemoService:
         """URL of the decision log."""
         return f"sqlite:///{self.state.absolute()}/decisions.db"
 
-    def send(self, transactions: pa.Table, *, clients: int = CLIENTS) -> Iterator[httpx.Response | httpx.HTTPError]:
-        """POST each transaction to /v1/score, some at a time; yields answers in the order of the table."""
-        bodies = [transaction.model_dump(mode="json") for transaction in transactions_from(transactions)]
+    def send(self, transactions: pa.Table, *, clients: int = CLIENTS) -> Iterator[Outcome]:
+        """Score each transaction, some at a time; yields answers, or errors, in the order of the table."""
         with ThreadPoolExecutor(clients) as pool:
-            yield from pool.map(self._post, bodies)
+            yield from pool.map(self._score, transactions_from(transactions))
 
     def serve_on(self) -> None:
         """Wait until the service is stopped (Ctrl-C)."""
@@ -94,10 +92,10 @@ class DemoService:
             f"-H 'Content-Type: application/json' -d '{body}'"
         )
 
-    def _post(self, body: dict[str, Any]) -> httpx.Response | httpx.HTTPError:
+    def _score(self, transaction: Transaction) -> Outcome:
         try:
-            return self.client.post("/v1/score", json=body)
-        except httpx.HTTPError as error:
+            return self.client.score(transaction)
+        except RiskDistillError as error:
             return error
 
     def _wait_until_ready(self) -> None:
@@ -105,19 +103,17 @@ class DemoService:
         while time.monotonic() < until:
             if self._process.poll() is not None:
                 break
-            try:
-                if self.client.get("/readyz").status_code == httpx.codes.OK:
-                    return
-            except httpx.TransportError:
-                pass
+            with suppress(UnavailableError):
+                self.client.ready()
+                return
             time.sleep(0.2)
         last = self.log.read_text().strip().splitlines()[-1:] or ["it printed nothing"]
         raise UnavailableError(f"the service did not come up: {last[0]}", where=str(self.log), mend="see its log")
 
 
-def failures(answers: Sequence[httpx.Response | httpx.HTTPError]) -> int:
+def failures(answers: Sequence[Outcome]) -> int:
     """How many requests were not answered with a decision."""
-    return sum(not isinstance(answer, httpx.Response) or not answer.is_success for answer in answers)
+    return sum(isinstance(answer, RiskDistillError) for answer in answers)
 
 
 def _free_port() -> int:

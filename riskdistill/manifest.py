@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -36,7 +37,7 @@ class Manifest(BaseModel):
         told = self.model_dump_json(exclude={"checksum"})
         return self.model_copy(update={"checksum": hashlib.sha256(told.encode()).hexdigest()})
 
-    @property
+    @cached_property  # read for every decision
     def version(self) -> str:
         """16 hex digits over the content of all files."""
         content = "\n".join(f"{name} {digest}" for name, digest in sorted(self.files.items()))

@@ -39,6 +39,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _COUNTRY: Final = re.compile(r"[A-Z]{2}")
 _ROWS_AT_A_TIME: Final = 8192
+_set_attribute: Final = object.__setattr__  # a transaction's own refuses
 
 
 def nearest_currencies(value: str) -> list[str]:
@@ -150,6 +151,23 @@ class Transaction(BaseModel):
     receiver_contact_changes: Tally | None = _if_known(
         "How often the receiver changed its phone number, e-mail or address so far, where known"
     )
+
+
+_ALL_FIELDS: Final = set(Transaction.model_fields)
+
+
+def checked(fields: dict[str, Any]) -> Transaction:
+    """The transaction of `fields`, which are known to be valid; it keeps the dictionary.
+
+    Args:
+        fields: every field, as a transaction holds it.
+    """
+    transaction = Transaction.__new__(Transaction)
+    _set_attribute(transaction, "__dict__", fields)
+    _set_attribute(transaction, "__pydantic_fields_set__", _ALL_FIELDS)
+    _set_attribute(transaction, "__pydantic_extra__", None)
+    _set_attribute(transaction, "__pydantic_private__", None)
+    return transaction
 
 
 def describe(error: ValidationError) -> str:

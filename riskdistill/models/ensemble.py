@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-from scipy.optimize import minimize
-from sklearn.metrics import log_loss
 
 from riskdistill.errors import TrainingError, UnreadableFileError
 from riskdistill.features import Encoded
@@ -82,6 +80,8 @@ class Gate(BaseModel):
         Raises:
             TrainingError: labels of one kind only.
         """
+        from sklearn.metrics import log_loss
+
         block = np.arange(len(label)) * FOLDS // max(1, len(label))
         if len(np.unique(block[label])) == 1:
             return _fit(members, logits, encoded, label, varying=False)
@@ -161,6 +161,8 @@ def load_gate(path: Path) -> Gate:
 
 def _fit(members: Sequence[str], logits: Logits, encoded: Encoded, label: NDArray[np.bool_], varying: bool) -> Gate:
     """A gate on all rows given; `varying`: with weights by transaction."""
+    from scipy.optimize import minimize
+
     calibrators = tuple(Calibrator.fit(row, label) for row in logits)
     calibrated = _calibrated(calibrators, logits)
     columns = [calibrated]

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from riskdistill.errors import BundleIncompatibleError
 from riskdistill.features import Encoded
-from riskdistill.models.boosted_trees import load_booster
 from riskdistill.models.calibration import Calibrator
 from riskdistill.models.ensemble import Gate, load_gate, save_gate
 from riskdistill.models.onnx_model import NetworkScorer, OnnxScorer, Provider, Scored
@@ -48,6 +47,10 @@ class EnsembleScorer(NetworkScorer):
         dataset: str,
         provider: Provider = "cpu",
     ) -> None:
+        from riskdistill.models.boosted_trees import (
+            load_booster,
+        )  # LightGBM: a second that a student can do without
+
         path = folder / ONNX
         self._event = OnnxScorer(path, Calibrator(), threads=threads, dataset=dataset, provider=provider)
         self._gate = load_gate(folder / GATE)

@@ -104,6 +104,10 @@ class Scored:
     logit: NDArray[np.float64]
     typology: NDArray[np.float32]
 
+    def take(self, rows: slice) -> Scored:
+        """The chosen rows."""
+        return Scored(self.score[rows], self.logit[rows], self.typology[rows])
+
     @staticmethod
     def concat(parts: Sequence[Scored]) -> Scored:
         """All rows of `parts`, one after another."""

@@ -11,7 +11,7 @@ import asyncio
 import json
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +28,7 @@ from riskdistill.data.rates import Rates
 from riskdistill.data.transaction import Transaction, transactions_from
 from riskdistill.errors import BundleDamagedError
 from riskdistill.features.encoded import Encoded
+from riskdistill.models.onnx_model import Scored
 from riskdistill.reasons import Explanation, Reason
 
 KEY = "a-key-for-the-tests"
@@ -46,21 +47,30 @@ class FakeEngine:
         return len(self._sent)
 
     def observe(self, transaction: Transaction) -> Encoded:
-        with self.observing(transaction) as encoded:
+        with self.observing_many([transaction]) as encoded:
             return encoded
 
     @contextmanager
-    def observing(self, transaction: Transaction) -> Iterator[Encoded]:
-        sender = transaction.sender_bank, transaction.sender_account
-        context = np.array([[transaction.amount_paid, self._sent[sender]]], np.float32)
-        yield Encoded(context, np.zeros((1, 2, 1), np.float32))
-        if transaction.tx_id not in self._known:
-            self._known.add(transaction.tx_id)
-            self._sent[sender] += 1
+    def observing_many(self, transactions: Sequence[Transaction]) -> Iterator[Encoded]:
+        before = self._sent.copy(), self._known.copy()
+        context = np.array([self._step(transaction) for transaction in transactions], np.float32)
+        try:
+            yield Encoded(context, np.zeros((len(context), 2, 1), np.float32))
+        except BaseException:
+            self._sent, self._known = before
+            raise
 
     def advance(self, table: pa.Table) -> None:
         for transaction in transactions_from(table):
-            self.observe(transaction)
+            self._step(transaction)
+
+    def _step(self, transaction: Transaction) -> list[float]:
+        sender = transaction.sender_bank, transaction.sender_account
+        context = [transaction.amount_paid, self._sent[sender]]
+        if transaction.tx_id not in self._known:
+            self._known.add(transaction.tx_id)
+            self._sent[sender] += 1
+        return context
 
 
 class FakeModel:
@@ -73,7 +83,7 @@ class FakeModel:
         amount, sent = encoded.context[:, 0].astype(float), encoded.context[:, 1].astype(float)
         score = np.clip(amount / 1000 + 0.01 * sent + self._shift, 0, 1)
         typology = np.stack([score * 0.1, score, score * 2], axis=1).astype(np.float32)
-        return SimpleNamespace(score=score, logit=score, typology=typology)
+        return Scored(score, score, typology)
 
 
 class LateTeacher(FakeModel):
@@ -104,7 +114,7 @@ class FailingTeacher(FakeModel):
             self._is_warm = True
             return super().score(encoded)
         if self._gives_nan:
-            return SimpleNamespace(score=np.array([np.nan]), typology=np.zeros((1, 3), np.float32))
+            return Scored(np.array([np.nan]), np.array([np.nan]), np.zeros((1, 3), np.float32))
         raise RuntimeError("the teacher lost its weights")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -80,13 +81,13 @@ async def test_balances_and_customer_fields_reach_the_engine_and_the_log(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Transaction] = []
-    observing = FakeEngine.observing
+    observing = FakeEngine.observing_many
 
-    def spied(engine: FakeEngine, transaction: Transaction) -> Any:
-        seen.append(transaction)
-        return observing(engine, transaction)
+    def spied(engine: FakeEngine, transactions: Sequence[Transaction]) -> Any:
+        seen.extend(transactions)
+        return observing(engine, transactions)
 
-    monkeypatch.setattr(FakeEngine, "observing", spied)
+    monkeypatch.setattr(FakeEngine, "observing_many", spied)
     known = {"sender_balance": -20.5, "receiver_tenure_days": 400.0, "sender_contact_changes": 2.0}
     said = await score(client, **known)
     [transaction] = seen

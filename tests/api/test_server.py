@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -77,3 +79,9 @@ def test_a_release_log_that_is_not_there_ends_it_and_is_not_made(tmp_path: Path)
     with pytest.raises(ConfigError, match=r"mistyped\.db: no database there"):
         serve(settings_for(tmp_path / "state", releases=url, port=free_port()))
     assert not (tmp_path / "mistyped.db").exists()
+
+
+def test_the_service_starts_without_what_only_training_needs() -> None:
+    code = "import api.server, sys; print({'torch', 'sklearn', 'lightgbm', 'transformers'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == "set()"

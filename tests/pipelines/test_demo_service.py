@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import signal
 import stat
 import subprocess
 import time
@@ -20,6 +19,7 @@ import pytest
 from pipelines.demo_service import START_SECONDS, DemoService, failures
 from pipelines.score import score_table
 from riskdistill.bundle import Bundle
+from riskdistill.client import Answer
 from riskdistill.data.transaction import transactions_from
 from riskdistill.errors import UnavailableError
 from riskdistill.storage.decisions import DecisionLog
@@ -54,14 +54,14 @@ def test_live_scores_are_the_offline_ones(
     live = tiny_tables[0].slice(HISTORY, SENT)
     answers = list(service.send(live, clients=1))
     assert failures(answers) == 0
-    decisions = [answer.json() for answer in answers if isinstance(answer, httpx.Response)]
-    assert [decision["tx_id"] for decision in decisions] == live["tx_id"].to_pylist()
+    decisions = [answer for answer in answers if isinstance(answer, Answer)]
+    assert [decision.tx_id for decision in decisions] == live["tx_id"].to_pylist()
     engine = tiny_bundle.engine()
     engine.advance(tiny_tables[0].slice(0, HISTORY))
     offline = score_table(tiny_bundle, engine, live)
-    by_student = [decision["route"] != "teacher" for decision in decisions]  # on a busy machine it may come late
+    by_student = [decision.route != "teacher" for decision in decisions]  # on a busy machine it may come late
     expected = np.where(by_student, offline["student_score"], offline["score"])
-    np.testing.assert_allclose([decision["score"] for decision in decisions], expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose([decision.score for decision in decisions], expected, rtol=0, atol=1e-6)
 
 
 def test_the_printed_curl_line_scores(service: DemoService, tiny_tables: tuple[pa.Table, pa.Table]) -> None:
@@ -105,7 +105,7 @@ def test_no_process_is_left_when_the_start_is_interrupted(
 def test_stopped_service_has_kept_every_decision(service: DemoService) -> None:
     """Last: it stops the shared service."""
     service.__exit__()
-    assert service._process.returncode == -signal.SIGTERM  # it ended as it was told to, and was not killed
+    assert service._process.returncode == 0  # it drained as it was told to, and was not killed
     log = DecisionLog(service.decisions_url, create=False)
     assert log.verify().entries == SENT + 1
     log.close()

@@ -172,17 +172,20 @@ def test_a_preview_of_more_accounts_than_there_is_room_for_leaves_none_behind() 
 
 @settings(max_examples=30)
 @given(histories(late=0.2, again=0.1), st.data())
-def test_observing_applies_as_observe_does_unless_its_block_fails(rows: list[Payment], data: st.DataObject) -> None:
+def test_observing_many_is_observing_each_in_turn_and_is_undone_if_its_block_fails(
+    rows: list[Payment], data: st.DataObject
+) -> None:
     plain, guarded = FeatureEngine(SMALL), FeatureEngine(SMALL)
-    for row in rows:
+    while rows:
+        size = data.draw(st.integers(1, len(rows)))
+        group, rows = [transaction(row) for row in rows[:size]], rows[size:]
         if data.draw(st.booleans()):
             known = len(guarded)
-            with pytest.raises(ZeroDivisionError), guarded.observing(transaction(row)):
+            with pytest.raises(ZeroDivisionError), guarded.observing_many(group):
                 raise ZeroDivisionError
             assert len(guarded) == known
-        with guarded.observing(transaction(row)) as features:
-            assert same(features, guarded.peek(transaction(row)))
-        assert same(features, plain.observe(transaction(row)))
+        with guarded.observing_many(group) as features:
+            assert same(features, Encoded.concat([plain.observe(one) for one in group]))
     assert len(plain) == len(guarded)
 
 
