@@ -17,8 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.experiment_commands import SCIENTIST, OutFolder, experiment_app, made
-from pipelines.monitor_commands import RatesOption, audit_app, monitor_app, release_app
+from pipelines.monitor_commands import RatesOption, audit_app, monitor_app
 from pipelines.progress import Steps
+from pipelines.release_commands import release_app
 from riskdistill import __version__
 from riskdistill.errors import ConfigError, RiskDistillError
 
