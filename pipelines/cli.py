@@ -20,6 +20,7 @@ from pipelines.experiment_commands import SCIENTIST, OutFolder, experiment_app, 
 from pipelines.monitor_commands import RatesOption, audit_app, monitor_app
 from pipelines.progress import Steps
 from pipelines.release_commands import release_app
+from pipelines.retrain_command import retrain
 from riskdistill import __version__
 from riskdistill.errors import ConfigError, RiskDistillError
 
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 app.add_typer(experiment_app)
 app.add_typer(monitor_app, name="monitor", rich_help_panel=REVIEWER)
+app.command(rich_help_panel=REVIEWER)(retrain)
 app.add_typer(release_app, name="release", rich_help_panel=REVIEWER)
 app.add_typer(audit_app, name="audit", rich_help_panel=REVIEWER)
 

@@ -8,6 +8,7 @@ OUT/dataset/rows/       encoded rows, memory-mapped; deleting the folder is safe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -44,12 +45,38 @@ def prepare(
     Raises:
         DataError: the source cannot be used, or not split as configured.
     """
-    tables = _read(config, source, out, steps)
+    return prepare_tables(config, _read(config, source, out, steps), out, steps, command=command, rows=rows)
+
+
+def prepare_tables(
+    config: ExperimentConfig,
+    tables: Tables,
+    out: Path,
+    steps: Steps,
+    *,
+    command: str,
+    rows: Path | None = None,
+    known_at: datetime | None = None,
+) -> Prepared:
+    """As `prepare`, of tables that have been read.
+
+    Args:
+        known_at: as for `build_dataset`.
+
+    Raises:
+        DataError: the tables cannot be split as configured.
+    """
     folder = out / "dataset"
     cache = RowCache(rows or folder / "rows")
     step = steps.step("dataset", tables.transactions.num_rows)
     dataset = build_dataset(
-        tables.transactions, tables.labels, config, truth=tables.truth, cache=cache, progress=step.advance
+        tables.transactions,
+        tables.labels,
+        config,
+        truth=tables.truth,
+        known_at=known_at,
+        cache=cache,
+        progress=step.advance,
     )
     known = f"; {cache.hits} of {cache.hits + cache.misses} replays known" if cache.hits else ""
     step.done(f"{len(dataset.train.draw):,} rows to learn from, {len(dataset.test):,} to be judged on{known}")

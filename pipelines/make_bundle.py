@@ -13,12 +13,14 @@ from monitoring.profile import build_profile, draw_sample
 from pipelines.served import Served
 from riskdistill import __version__
 from riskdistill.bundle import Bundle, BundleParts, KnownRates, Thresholds, write_bundle
-from riskdistill.config import CompressionConfig, ExperimentConfig, ServingConfig
+from riskdistill.config import ExperimentConfig, ServingConfig
 from riskdistill.data.rates import Rates
 from riskdistill.dataset import Dataset
 from riskdistill.dataset.card import DatasetCard
-from riskdistill.evaluation.metrics import SCRATCH, STUDENT, TEACHER, MetricsReport, ModelMetrics, ScoredPeriod
+from riskdistill.evaluation.metrics import STUDENT, TEACHER, MetricsReport, ModelMetrics, ScoredPeriod
 from riskdistill.evaluation.thresholds import choose_threshold
+from riskdistill.models.kept_networks import network_files
+from riskdistill.provenance import Provenance
 
 
 def choose_thresholds(
@@ -62,8 +64,12 @@ def make_bundle(
     validation: ScoredPeriod,
     report: MetricsReport,
     out: Path,
+    provenance: Provenance,
 ) -> Bundle:
-    """The bundle of student and teacher; its reference is the validation period."""
+    """The bundle of student and teacher; its reference is the validation period.
+
+    It holds the weights as they were trained and how they came about, so that it can be retrained.
+    """
     context = dataset.validation.encoded.context
     score = validation.scores[STUDENT]
     span = dataset.validation.end - dataset.validation.start
@@ -100,9 +106,11 @@ def make_bundle(
         spread=(quartiles[2] - quartiles[0]).astype(np.float32),
         profile=profile.model_dump(mode="json"),
         reference=reference,
-        model_card=_model_card(config, dataset, card, served, report, thresholds, created_at),
+        model_card=_model_card(config, dataset, card, served, report, thresholds, created_at, provenance),
+        experiment=provenance.model_dump_json(indent=1),
     )
-    bundle = write_bundle(out / "bundle", parts, served.files)
+    networks = network_files(out / "models", (STUDENT, TEACHER), out / "onnx")
+    bundle = write_bundle(out / "bundle", parts, [*served.files, *networks])
     shutil.rmtree(out / "onnx")
     reference.unlink()
     return bundle
@@ -113,13 +121,13 @@ def _without_empty_columns(context: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(np.isnan(context).all(axis=0), np.float32(0), context)
 
 
-def _compressed(compression: CompressionConfig, served: Served, metrics: ModelMetrics) -> str:
-    """What was done to the student after it was taught, in words; the untaught one is as large as it was before."""
-    student, whole = served.students[STUDENT], served.students[SCRATCH].model.config
+def _compressed(config: ExperimentConfig, served: Served, metrics: ModelMetrics) -> str:
+    """What was done to the student after it was taught, in words."""
+    student, whole, compression = served.students[STUDENT], config.student, config.compression
     left = student.model.config
     counts = {
         "attention heads of each layer": (left.heads, whole.heads),
-        "feed-forward units of each layer": (left.feedforward_width, whole.feedforward_width),
+        "feed-forward units of each layer": (left.feedforward_width, whole.feedforward * whole.width),
         "context units": (left.context_width, whole.context_width),
     }
     done = [f"{kept} of {count} {part} kept" for part, (kept, count) in counts.items() if kept < count]
@@ -141,12 +149,15 @@ def _model_card(
     report: MetricsReport,
     thresholds: Thresholds,
     created_at: datetime,
+    provenance: Provenance,
 ) -> str:
     student, teacher = report.models[STUDENT], report.models[TEACHER]
     interval = student.pr_auc_interval
     return f"""# Model card: {config.name}
 
 Made {created_at:%Y-%m-%d %H:%M} UTC by riskdistill {__version__} from dataset `{dataset.fingerprint}`.
+
+{provenance.told}
 
 **Purpose.** Ranks single payments by the risk that they are money laundering, for review by people. It decides
 nothing about a customer by itself.
@@ -162,7 +173,7 @@ tuned the models, the later one gave calibration and thresholds; judged on {len(
 | calibration error | {student.ece:.4f} | {teacher.ece:.4f} |
 | parameters | {student.parameters:,} | {teacher.parameters:,} |
 
-**Compression of the student.** {_compressed(config.compression, served, student)}.
+**Compression of the student.** {_compressed(config, served, student)}.
 
 **Thresholds.** Review from {thresholds.review:.4g}, hold from {thresholds.hold:.4g}; the teacher is asked between
 {thresholds.uncertain_low:.4g} and {thresholds.uncertain_high:.4g} and from {thresholds.high_risk:.4g}.
