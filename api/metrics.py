@@ -54,6 +54,12 @@ class Metrics:
             "Released bundles that were not taken",
             registry=self.registry,
         )
+        self.shadows = Counter(
+            "riskdistill_shadow_scores_total",
+            "Decisions for the other bundle to score, by what came of it",
+            ["outcome"],
+            registry=self.registry,
+        )
 
     def decided(self, decision: Decision) -> None:
         """Counts a decision that is durable now."""
@@ -61,12 +67,12 @@ class Metrics:
         if decision.route_reason != "none":
             self.bypass.labels(decision.route_reason).inc()
 
-    def serving(self, current: str, previous: str | None) -> None:
+    def serving(self, current: str, previous: str | None, challenger: str | None = None) -> None:
         """Shows these bundle versions and no others."""
         self.bundle.clear()
-        self.bundle.labels("current", current).set(1)
-        if previous is not None:
-            self.bundle.labels("previous", previous).set(1)
+        for role, version in (("current", current), ("previous", previous), ("challenger", challenger)):
+            if version is not None:
+                self.bundle.labels(role, version).set(1)
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""

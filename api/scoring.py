@@ -2,7 +2,8 @@
 
     known already?   the same id with the same body gets the stored decision; with another body, a conflict
     pseudonymise     the engine and the log see no account id
-    observe          features from what came strictly before, the student's score; then the state moves on
+    observe          features from what came strictly before, the student's score (of the champion, or for its
+                     accounts of the canary); then the state moves on
     route            the teacher decides on high or uncertain scores, if it answers in time
     band and action  by the deciding bundle's thresholds
     reasons          for what is not allowed to pass silently: the student's, whoever decided
@@ -30,6 +31,7 @@ from api.bypass import TeacherBypass, Verdict
 from api.group_commit import GroupCommit
 from api.metrics import Metrics
 from api.pseudonyms import Pseudonyms
+from api.rollout import Shadows, Waiting, decides
 from api.serving_bundle import ServingBundle, Warm
 from riskdistill.bundle import ACTIONS, Bundle
 from riskdistill.data.schema import NORMAL
@@ -54,6 +56,7 @@ class Seen(NamedTuple):
     encoded: Encoded
     student: Scored
     warm: Warm
+    bundle: Bundle  # the one that decides
 
 
 class Scorer:
@@ -66,6 +69,7 @@ class Scorer:
         log, commit: where decisions are found and stored.
         bypass: the way to the teacher.
         pseudonyms, metrics: as their names say.
+        shadows: scores again, off this path, what is decided beside a challenger; None: nobody does.
     """
 
     def __init__(
@@ -78,7 +82,9 @@ class Scorer:
         bypass: TeacherBypass,
         pseudonyms: Pseudonyms,
         metrics: Metrics,
+        shadows: Shadows | None = None,
     ) -> None:
+        self._shadows = shadows
         self._bundles, self._engine, self._next_place = bundles, engine, next_place
         self._log, self._commit, self._bypass = log, commit, bypass
         self._pseudonyms, self._metrics = pseudonyms, metrics
@@ -137,10 +143,12 @@ class Scorer:
         durable = await storing
         if durable is decision:
             self._metrics.decided(decision)
+            if self._shadows is not None and (challenger := seen.warm.challenger) is not None:
+                self._shadows.offer(Waiting(decision, seen.encoded, seen.warm.bundle, challenger))
         return durable
 
     async def _settle(self, transaction: Transaction, seen: Seen, arrived: float) -> Decision:
-        bundle = seen.warm.bundle
+        bundle = seen.bundle
         verdict = await self._bypass.settle(bundle, seen.encoded, seen.student)
         band = bundle.thresholds.band(verdict.score)
         alert = band != "low"
@@ -186,10 +194,13 @@ class Scorer:
         warm = self._bundles.warm
         if warm is None:
             raise UnavailableError("no bundle is warm yet", mend="wait until /readyz answers 200")
+        bundle, challenger = warm.bundle, warm.challenger
+        if challenger is not None and decides(challenger, transaction.sender_account):
+            bundle = challenger.bundle
         with self._engine.observing(transaction) as encoded:
-            student = warm.bundle.student.score(encoded)
+            student = bundle.student.score(encoded)
         place, self._next_place = self._next_place, self._next_place + 1
-        return Seen(place, encoded, student, warm)
+        return Seen(place, encoded, student, warm, bundle)
 
 
 def _check_stamps(transactions: Sequence[Transaction], now: datetime) -> None:

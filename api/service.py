@@ -15,6 +15,7 @@ from api.bypass import TeacherBypass
 from api.group_commit import GroupCommit
 from api.metrics import Metrics
 from api.pseudonyms import Pseudonyms, key_from_file
+from api.rollout import Shadows
 from api.schemas import Ready
 from api.scoring import Scorer
 from api.serving_bundle import ServingBundle
@@ -23,6 +24,7 @@ from riskdistill.data.rates import Rates
 from riskdistill.errors import ConfigError, UnavailableError
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.releases import ReleaseLog
+from riskdistill.storage.shadows import ShadowLog
 
 _logger = logging.getLogger(__name__)
 _MEND = "wait until /readyz answers 200"
@@ -86,6 +88,8 @@ class Service:
             teacher=warm.bundle.teacher is not None,
             refused_release=refused.release_id if refused else None,
             refused_reason=refused.reason if refused else None,
+            challenger_release=warm.challenger.release_id if warm.challenger else None,
+            canary_share=warm.challenger.share if warm.challenger else 0.0,
         )
 
     def start(self) -> None:
@@ -127,7 +131,8 @@ class Service:
         commit = GroupCommit(log)
         commit.start()
         self._stack.push_async_callback(commit.close)
-        scorer = Scorer(self._bundles, engine, place, log, commit, bypass, pseudonyms, self.metrics)
+        shadows = self._shadows(settings)
+        scorer = Scorer(self._bundles, engine, place, log, commit, bypass, pseudonyms, self.metrics, shadows)
         self._stack.push_async_callback(scorer.close)
         return Parts(scorer, log, commit)
 
@@ -137,6 +142,14 @@ class Service:
         releases = ReleaseLog(settings.releases.get_secret_value(), create=False)
         self._stack.callback(releases.close)
         return releases
+
+    def _shadows(self, settings: ApiSettings) -> Shadows | None:
+        """What scores beside a challenger; a fixed bundle has none."""
+        if settings.releases is None:
+            return None
+        shadows = Shadows(ShadowLog(settings.database_url), self.metrics)
+        self._stack.push_async_callback(asyncio.to_thread, shadows.close)
+        return shadows
 
     def _obstacle(self) -> str:
         if self.failure is not None:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
+from monitoring.pages import write_whole
 from pipelines.bundle_store import expectation, without_password
 from pipelines.label_file import LabelFile
 from riskdistill.bundle import Bundle
 from riskdistill.errors import AuditError, DataError, NotFoundError
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.releases import ReleaseLog
+from riskdistill.storage.shadows import ShadowLog
 
 monitor_app = typer.Typer(no_args_is_help=True, help="Compare live traffic with the profile; watch and roll back.")
 audit_app = typer.Typer(no_args_is_help=True, help="Verify the decision and release logs; write the audit record.")
@@ -82,6 +86,54 @@ def watch(
         console.print(f"{number:>4}  {verdict.action:<15} {verdict.reason}", highlight=False)
         if looks is not None and number >= looks:
             stop.set()
+
+
+@monitor_app.command()
+def shadow(
+    releases: Releases,
+    decisions: Decisions,
+    release: Annotated[str | None, typer.Option(help="Id of a challenger; default: the one of now.")] = None,
+    hours: Annotated[float, typer.Option(min=0.01, help="Width of a window.")] = 24.0,
+    json_to: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file too.")] = None,
+) -> None:
+    """Compare the challenger with the champion on the same live transactions, window by window."""
+    from monitoring.shadow import compare
+
+    log = ReleaseLog(releases, create=False)
+    challenger = log.get(release) if release else log.challenger()
+    if challenger is None:
+        raise NotFoundError("no release is challenger", where="release log", mend="riskdistill release shadow ID")
+    windows = compare(ShadowLog(decisions, create=False).read(challenger.release_id), timedelta(hours=hours))
+    columns = (
+        "from (UTC)",
+        "transactions",
+        "canary",
+        "agree",
+        "overlap",
+        "alerts",
+        "shift",
+        "distance",
+        "µs alone",
+    )
+    table = Table(*columns, title=f"champion and {challenger.release_id} ({challenger.state})")
+    for window in windows:
+        overlap = "" if window.overlap is None else f"{window.overlap:.1%}"
+        timed = window.champion_us is not None and window.challenger_us is not None
+        table.add_row(
+            f"{window.start:%Y-%m-%d %H:%M}",
+            f"{window.transactions:,}",
+            f"{window.by_challenger:,}",
+            f"{window.agreement:.1%}",
+            overlap,
+            f"{window.champion_alerts:.2%} / {window.challenger_alerts:.2%}",
+            f"{window.shift:+.4f}",
+            f"{window.distance:.3f}",
+            f"{window.champion_us:.0f} / {window.challenger_us:.0f}" if timed else "",
+        )
+    console.print(table)
+    if json_to is not None:
+        told = [window.model_dump(mode="json") for window in windows]
+        write_whole(json_to, json.dumps({"release": challenger.release_id, "windows": told}, indent=1) + "\n")
 
 
 @audit_app.command()
