@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from monitoring.pages import write_whole
 from pipelines.progress import Steps
-from riskdistill.config import ExperimentConfig
+from riskdistill.config import ExperimentConfig, SourceConfig
 from riskdistill.data.ingest import ingest, load_canonical, load_truth
 from riskdistill.dataset import Dataset, RowCache, Tables, build_dataset
 from riskdistill.dataset.card import DatasetCard, describe
@@ -45,7 +45,7 @@ def prepare(
     Raises:
         DataError: the source cannot be used, or not split as configured.
     """
-    return prepare_tables(config, _read(config, source, out, steps), out, steps, command=command, rows=rows)
+    return prepare_tables(config, read(config.source, source, out, steps), out, steps, command=command, rows=rows)
 
 
 def prepare_tables(
@@ -89,16 +89,17 @@ def prepare_tables(
     return Prepared(dataset, card, folder)
 
 
-def _read(config: ExperimentConfig, source: Path, out: Path, steps: Steps) -> Tables:
-    if config.source.format is None:
+def read(config: SourceConfig, source: Path, out: Path, steps: Steps) -> Tables:
+    """The tables at `source`, which are ingested into `out` first where they are in some format."""
+    if config.format is None:
         return Tables(*load_canonical(source), load_truth(source))
     step = steps.step("ingest")
     summary = ingest(
         source,
         out / "canonical",
-        format=config.source.format,
-        mapping=config.source.mapping,
-        until=config.source.until,
+        format=config.format,
+        mapping=config.mapping,
+        until=config.until,
         progress=step.at,
     )
     step.at(summary.rows_read, summary.rows_read)

@@ -27,16 +27,16 @@ from monitoring.pages import write_whole
 from pipelines.bundle_store import keep
 from pipelines.champion import Champion, beginnings, changed, kept_teachers, load_champion, trained_on
 from pipelines.contest import budget_of, contest, unlearned
-from pipelines.datasets import Prepared, prepare_tables
+from pipelines.datasets import Prepared, prepare_tables, read
 from pipelines.progress import Steps
 from pipelines.retraining_page import write_page
 from pipelines.run import furnished, judge_and_bundle, taught_student
 from pipelines.teachers import fit_teachers
 from riskdistill import __version__
 from riskdistill.bundle import Bundle
-from riskdistill.config import ExperimentConfig, SplitConfig
-from riskdistill.data.ingest import load_canonical
+from riskdistill.config import ExperimentConfig, SourceConfig, SplitConfig
 from riskdistill.data.rates import Rates
+from riskdistill.data.tables import SUMMARY_FILE
 from riskdistill.dataset import Period, RowCache, Tables, split_points
 from riskdistill.dataset.clock import microseconds
 from riskdistill.dataset.labels import matured
@@ -91,7 +91,7 @@ def retrain(
 
     Args:
         log: whose champion is retrained, and which takes the challenger.
-        source: folder of canonical tables, with labels.
+        source: folder of canonical tables with labels, ingested or not.
         out: folder of everything that is made.
         store: folder of the kept bundles.
         config: the experiment, in place of the champion's own.
@@ -107,9 +107,10 @@ def retrain(
     transformers_logging.disable_progress_bar()
     champion = load_champion(log, config)
     base = champion.config if mode is None else changed(champion.config, retraining={"mode": mode})
-    transactions, labels = load_canonical(source)
-    known_at = now or transactions["timestamp"][-1].as_py()
-    tables = matured(Tables(transactions, labels), known_at, MATURE)
+    form = None if (source / SUMMARY_FILE).exists() else "canonical"  # one that is ingested already needs no reader
+    everything = read(SourceConfig(format=form), source, out, steps)
+    known_at = now or everything.transactions["timestamp"][-1].as_py()
+    tables = matured(everything, known_at, MATURE)
 
     analysis = _analysis(champion, base, tables, out, steps)
     settings = _settings(base, analysis)
