@@ -10,8 +10,10 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from pipelines.bundle_store import bundle_folder, keep, load_release
+from pipelines.bundle_store import bundle_folder, keep, load_release, without_password
+from pipelines.tracking import Tracker, follow
 from riskdistill.bundle import Bundle
+from riskdistill.errors import UnavailableError
 from riskdistill.storage.releases import ReleaseLog, State
 
 release_app = typer.Typer(
@@ -74,6 +76,7 @@ def register(
     log = ReleaseLog(releases)
     kept = keep(loaded, store)
     release = log.register(kept, loaded.version, actor=actor, reason=reason)
+    follow(log)
     console.print(f"{release.release_id} registered: bundle {release.bundle_version}")
 
 
@@ -91,6 +94,7 @@ def shadow(release: ReleaseId, releases: Releases, actor: Actor, reason: Reason)
     log = ReleaseLog(releases, create=False)
     load_release(log.get(release))
     staged = log.stage(release, State.SHADOW, actor=actor, reason=reason, evidence={})
+    follow(log)
     console.print(f"{staged.release_id} shadows: bundle {staged.bundle_version}")
 
 
@@ -109,6 +113,7 @@ def canary(
     staged = log.stage(
         release, State.CANARY, actor=actor, reason=reason, evidence={}, share=share, approvals=approvals
     )
+    follow(log)
     console.print(f"{staged.release_id} decides for {share:.1%} of the accounts: bundle {staged.bundle_version}")
 
 
@@ -120,6 +125,7 @@ def promote(release: ReleaseId, releases: Releases, actor: Actor, reason: Reason
     load_release(found)
     evidence = {"approvals_needed": approvals, "approved_by": list(found.approved_by)}
     champion = log.promote(release, actor=actor, reason=reason, evidence=evidence, approvals=approvals)
+    follow(log)
     console.print(f"{champion.release_id} is champion: bundle {champion.bundle_version}")
 
 
@@ -136,17 +142,34 @@ def rollback(
         challenger = log.challenger()
         release_id = "none" if challenger is None else challenger.release_id
         withdrawn = log.withdraw(release_id, actor=actor, reason=reason, evidence={})
+        follow(log)
         console.print(f"{withdrawn.release_id} is withdrawn: bundle {withdrawn.bundle_version}")
         return
     champion = log.rollback(actor=actor, reason=reason, evidence={})
+    follow(log)
     console.print(f"{champion.release_id} is champion again: bundle {champion.bundle_version}")
 
 
 @release_app.command()
 def retire(release: ReleaseId, releases: Releases, actor: Actor, reason: Reason) -> None:
     """End a release that does not decide; its bundle stays where it is kept."""
-    retired = ReleaseLog(releases, create=False).retire(release, actor=actor, reason=reason, evidence={})
+    log = ReleaseLog(releases, create=False)
+    retired = log.retire(release, actor=actor, reason=reason, evidence={})
+    follow(log)
     console.print(f"{retired.release_id} is retired: bundle {retired.bundle_version}")
+
+
+@release_app.command()
+def track(
+    releases: Releases,
+    mlflow: Annotated[
+        str, typer.Option(envvar="RISKDISTILL_MLFLOW", help="E.g. sqlite:///runs/mlflow.db, or a server's URL.")
+    ],
+) -> None:
+    """Let MLflow follow the release log: kept bundles, and the aliases champion, challenger and previous."""
+    if not Tracker(mlflow).follow(ReleaseLog(releases, create=False)):
+        raise UnavailableError("MLflow was not told", where=without_password(mlflow), mend="see the warning above")
+    console.print("MLflow follows the release log")
 
 
 @release_app.command()

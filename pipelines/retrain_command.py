@@ -16,6 +16,7 @@ from pipelines.bundle_store import bundle_folder
 from pipelines.experiment_commands import OutFolder, made
 from pipelines.progress import Steps
 from pipelines.release_commands import Releases, Store
+from pipelines.tracking import tracker
 from riskdistill.errors import ConfigError, ReleaseError
 from riskdistill.storage.releases import ReleaseLog
 
@@ -69,6 +70,7 @@ def retrain(
             actor=actor,
             command=shlex.join(["riskdistill", *sys.argv[1:]]),
         )
+    _track(log, result)
     console.print(_gates(result))
     made({"evidence": result.page, "bundle": result.bundle})
     if result.challenger is None:
@@ -81,6 +83,17 @@ def retrain(
     console.print(
         f"{result.challenger.release_id} is {result.challenger.state}: riskdistill monitor shadow compares"
     )
+
+
+def _track(log: ReleaseLog, result: Retrained) -> None:
+    """Tell MLflow of the run and of the challenger, where the environment names one."""
+    tracking = tracker()
+    if tracking is None:
+        return
+    figures = {gate.name.replace("'", ""): gate.figure for gate in result.gates}
+    told = {"champion": result.champion.release_id, "passed": not result.failed, "bundle": result.bundle.name}
+    tracking.log_run("retrain", parameters=told, metrics=figures, artefacts=list(result.page.parent.iterdir()))
+    tracking.follow(log)
 
 
 def _gates(result: Retrained) -> Table:
