@@ -148,6 +148,7 @@ def _scores(bundle: Bundle, rows: list[Encoded]) -> list[float]:
 
 
 def _microseconds(bundle: Bundle, row: Encoded) -> float:
+    bundle.student.score(row)  # whatever was scored before, it is in the processor's cache now
     started = perf_counter()
     bundle.student.score(row)
     return 1e6 * (perf_counter() - started)

@@ -110,7 +110,7 @@ def changed(config: ExperimentConfig, **sections: Mapping[str, Any]) -> Experime
     """
     fields = config.model_dump()
     for name, values in sections.items():
-        fields[name] = (fields[name] or {}) | values
+        fields[name] = {**(fields[name] or {}), **values}
     try:
         return ExperimentConfig.model_validate(fields)
     except ValidationError as error:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from monitoring.pages import write_whole
 from pipelines.bundle_store import expectation, without_password
@@ -115,7 +115,10 @@ def shadow(
         "distance",
         "µs alone",
     )
-    table = Table(*columns, title=f"champion and {challenger.release_id} ({challenger.state})")
+    table = Table(
+        *(Column(name, overflow="fold") for name in columns),
+        title=f"champion and {challenger.release_id} ({challenger.state})",
+    )
     for window in windows:
         overlap = "" if window.overlap is None else f"{window.overlap:.1%}"
         timed = window.champion_us is not None and window.challenger_us is not None

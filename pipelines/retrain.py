@@ -199,8 +199,9 @@ def _settings(base: ExperimentConfig, analysis: ErrorAnalysis) -> ExperimentConf
 def _split(config: ExperimentConfig) -> SplitConfig:
     """Most of the rows to learn from, the newest to judge on; typologies that were left out are learned now."""
     shares = config.retraining
-    parts = {"train": shares.train, "validation": shares.validation, "test": shares.test}
-    return SplitConfig(purge_days=config.split.purge_days, **parts)
+    return SplitConfig(
+        train=shares.train, validation=shares.validation, test=shares.test, purge_days=config.split.purge_days
+    )
 
 
 def _challenger(

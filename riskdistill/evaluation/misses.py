@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from riskdistill.evaluation.ranking import Floats, Labels, alert_probability, alerts_within
 
 TYPOLOGY: Final = "typology"
-SHOWN: Final = 12  # values of one slice that are told; the rest stand together
+SHOWN: Final = 12  # values of one slice that are told, but for typologies; the rest stand together
 REST: Final = "others"
 _AMOUNTS: Final = (100.0, 1_000.0, 3_000.0, 10_000.0, 50_000.0)  # US dollars
 
@@ -66,7 +66,7 @@ class ErrorAnalysis(BaseModel):
         return {
             line.value: round(1 + (most - 1) * (1 - line.recall), 2)
             for line in self.of(TYPOLOGY)
-            if line.recall is not None and line.value != REST and line.recall < 1
+            if line.recall is not None and line.recall < 1
         }
 
 
@@ -111,9 +111,9 @@ def _lines(name: str, values: NDArray[np.str_], label: Labels, alerted: Floats) 
     names, of = np.unique(values, return_inverse=True)
     missed, false = np.bincount(of, (1 - alerted) * label), np.bincount(of, alerted * ~label)
     order = np.lexsort((-false, -missed))
-    place = np.empty(len(names), np.int64)
-    place[order] = np.minimum(np.arange(len(names)), SHOWN)
-    of, shown = place[of], [*(str(names[each]) for each in order[:SHOWN]), REST]
+    place, most = np.empty(len(names), np.int64), len(names) if name == TYPOLOGY else SHOWN
+    place[order] = np.minimum(np.arange(len(names)), most)
+    of, shown = place[of], [*(str(names[each]) for each in order[:most]), REST]
     lines = []
     for number in np.unique(of):
         rows = of == number

@@ -53,6 +53,13 @@ def test_many_values_stand_together_behind_the_worst() -> None:
     assert (found[-1].value, found[-1].rows) == (REST, 40 - SHOWN)
 
 
+def test_every_typology_is_told_however_many_there_are() -> None:
+    label, names = np.ones(40, np.bool_), np.array([f"shape {number}" for number in range(40)], object)
+    found = analyse("b", np.linspace(1, 0, 40), label, 0.5, {TYPOLOGY: names})
+    assert len(found.of(TYPOLOGY)) == 40
+    assert found.emphasis(2.0) == {f"shape {number}": 2.0 for number in range(20, 40)}
+
+
 def test_bands_of_amounts_hold_their_lower_end() -> None:
     assert list(amount_bands(np.array([99.9, 100.0, 49_999.0, 50_000.0]))) == [
         "below 100",
