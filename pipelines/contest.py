@@ -15,6 +15,7 @@ from riskdistill.dataset import Dataset, Period, Tables
 from riskdistill.dataset.split import TEST
 from riskdistill.errors import DataError
 from riskdistill.evaluation.gates import Contest
+from riskdistill.evaluation.ranking import calibration_error
 from riskdistill.explain import reasons
 from riskdistill.features import Encoded
 
@@ -27,6 +28,11 @@ def budget_of(config: ExperimentConfig) -> float:
     return config.serving.review.share or config.evaluation.typology_budget
 
 
+def later_than(champion: Champion, period: Period) -> Period:
+    """The rows that came after all that the champion learned from."""
+    return period.take(period.time > champion.learned_until.timestamp() * 1e6)
+
+
 def unlearned(champion: Champion, tables: Tables, dataset: Dataset) -> Period:
     """The rows of the test period that judge: later than what the champion learned, and of no scheme with a part
     before the period, which one of the two may have learned from.
@@ -34,23 +40,24 @@ def unlearned(champion: Champion, tables: Tables, dataset: Dataset) -> Period:
     Raises:
         DataError: none of them is laundering.
     """
-    test = dataset.test
+    test = later_than(champion, dataset.test)
     before = tables.labels.slice(0, int(np.argmax(dataset.parts == TEST)))
     learned = set(before["scheme_id"].drop_null().unique().to_pylist())
-    later = test.time > champion.learned_until.timestamp() * 1e6
-    seen = test.take(later & ~np.array([name in learned for name in test.scheme], np.bool_))
+    seen = test.take(~np.array([name in learned for name in test.scheme], np.bool_))
     if not seen.label.any():
         raise DataError(
             f"none of {len(seen):,} mature payments that nothing was learned from is known to be laundering, "
             "in a scheme of its own",
-            where=f"from {test.start:%Y-%m-%d} to {test.end:%Y-%m-%d}",
+            where=f"from {dataset.test.start:%Y-%m-%d} to {dataset.test.end:%Y-%m-%d}",
             mend="retrain later, or give the judging part more with retraining.test",
         )
     return seen
 
 
-def contest(champion: Champion, challenger: Bundle, seen: Period, config: ExperimentConfig) -> Contest:
-    """Both students' scores, reasons and costs on the rows."""
+def contest(
+    champion: Champion, challenger: Bundle, test: Period, seen: Period, config: ExperimentConfig
+) -> Contest:
+    """Both students' scores, reasons and costs on the rows `seen` of the period `test`."""
     old, new = champion.bundle, challenger
     scores = [bundle.student.score_all(seen.encoded).score for bundle in (old, new)]
     shared, count = _shared_reasons(old, new, seen.encoded, np.argsort(-(scores[0] * scores[1]), kind="stable"))
@@ -64,6 +71,7 @@ def contest(champion: Champion, challenger: Bundle, seen: Period, config: Experi
         budget=budget_of(config),
         reasons=shared,
         reasoned=count,
+        calibration=_calibration(old, new, later_than(champion, test)),
         latency=_alone(old, new, seen.encoded),
         size=(old.student.bytes, new.student.bytes),
     )
@@ -78,6 +86,13 @@ def _shared_reasons(old: Bundle, new: Bundle, rows: Encoded, ranked: np.ndarray)
         told = [{reason.code for reason in reasons(bundle, one)} for bundle in (old, new)]
         shared, given = shared + len(told[0] & told[1]), given + len(told[0] | told[1])
     return (shared / given if given else 1.0), len(chosen)
+
+
+def _calibration(old: Bundle, new: Bundle, period: Period) -> tuple[float, float]:
+    """Calibration errors on labels as known."""
+    scores = (bundle.student.score_all(period.encoded).score for bundle in (old, new))
+    before, after = (calibration_error(period.label, score) for score in scores)
+    return before, after
 
 
 def _alone(old: Bundle, new: Bundle, rows: Encoded) -> tuple[float, float]:

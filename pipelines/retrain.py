@@ -123,7 +123,8 @@ def retrain(
 
     step = steps.step("gates")
     seen = unlearned(champion, tables, prepared.dataset)
-    gates = judge(contest(champion, bundle, seen, settings), settings.retraining.gates, seed=settings.seed)
+    measured = contest(champion, bundle, prepared.dataset.test, seen, settings)
+    gates = judge(measured, settings.retraining.gates, seed=settings.seed)
     passed = sum(gate.passed for gate in gates)
     step.done(f"{passed} of {len(gates)} passed")
     evidence = _evidence(champion, settings, prepared, analysis, gates, seen, identity)

@@ -29,9 +29,9 @@ class RetrainingConfig(Section):
 
     mode: RetrainingMode = "teacher_and_student"
     # shares of the mature rows, oldest first: most of what is new must be learned from, the newest judges
-    train: OpenShare = 0.8
-    validation: OpenShare = 0.1
-    test: OpenShare = 0.1
+    train: OpenShare = 0.84
+    validation: OpenShare = 0.08
+    test: OpenShare = 0.08
     synthetic: Share = 0.1  # of the mix, taken from its normal rows
     # how often a typology that the champion misses entirely is made anew, against one that it always finds
     emphasis: Annotated[float, Field(strict=True, ge=1)] = 4.0

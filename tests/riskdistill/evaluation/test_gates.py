@@ -35,6 +35,7 @@ def contest(**changes: Any) -> Contest:
         budget=0.02,
         reasons=0.8,
         reasoned=60,
+        calibration=(0.01, 0.01),
         latency=(100.0, 100.0),
         size=(1_000, 1_000),
         **same | changes,
@@ -64,15 +65,11 @@ def test_an_equal_challenger_passes_every_gate() -> None:
         ({"latency": (100.0, 126.0)}, "latency of one row"),
         ({"size": (1_000, 1_300)}, "size of the student"),
         ({"reasons": 0.49}, "reasons that both give"),
+        ({"calibration": (0.01, 0.016)}, "calibration error"),
     ],
 )
 def test_a_cost_beyond_its_bar_fails_its_gate_alone(change: dict[str, Any], gate: str) -> None:
     assert failed(replace(contest(), **change)) == {gate}
-
-
-def test_scores_that_are_no_probabilities_any_more_fail_the_calibration_alone() -> None:
-    found = contest()
-    assert failed(replace(found, challenger=np.sqrt(found.challenger))) == {"calibration error"}
 
 
 def test_forgetting_one_typology_fails_recall_memory_and_floor() -> None:
