@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from transformers.utils import logging as transformers_logging
 
 from monitoring.pages import write_whole
 from pipelines.bundle_store import keep
@@ -104,7 +103,6 @@ def retrain(
         RiskDistillError: see the parts; what was finished before stays and is used by the next attempt.
     """
     out.mkdir(parents=True, exist_ok=True)
-    transformers_logging.disable_progress_bar()
     champion = load_champion(log, config)
     base = champion.config if mode is None else changed(champion.config, retraining={"mode": mode})
     form = None if (source / SUMMARY_FILE).exists() else "canonical"  # one that is ingested already needs no reader

@@ -79,7 +79,6 @@ def run(
         RiskDistillError: see the parts; what was finished before stays and is used by the next attempt.
     """
     out.mkdir(parents=True, exist_ok=True)
-    transformers_logging.disable_progress_bar()
     check_text_teacher(config)
     prepared = prepare(config, source, out, steps, command=command, rows=rows)
     dataset = prepared.dataset
@@ -146,6 +145,7 @@ def furnished(
     beginnings: Mapping[str, EventTransformer] | None = None,
 ) -> Workshop:
     """A workshop in `out`, without what an earlier run left of networks that this one does not make."""
+    transformers_logging.disable_progress_bar()
     for folder in ("models", "checkpoints", "onnx"):
         (out / folder).mkdir(exist_ok=True)
     _remove_stale(out / "models", config)

@@ -179,3 +179,15 @@ def test_too_few_ordinary_accounts_are_refused(tiny: Simulated) -> None:
 def test_an_end_without_a_time_zone_is_refused(tiny: Simulated) -> None:
     with pytest.raises(ConfigError, match="time zone"):
         synthetic_anomalies(tiny.transactions, tiny.labels, 10, np.random.default_rng(0), END.replace(tzinfo=None))
+
+
+def test_an_emphasised_typology_is_grafted_more_often_and_equal_weights_change_nothing(tiny: Simulated) -> None:
+    def shares(emphasis: dict[str, float] | None) -> tuple[float, pa.Table]:
+        rng = np.random.default_rng(5)
+        new, labels = synthetic_anomalies(tiny.transactions, tiny.labels, 400, rng, END, emphasis)
+        return labels["typology"].to_pylist().count("fan_in") / labels.num_rows, new
+
+    (plain, rows), (more, _), (same, unchanged) = shares(None), shares({"fan_in": 20.0}), shares({"absent": 9.0})
+    assert more > 2 * plain > 0
+    assert same == plain
+    assert unchanged.equals(rows)
