@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import signal
 import stat
 import subprocess
 import time
@@ -106,7 +105,7 @@ def test_no_process_is_left_when_the_start_is_interrupted(
 def test_stopped_service_has_kept_every_decision(service: DemoService) -> None:
     """Last: it stops the shared service."""
     service.__exit__()
-    assert service._process.returncode == -signal.SIGTERM  # it ended as it was told to, and was not killed
+    assert service._process.returncode == 0  # it ended as it was told to, and was not killed
     log = DecisionLog(service.decisions_url, create=False)
     assert log.verify().entries == SENT + 1
     log.close()
