@@ -22,17 +22,17 @@ transaction: another worker may have decided on it.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections import deque
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from time import perf_counter
 from typing import Any, Final
 
 from api import tracing
 from api.account_order import AccountOrder, Turn
+from api.bodies import check_stamps, request_hash, same_body
 from api.bypass import TeacherBypass, Verdict, by_student
 from api.decision_ids import DecisionIds
 from api.explanation import stated
@@ -48,15 +48,13 @@ from api.triage import Triager
 from riskdistill.bundle import ACTIONS, Bundle
 from riskdistill.data.schema import NORMAL
 from riskdistill.data.transaction import Transaction
-from riskdistill.errors import ConflictError, TransactionError, UnavailableError
+from riskdistill.errors import ConflictError, UnavailableError
 from riskdistill.features.encoded import Encoded
 from riskdistill.features.engine import FeatureEngine
 from riskdistill.reasons import Explanation, explain
-from riskdistill.storage.canonical_bytes import transaction_bytes
 from riskdistill.storage.decisions import Decision, DecisionLog, Explained, Shadow, WantedReason
 
 _logger = logging.getLogger(__name__)
-AHEAD: Final = timedelta(days=1)  # clocks differ, and some payments are dated tomorrow
 REASONS_SECONDS: Final = 0.1  # the longest wait for an explanation, queueing included
 TOGETHER: Final = 32  # rows of one call of the student: more would make the first of them wait for the last
 
@@ -105,11 +103,11 @@ class Scorer:
         What was begun is stored even if the caller goes away.
 
         Raises:
-            TransactionError: one is stamped more than `AHEAD` after now; none is scored.
+            TransactionError: one is stamped more than a day after now; none is scored.
             UnavailableError: the log cannot be written now. Some may be stored: sending all again is safe.
         """
         arrived, trace = perf_counter(), tracing.here()
-        _check_stamps(transactions, datetime.now(UTC))
+        check_stamps(transactions, datetime.now(UTC))
         hidden = [self._pseudonyms.transaction(transaction) for transaction in transactions]
         hashes = [request_hash(transaction) for transaction in hidden]
         self._commit.check_none_unstored(transaction.tx_id for transaction in hidden)
@@ -125,7 +123,7 @@ class Scorer:
         self._line.extend(begun)
         self._move()
         outcomes = await reply.complete
-        return [_same_body(*found) for found in zip(hidden, hashes, outcomes, strict=True)]
+        return [same_body(*found) for found in zip(hidden, hashes, outcomes, strict=True)]
 
     def request_hashes(self, transactions: Sequence[Transaction]) -> list[str]:
         """What tells these bodies from others, as it is stored with their decisions."""
@@ -369,34 +367,6 @@ def _found(pending: Pending) -> Decision | Exception | None:
     if error is not None:
         return error if isinstance(error, Exception) else UnavailableError("the look-up was given up")
     return pending.stored.result().get(pending.transaction.tx_id)
-
-
-def _check_stamps(transactions: Sequence[Transaction], now: datetime) -> None:
-    """An account's clock never goes back: one stamp from far ahead would stop it, and age all that it has seen."""
-    for transaction in transactions:
-        if transaction.timestamp > now + AHEAD:
-            raise TransactionError(
-                f"it is stamped {transaction.timestamp.isoformat()}, more than a day after now",
-                where=f"transaction {transaction.tx_id}",
-                mend="correct the timestamp, or send it on its day",
-            )
-
-
-def request_hash(transaction: Transaction) -> str:
-    """SHA-256 hex digest that tells two bodies apart; of the pseudonymised form, so it gives nothing away."""
-    return hashlib.sha256(transaction_bytes(transaction)).hexdigest()
-
-
-def _same_body(transaction: Transaction, digest: str, outcome: Decision | Exception) -> Decision | ConflictError:
-    if isinstance(outcome, Exception):
-        raise outcome
-    if outcome.request_hash == digest:
-        return outcome
-    return ConflictError(
-        f"transaction {transaction.tx_id} was decided with another body",
-        where=f"decision {outcome.decision_id}",
-        mend="send the same body again, or give the new transaction an id of its own",
-    )
 
 
 def _typology(bundle: Bundle, verdict: Verdict) -> str | None:

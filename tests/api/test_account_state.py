@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from api.account_state import missing_of, rebuild
+from api.bodies import request_hash
+from api.known_ids import KnownIds
 from api.pseudonyms import Pseudonyms
-from api.scoring import request_hash
 from riskdistill.data.schema import ACCOUNT_FIELDS
 from riskdistill.data.transaction import Transaction, to_table
 from riskdistill.errors import StateError, UnreadableFileError
@@ -201,6 +202,16 @@ def test_what_was_pruned_comes_from_the_history_or_is_forgotten(
     assert prune(log, datetime.now(UTC), "forget", actor="ann", reason="all") == 20
     if account_state == "forget":
         assert rebuild(FeatureEngine(), None, log, PSEUDONYMS) == 61  # places are not given twice
+
+
+def test_the_ids_of_the_log_are_told_and_those_of_the_history_are_not(log: DecisionLog, tmp_path: Path) -> None:
+    transactions = traffic(30)
+    pq.write_table(to_table(transactions[:20]), tmp_path / "history.parquet")
+    hidden = [PSEUDONYMS.transaction(transaction) for transaction in transactions]
+    log.append([decided(transaction, place) for place, transaction in enumerate(hidden[15:], start=1)])
+    ids = KnownIds()
+    rebuild(FeatureEngine(), tmp_path / "history.parquet", log, PSEUDONYMS, ids=ids)
+    assert [number for number in range(30) if f"tx-{number}" in ids] == list(range(15, 30))
 
 
 def test_the_state_of_a_decision_is_the_one_just_before_its_transaction(log: DecisionLog) -> None:

@@ -105,3 +105,20 @@ async def test_a_request_sent_again_while_its_commit_is_tried_again_is_not_decid
         answer = await client.post("/v1/score", json=body("tx-1"))
         assert answer.json()["score"] == pytest.approx(0.1)
         assert [entry.decision.tx_id for entry in log.read()] == ["tx-1"]
+
+
+async def test_who_cannot_be_told_keeps_nobody_else_waiting(log: DecisionLog) -> None:
+    commit, told = GroupCommit(log), list[Decision | UnavailableError]()
+
+    def fail(_outcome: object) -> None:
+        raise RuntimeError("gone")
+
+    commit.start()
+    commit.store(decision_on("tx-0", 1), fail)
+    commit.store(decision_on("tx-1", 2), told.append)
+    while not told:
+        await asyncio.sleep(0)
+    commit.store(decision_on("tx-2", 3), told.append)  # and the next commit comes
+    await commit.close()
+    assert [entry.decision.tx_id for entry in log.read()] == ["tx-0", "tx-1", "tx-2"]
+    assert len(told) == 2

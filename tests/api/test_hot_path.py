@@ -152,6 +152,30 @@ async def test_one_that_cannot_be_scored_fails_alone(
     assert [answer.status_code for answer in answers] == [200, 500, 200]
     assert answers[2].json()["score"] == pytest.approx(0.03)  # the state knows of one earlier payment, not of two
     assert app.state.service.parts.scorer._under_way == {}
+    assert 'riskdistill_requests_total{route="/v1/score",status="500"} 1.0' in (await client.get("/metrics")).text
+
+
+async def test_a_request_with_a_key_of_its_own_is_answered_by_fastapi(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "read_transaction", lambda _: pytest.fail("the short way was taken"))
+    headers = {"Idempotency-Key": '"one"'}
+    assert (await client.post("/v1/score", json=body(), headers=headers)).status_code == 200
+    assert (await client.post("/v1/score", json=body("tx-2"), headers=headers)).status_code == 422
+
+
+async def test_what_passes_silently_is_drawn_into_the_sample_and_counted_once(tmp_path: Path, bundle: Path) -> None:
+    app = create_app(settings_for(tmp_path / "state", bundle=bundle, sample_share=1.0))
+    async with running(app) as client:
+        for _ in range(2):
+            answer = (await client.post("/v1/score", json=body("tx-1", 100))).json()
+        stored = app.state.service.parts.log.get(answer["decision_id"])
+        assert (stored.action, stored.sample_share, stored.at_risk_usd) == ("allow", 1.0, 100.0)
+        assert stored.features is not None
+        counted = (await client.get("/metrics")).text
+    assert "riskdistill_sampled_total 1.0" in counted
+    for stage in ("lookup", "features", "student", "store"):
+        assert f'riskdistill_stage_seconds_count{{stage="{stage}"}} 1.0' in counted
 
 
 async def test_new_transactions_ask_the_log_for_nothing_and_known_ones_keep_their_place_in_line(

@@ -13,6 +13,7 @@ from fake_serving import KEY, body, running, settings_for
 from fastapi import APIRouter, FastAPI, Request
 from test_problem_documents import check
 
+from api import wire
 from api.app import create_app
 from api.auth import Calling, ScopedRoute, needs
 from api.key_file import SCOPES, KeyFile
@@ -81,6 +82,17 @@ async def test_every_operation_refuses_callers_without_its_scope_before_it_reads
                 continue
             check(answer, 403, f"for-{scope} does not have the scope {needed}")
             assert answer.headers["www-authenticate"] == f'Bearer error="insufficient_scope", scope="{needed}"'
+
+
+@pytest.mark.parametrize("path", ["/v1/score", "/v1/score/batch"])
+async def test_a_right_body_of_a_caller_without_the_scope_is_not_scored(
+    app: FastAPI, client: httpx.AsyncClient, secrets: dict[str, str], path: str
+) -> None:
+    sent = body() if path == "/v1/score" else {"transactions": [body()]}
+    for scope in sorted(set(SCOPES) - {"score"}):
+        answer = await client.post(path, json=sent, headers={"X-API-Key": secrets[scope]})
+        check(answer, 403, f"for-{scope} does not have the scope score")
+    assert app.state.service.parts.log.by_tx("tx-1") is None
 
 
 async def test_openapi_names_each_scope_and_both_ways_to_send_a_credential(app: FastAPI) -> None:
@@ -177,7 +189,12 @@ async def test_beyond_its_rate_a_caller_is_told_when_to_come_again(
     assert 'riskdistill_refused_callers_total{reason="rate"} 1.0' in metrics
 
 
-async def test_a_batch_counts_by_its_transactions(client: httpx.AsyncClient, secrets: dict[str, str]) -> None:
+@pytest.mark.parametrize("is_plain", [True, False])
+async def test_a_batch_counts_by_its_transactions(
+    client: httpx.AsyncClient, secrets: dict[str, str], monkeypatch: pytest.MonkeyPatch, is_plain: bool
+) -> None:
+    if not is_plain:
+        monkeypatch.setattr(wire, "read_batch", lambda _: None)  # FastAPI answers
     headers = {"X-API-Key": secrets["slow"]}
     batch = {"transactions": [body(f"tx-{number}") for number in range(10)]}
     answer = await client.post("/v1/score/batch", json=batch, headers=headers)
