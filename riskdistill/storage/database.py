@@ -6,9 +6,11 @@ SQLite is the default (one file, one writer at a time); PostgreSQL serves severa
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, insert, text
@@ -20,6 +22,7 @@ from riskdistill.errors import ConfigError
 BUSY_TIMEOUT_MS: Final = 5_000  # how long a writer waits for another process's transaction
 STATEMENT_TIMEOUT_MS: Final = 30_000  # PostgreSQL: no statement of ours takes as long
 _CONNECT_SECONDS: Final = 5  # PostgreSQL: then the server counts as away
+_AGAIN_SECONDS: Final = 0.01
 _WRITES: Final = "riskdistill_writes"
 
 
@@ -143,10 +146,23 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # the driver's own BEGIN comes too late; `_begin_sqlite` sends it
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-    cursor.execute("PRAGMA journal_mode = WAL")
+    _use_write_ahead_log(cursor)
     cursor.execute("PRAGMA synchronous = FULL")  # in WAL mode NORMAL may lose the last commits with the power
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
+
+
+def _use_write_ahead_log(cursor: Any) -> None:
+    """Who opens a new file makes it one with a write-ahead log; SQLite itself does not wait for another who does."""
+    until = monotonic() + BUSY_TIMEOUT_MS / 1e3
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or monotonic() > until:
+                raise
+            sleep(_AGAIN_SECONDS)
 
 
 def _prepare_postgresql(connection: Any, _record: object) -> None:
