@@ -153,7 +153,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 
 def _use_write_ahead_log(cursor: Any) -> None:
-    """Who opens a new file makes it one with a write-ahead log; SQLite itself does not wait for another who does."""
+    """Has the file keep a write-ahead log; SQLite itself does not wait for another who opens a new file."""
     until = monotonic() + BUSY_TIMEOUT_MS / 1e3
     while True:
         try:
