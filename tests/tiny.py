@@ -33,7 +33,7 @@ CONFIG = ExperimentConfig.model_validate(
         "features": {"events_per_party": 8},
         "mix": {"max_rows": 1_000},
         "teacher": {"width": 32, "layers": 2, "heads": 4, "events_per_party": 8, "context_width": 32}
-        | {"pieces": 2_000, "feature_dropout": 0.0, "members": 1},
+        | {"pieces": 2_000, "feature_dropout": 0.0},
         "student": {"width": 16, "layers": 1, "heads": 2, "events_per_party": 4, "context_width": 16}
         | {"pieces": 1_000, "feature_dropout": 0.0},
         "training": {"epochs": 2, "batch_size": 128},

@@ -40,7 +40,7 @@ class ModelConfig(Section):
 class TeacherConfig(ModelConfig):
     """Size of the teacher, and how many networks of that size it is."""
 
-    members: Count = 3  # trained from seeds of their own; their mean answers
+    members: Count = 1  # trained from seeds of their own; their mean answers
 
     @property
     def network(self) -> ModelConfig:

@@ -243,7 +243,7 @@ def test_an_unusable_file_is_named_by_every_command_that_reads_it(
     ("until", "told"),
     [
         ("yesterday", "--until: Invalid isoformat string: 'yesterday' (mend: write it as 2022-09-10T00:00:00Z)"),
-        ("2022-09-10", "the limit 2022-09-10T00:00:00 has no time zone (mend: add a UTC offset"),
+        ("2022-09-10", "--until: it says no offset from UTC (mend: write it as 2022-09-10T00:00:00Z)"),
     ],
 )
 def test_a_wrong_until(refused: Callable[..., str], simulated: Path, tmp_path: Path, until: str, told: str) -> None:
