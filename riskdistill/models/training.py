@@ -51,21 +51,21 @@ class TrainingRows:
         label: float32 [n], 1 where laundering.
         typology: int64 [n], class index.
         draw: int64 [m], the mix, of which every epoch takes rows anew; a row may stand in it more than once.
+        scheme: int64 [n], the laundering operation that a row belongs to, -1 none; of labels, never an input.
+        difficulty: float32 [n], for a curriculum; the higher, the later a row is learned.
         unlabelled: int64 [k], rows that are not in the mix, whose label is NaN and whose typology -1: a student may
             learn from them what its teachers say.
         reviewed: int64 [r], rows that an investigator has judged.
-        scheme: int64 [n], the laundering operation that a row belongs to, -1 none; of labels, never an input.
-        difficulty: float32 [n], for a curriculum; the higher, the later a row is learned.
     """
 
     encoded: Encoded
     label: NDArray[np.float32]
     typology: NDArray[np.int64]
     draw: NDArray[np.int64]
-    unlabelled: NDArray[np.int64] = field(default_factory=_no_rows)
-    reviewed: NDArray[np.int64] = field(default_factory=_no_rows)
     scheme: NDArray[np.int64] | None = None
     difficulty: NDArray[np.float32] | None = None
+    unlabelled: NDArray[np.int64] = field(default_factory=_no_rows)
+    reviewed: NDArray[np.int64] = field(default_factory=_no_rows)
 
     def in_an_epoch(self, config: TrainingConfig) -> int:
         """How many rows of the mix one epoch learns from."""

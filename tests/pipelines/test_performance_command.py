@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from monitoring.drills import Alarm, DrillResult
@@ -48,7 +49,7 @@ def test_labels_are_read_with_what_they_say_and_when(
     assert rows.label[:7].tolist() == [1, -1, -1, 0, -1, -1, 1], "a label as old as its payment says nothing"
     assert (rows.known[::3] > rows.time[::3]).all()
     assert (rows.known[1::3] == 0).all()
-    assert not rows.sampled.any()
+    np.testing.assert_array_equal(rows.sampled, evenly_sampled(sorted(decisions, key=lambda one: one.decided_at)))
     assert (rows.again[:2].tolist(), rows.again[2:].max()) == ([0, -1], -1), "the first was looked at twice"
 
 

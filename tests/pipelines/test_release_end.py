@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import monitor_commands
+from pipelines import audit_commands
 from pipelines.cli import main
 from riskdistill.bundle import Bundle
 from riskdistill.storage.decisions import DecisionLog
@@ -30,7 +30,7 @@ def test_an_unknown_decision_does_not_show_the_password_of_the_log(
     refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     empty = DecisionLog(f"sqlite:///{tmp_path}/decisions.db")
-    monkeypatch.setattr(monitor_commands, "DecisionLog", lambda *_, **__: empty)
+    monkeypatch.setattr(audit_commands, "DecisionLog", lambda *_, **__: empty)
     told = refused("audit", "show", "d-x", "--decisions", "postgresql://ann:pw1234@db/logs")
     assert told.startswith("postgresql://ann:***@db/logs: no decision d-x")
 
