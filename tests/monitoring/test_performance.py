@@ -145,7 +145,7 @@ def test_importance_gives_weight_to_what_looks_like_the_new() -> None:
 
 
 def test_too_few_labels_give_no_estimate() -> None:
-    few = Alerts(np.full(10, 0.5), np.zeros((10, 1)))
+    few = Alerts(np.full(10, 0.5), np.zeros((10, 1)), np.zeros(10))
     assert estimate(few, np.zeros(10, np.bool_), few) is None
 
 
