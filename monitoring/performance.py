@@ -26,6 +26,7 @@ from monitoring.label_check import SecondLooks, second_looks
 from monitoring.maturity import DAY, maturity
 from riskdistill.errors import EmptyInputError
 
+DESIGN_EFFECT: Final = 2.0  # of alerts that belong together on the variance of a share
 UNKNOWN: Final = -1  # a label that is not there
 
 
@@ -59,6 +60,19 @@ class WindowPerformance(BaseModel):
     disagreement: Interval | None = Field(
         description="share of all decisions on which student and teacher differ about the alert, from the sample"
     )
+
+    @property
+    def fall(self) -> float | None:
+        """By how many deviations realised precision is below what scores promised; None where either is not there.
+
+        Scores promise what they meant on all older alerts, without regard to age: the estimate itself follows the
+        labels, and a fall would hide in it. Payments of a scheme share their fate, which doubles the variance.
+        """
+        if self.precision is None or self.estimated is None or not self.labelled:
+            return None
+        promised = self.estimated.confidence
+        deviation = np.sqrt(DESIGN_EFFECT * max(promised * (1 - promised), 1e-9) / self.labelled)
+        return float((promised - self.precision.value) / deviation)
 
 
 class PerformanceReport(BaseModel):
