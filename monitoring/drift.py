@@ -51,6 +51,7 @@ _GROWING: Final = ("_total_count", "_total_sum", "_age", "_peer_senders", "_peer
 _HISTORY: Final = ("sender_", "receiver_", "pair_", "reverse_", "common_", "relays", "returns", "copay")
 VOLUME: Final = "rows_per_hour"
 ALL_TOGETHER: Final = "all features together"
+_PAIRS: Final = frozenset({"pair_count", "reverse_count"})  # all payments of the pair so far
 _CALENDAR: Final = frozenset(feature.name for feature in TRANSACTION_FEATURES if feature.group == "calendar")
 _DAY: Final = 20.0  # hours, below which a window is no day
 _WEEK: Final = 156.0  # hours from the first to the last transaction of a week, and half a day of silence at most
@@ -59,10 +60,10 @@ _WEEK: Final = 156.0  # hours from the first to the last transaction of a week, 
 def only_shown(name: str) -> bool:
     """Whether a feature moves away from any reference on healthy traffic, so that it may not alarm.
 
-    Ages, totals over an account's life and the neighbours' counts of all their peers grow for as long as the
-    accounts live; the calendar of a window is another than the reference's by definition.
+    Ages, totals over the life of an account or a pair, and the neighbours' counts of all their peers grow for as
+    long as the accounts live; the calendar of a window is another than the reference's by definition.
     """
-    return name.endswith(_GROWING) or name in _CALENDAR
+    return name.endswith(_GROWING) or name in _CALENDAR or name in _PAIRS
 
 
 def of_history(name: str) -> bool:

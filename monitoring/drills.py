@@ -6,7 +6,7 @@ if the first alarm after the fault is one of theirs.
 
     controller     `monitoring.rollback`, every hour: alerts, false alerts, missed laundering, errors, time
     drift          `monitoring.drift`, every day on the last day and on the last week
-    performance    `monitoring.performance`, every third day: realised against estimated precision; what was missed
+    performance    `monitoring.performance`, every third day: precision against the scores; what was missed
     labels         `monitoring.label_check`, every day: second looks that contradict
     volume         every hour: a silence longer than any that the reference had, three times over
 """
@@ -40,7 +40,7 @@ from riskdistill.storage.releases import Release, ReleaseLog
 HOUR: Final = DAY // 24
 SILENCE: Final = 3  # times the longest gap of the reference
 CERTAIN: Final = 1e-4  # p-value of a single check of labels or of what was missed
-WORSE: Final = 4.5  # deviations of an estimate: windows overlap, and payments of a scheme are not independent
+WORSE: Final = 4.0  # deviations that a fall of precision must have: windows overlap, and are many
 CHAMPION, PREVIOUS = "champion", "previous"
 
 
@@ -284,13 +284,15 @@ class _Watch:
         """Whether a mature week is worse than estimated, or more was missed than before."""
         report = measure_performance(self._stream.rows, _moment(now))
         mature = [window for window in report.windows if window.mature]
-        if mature and (real := mature[-1].precision) is not None and (told := mature[-1].estimated) is not None:
-            deviation = (told.combined - real.value) / max((told.high - told.low) / 4, 1e-9)
-            if deviation > WORSE:
-                detail = f"week to {mature[-1].end:%F}: precision {real.value:.0%}, estimated {told.combined:.0%}"
-                detail += f" ({told.low:.0%} to {told.high:.0%})"
-                yield Alarm(at=_moment(now), detector="performance: precision", detail=detail)
-                return
+        if mature and (fall := mature[-1].fall) is not None and fall > WORSE:
+            real, told = mature[-1].precision, mature[-1].estimated
+            assert real is not None  # a fall is of one against the other
+            assert told is not None
+            detail = (
+                f"week to {mature[-1].end:%F}: precision {real.value:.0%}, scores promised {told.confidence:.0%}"
+            )
+            yield Alarm(at=_moment(now), detector="performance: precision", detail=detail)
+            return
         if len(mature) >= 2:
             *earlier, last = mature
             table = [

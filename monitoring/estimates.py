@@ -7,6 +7,10 @@
     combined     the first, corrected on older alerts that are weighted as in the second (Białek, Kuberski, Perrakis
                  and Bifet, "Estimating model performance under covariate shift without labels", 2024)
 
+In all but the plain confidence older alerts count the less the older they are: what a score means changes slowly,
+and the labels that have come already tell of it first. It is taken for granted that outcomes do not decide how
+long a label takes; where they do, judge only windows that are mature.
+
 The interval is for what will be realised: it has the chance of the labels themselves, that of the correction, and
 how far earlier estimates were off beyond those two, which is all that is known of changes that no input shows.
 """
@@ -22,6 +26,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
+HALF_LIFE: Final = 7.0  # days, in which an older alert loses half of its weight
 FEWEST: Final = 30  # older alerts with labels, below which nothing is estimated
 _RIDGE: Final = 2.0  # pseudo-alerts that say the scores are right
 _LARGEST: Final = 10.0  # weight of one older alert against the mean
@@ -64,10 +69,12 @@ class Alerts:
     Attributes:
         score: calibrated, as they were decided on [n].
         covariates: what may have shifted [n, k].
+        age: in days when the estimate is made [n].
     """
 
     score: Floats
     covariates: Floats
+    age: Floats
 
 
 def estimate(
@@ -76,7 +83,7 @@ def estimate(
     """Estimate the precision of `new` alerts from `older` ones with labels; None where those are too few.
 
     Args:
-        older: alerts whose labels have had their time.
+        older: alerts with labels.
         laundering: their labels.
         new: alerts without.
         past: earlier estimates and what became of them.
@@ -87,7 +94,8 @@ def estimate(
     """
     if len(older.score) < FEWEST or not len(new.score):
         return None
-    weight = importance(older.covariates, new.covariates)
+    weight = importance(older.covariates, new.covariates) * 0.5 ** (older.age / HALF_LIFE)
+    weight /= weight.mean()
     label = laundering.astype(np.float64)
     known, asked = _log_odds(older.score), _log_odds(new.score)
     combined = _sigmoid(_platt(known, label, weight), asked).mean()

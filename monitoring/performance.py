@@ -26,6 +26,7 @@ from monitoring.label_check import SecondLooks, second_looks
 from monitoring.maturity import DAY, maturity
 from riskdistill.errors import EmptyInputError
 
+DESIGN_EFFECT: Final = 2.0  # of alerts that belong together on the variance of a share
 UNKNOWN: Final = -1  # a label that is not there
 
 
@@ -59,6 +60,19 @@ class WindowPerformance(BaseModel):
     disagreement: Interval | None = Field(
         description="share of all decisions on which student and teacher differ about the alert, from the sample"
     )
+
+    @property
+    def fall(self) -> float | None:
+        """By how many deviations realised precision is below what scores promised; None where either is not there.
+
+        Scores promise what they meant on all older alerts, without regard to age: the estimate itself follows the
+        labels, and a fall would hide in it. Payments of a scheme share their fate, which doubles the variance.
+        """
+        if self.precision is None or self.estimated is None or not self.labelled:
+            return None
+        promised = self.estimated.confidence
+        deviation = np.sqrt(DESIGN_EFFECT * max(promised * (1 - promised), 1e-9) / self.labelled)
+        return float((promised - self.precision.value) / deviation)
 
 
 class PerformanceReport(BaseModel):
@@ -135,7 +149,7 @@ def measure_performance(
         inside = (rows.time > end - length) & (rows.time <= end)
         if not inside.any():
             continue
-        told = _estimate(rows, inside, end, mature_share, [one for when, one in past if when <= end], seed)
+        told = _estimate(rows, inside, end, [one for when, one in past if when <= end], seed)
         needed = maturity(rows.time[rows.alert], rows.known[rows.alert], moment, mature_share)
         mature = needed is not None and end + needed <= moment
         window = _window(rows, inside, end, length, moment, mature, None if told is None else told[0])
@@ -158,23 +172,17 @@ def measure_performance(
 
 
 def _estimate(
-    rows: Decided, inside: NDArray[np.bool_], end: int, share: float, past: list[Past], seed: int
+    rows: Decided, inside: NDArray[np.bool_], end: int, past: list[Past], seed: int
 ) -> tuple[Estimate, float] | None:
-    """As it could be made at `end`: from alerts old enough by then, and their labels by then."""
-    known = np.where(rows.known <= end, rows.known, 0)
-    earlier = rows.alert & (rows.time <= end)
-    needed = maturity(rows.time[earlier], known[earlier], end, share)
-    if needed is None:
-        return None
-    older = earlier & (rows.time <= end - needed) & (known > 0) & (rows.label != UNKNOWN)
-    new = inside & rows.alert
+    """As it could be made at `end`, from the alerts whose labels were there by then."""
+    older = rows.alert & (rows.time <= end) & (rows.known > 0) & (rows.known <= end) & (rows.label != UNKNOWN)
     return estimate(
-        Alerts(rows.score[older], rows.covariates[older]),
-        rows.label[older] == 1,
-        Alerts(rows.score[new], rows.covariates[new]),
-        past,
-        seed=seed,
+        _alerts(rows, older, end), rows.label[older] == 1, _alerts(rows, inside & rows.alert, end), past, seed=seed
     )
+
+
+def _alerts(rows: Decided, chosen: NDArray[np.bool_], end: int) -> Alerts:
+    return Alerts(rows.score[chosen], rows.covariates[chosen], (end - rows.time[chosen]) / DAY)
 
 
 def _window(

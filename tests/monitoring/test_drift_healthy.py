@@ -84,5 +84,6 @@ def test_what_grows_by_construction_is_measured_and_never_alarms(profile: Refere
 
 def test_names_of_features_that_are_only_shown() -> None:
     assert only_shown("sender_out_total_count")
+    assert only_shown("pair_count")
     assert not only_shown("sender_out_count_7d")
     assert not only_shown("sender_out_gap")

@@ -102,6 +102,18 @@ def test_scores_that_are_too_high_are_corrected_by_older_labels() -> None:
     assert report.mean_error < 0.05
 
 
+def test_a_fall_of_precision_is_told_although_estimates_follow_it() -> None:
+    decided, _ = stream(40_000)
+    fallen = decided.time > FIRST + 42 * DAY
+    kept = np.random.default_rng(1).random(len(fallen)) < 0.3
+    label = np.where(fallen & (decided.label == 1) & ~kept, 0, decided.label).astype(np.int8)
+    falls = [window.fall for window in measured(replace(decided, label=label)).windows]
+    assert all(fall is None or fall < 3 for fall in falls[:6])
+    assert falls[6] is not None
+    assert falls[6] > 4
+    assert falls[-1] is None, "it is not mature"
+
+
 def test_student_and_teacher_that_agree_on_the_sample_are_told_so_without_labels() -> None:
     decided, _ = stream()
     bare = replace(decided, known=np.zeros_like(decided.known))
@@ -145,7 +157,7 @@ def test_importance_gives_weight_to_what_looks_like_the_new() -> None:
 
 
 def test_too_few_labels_give_no_estimate() -> None:
-    few = Alerts(np.full(10, 0.5), np.zeros((10, 1)))
+    few = Alerts(np.full(10, 0.5), np.zeros((10, 1)), np.zeros(10))
     assert estimate(few, np.zeros(10, np.bool_), few) is None
 
 
