@@ -202,6 +202,7 @@ async def test_what_another_process_suppresses_holds_here_too(client: httpx.Asyn
         while (await score(client, f"medium-{number}", 650))["action"] != "allow":
             number += 1
             await asyncio.sleep(0.01)
+    assert (await score(client, "medium-later", 650))["suppression"] is not None
 
 
 @pytest.mark.parametrize(
