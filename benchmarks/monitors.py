@@ -1,8 +1,8 @@
 """The monitors on simulations with a known truth: false alarms, delays, speed of drift, and estimates of precision.
 
-    python benchmarks/monitoring.py --json monitoring.json
-    python benchmarks/monitoring.py --quick                    # minutes: fewer runs, not the README's figures
-    python benchmarks/monitoring.py --only detection psi       # some sections
+    python benchmarks/monitors.py --json monitors.json
+    python benchmarks/monitors.py --quick                    # minutes: fewer runs, not the README's figures
+    python benchmarks/monitors.py --only detection psi       # some sections
 
 Every section prints what was measured beside the bar that it is held to. The rules of thumb that teams use
 instead of sequential tests see the same streams. All simulations are seeded; intervals are of 95 %.
@@ -11,12 +11,9 @@ instead of sequential tests see the same streams. All simulations are seeded; in
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
-
-sys.path.append(sys.path.pop(0))  # this folder comes last: this file is named as the package that it measures
 
 import monitoring_drift
 import monitoring_estimates
