@@ -86,6 +86,12 @@ class Warm(NamedTuple):
     release_id: str | None
     challenger: Challenger | None = None
 
+    @property
+    def all(self) -> tuple[Bundle, ...]:
+        """Every bundle that is warm."""
+        others = self.previous, self.challenger.bundle if self.challenger is not None else None
+        return self.bundle, *(bundle for bundle in others if bundle is not None)
+
 
 TeacherState = Literal["none", "loading", "loaded", "failed"]
 
@@ -185,9 +191,7 @@ class ServingBundle:
                     _logger.exception("the release log cannot be followed now")
 
     async def _load_teachers(self) -> None:
-        for bundle in (self.warm.bundle, self.warm.previous) if self.warm is not None else ():
-            if bundle is None:
-                continue
+        for bundle in self.warm.all if self.warm is not None else ():
             try:
                 await asyncio.to_thread(_warm_teacher, bundle, self._rates)
             except Exception:  # whatever it is, the student goes on
@@ -221,9 +225,9 @@ class ServingBundle:
             return self.warm.bundle if self.warm is not None else None  # it was never taken: this one served
 
     async def _resolve(self, release: Released) -> Bundle:
-        for kept in _kept(self.warm):
-            if kept is not None and kept.version == release.bundle_version:
-                return kept
+        for kept in self.warm.all if self.warm is not None else ():
+            if kept.version == release.bundle_version:
+                return kept  # a challenger that is promoted is warm already
         whole = self.warm is not None
         bundle = await asyncio.to_thread(
             _load, Path(release.bundle_path), self._rates, self._provider, teacher=whole
@@ -255,13 +259,6 @@ class ServingBundle:
             warm.challenger.bundle.version if warm.challenger else None,
         )
         _logger.info("bundle %s decides now", warm.bundle.version)
-
-
-def _kept(warm: Warm | None) -> tuple[Bundle | None, ...]:
-    """The bundles that need no loading: a challenger that is promoted is warm already."""
-    if warm is None:
-        return ()
-    return warm.bundle, warm.previous, warm.challenger.bundle if warm.challenger else None
 
 
 def _load(path: Path, rates: Rates | None, provider: Provider, *, teacher: bool) -> Bundle:
