@@ -17,17 +17,19 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from riskdistill.errors import UnavailableError
-from riskdistill.storage.database import open_database, writing
+from riskdistill.errors import ConfigError, UnavailableError
+from riskdistill.storage.database import cause_of, open_database, writing
+from riskdistill.storage.schema import prepare
 
 PAGE: Final = 1_000
 FILE: Final = "shadows.db"
 
-_METADATA: Final = sa.MetaData()
+METADATA: Final = sa.MetaData()
 _SHADOWS: Final = sa.Table(
     "shadow_scores",
-    _METADATA,
-    sa.Column("number", sa.Integer, primary_key=True),  # given by the database, rising
+    METADATA,
+    # given by the database, rising
+    sa.Column("number", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
     sa.Column("decided_at", sa.Text, nullable=False, index=True),  # ISO 8601, UTC, microseconds: sorts as text
     sa.Column("challenger_release", sa.Text, nullable=False, index=True),
     sa.Column("body", sa.Text, nullable=False),
@@ -66,13 +68,16 @@ class ShadowLog:
         create: make what is missing; readers pass False.
 
     Raises:
-        ConfigError: nothing opens there.
+        ConfigError: nothing opens there, or what is there is of a newer version (for a reader: of an older).
     """
 
     def __init__(self, url: str, *, create: bool = True) -> None:
         self._engine = open_database(_beside(url), create=create)
-        if create:
-            _METADATA.create_all(self._engine)
+        try:
+            prepare(self._engine, "shadows", create=create)
+        except ConfigError:
+            self._engine.dispose()
+            raise
 
     def append(self, scores: Sequence[ShadowScore]) -> None:
         """Store all of `scores` in one transaction.
@@ -89,7 +94,7 @@ class ShadowLog:
             for score in scores
         ]
         try:
-            with writing(self._engine) as connection:
+            with writing(self._engine, "shadows") as connection:
                 connection.execute(sa.insert(_SHADOWS), rows)
         except SQLAlchemyError as error:
             raise _unavailable(error) from error
@@ -141,5 +146,4 @@ def _as_text(moment: datetime) -> str:
 
 
 def _unavailable(error: SQLAlchemyError) -> UnavailableError:
-    cause = getattr(error, "orig", None) or error
-    return UnavailableError(f"the shadow scores cannot be used: {cause}", mend="check the database")
+    return UnavailableError(f"the shadow scores cannot be used: {cause_of(error)}", mend="check the database")
