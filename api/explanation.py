@@ -99,8 +99,8 @@ def _row(decision: Decision, lacks: list[str]) -> Encoded | None:
 
 
 def _bundle(decision: Decision, warm: Warm | None, lacks: list[str]) -> Bundle | None:
-    for bundle in (warm.bundle, warm.previous) if warm is not None else ():
-        if bundle is not None and bundle.version == decision.bundle_version:
+    for bundle in warm.all if warm is not None else ():
+        if bundle.version == decision.bundle_version:
             return bundle
     lacks.append(f"bundle {decision.bundle_version} is not warm, so its models cannot be asked again")
     return None

@@ -87,6 +87,9 @@ class Metrics:
         )
         self._suppressed = self._counter("suppressed_alerts", "Alerts that a suppression let pass")
         self._sampled = self._counter("sampled", "Decisions below the line drawn for review")
+        self._shadows = self._counter(
+            "shadow_scores", "Decisions for the other bundle to score, by what came of it", "outcome"
+        )
         self._callers = self._counter(
             "refused_callers", "Requests refused for their credential or rate, by reason", "reason"
         )
@@ -135,6 +138,10 @@ class Metrics:
     def turned_away(self, reason: str) -> None:
         """Counts a caller that was refused: missing, unknown, expired, revoked, token or rate."""
         self._callers.labels(reason).inc()
+
+    def shadowed(self, outcome: str, count: int = 1) -> None:
+        """Counts decisions that the other bundle was to score: scored, dropped or failed."""
+        self._shadows.labels(outcome).inc(count)
 
     def key_file(self, *, damaged: bool) -> None:
         """Shows whether the key file can be used."""
@@ -190,9 +197,10 @@ class Metrics:
         """Shows how long this worker took until it was ready."""
         self._start.set(seconds)
 
-    def serving(self, current: str, previous: str | None) -> None:
+    def serving(self, current: str, previous: str | None, challenger: str | None = None) -> None:
         """Shows these bundle versions and no others."""
-        shown = {("current", current)} | ({("previous", previous)} if previous is not None else set())
+        serving = (("current", current), ("previous", previous), ("challenger", challenger))
+        shown = {(role, version) for role, version in serving if version is not None}
         for role, version in self._shown | shown:
             self._bundle.labels(role, version).set((role, version) in shown)
         self._shown |= shown

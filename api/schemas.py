@@ -108,3 +108,5 @@ class Ready(BaseModel):
     )
     refused_release: str | None = None
     refused_reason: str | None = None
+    challenger_release: str | None = Field(None, description="scores beside the champion")
+    canary_share: float = Field(0.0, description="of the accounts, for which the challenger decides")

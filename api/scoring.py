@@ -3,7 +3,8 @@
     pseudonymise     the engine and the log see no account id
     known already?   the same id with the same body gets the stored decision; with another body, a conflict
     wait in line     for the transactions that came before, and no longer (at most `TOGETHER` are scored at once)
-    observe          features from what came strictly before, the student's score; then the state moves on
+    observe          features from what came strictly before, the student's score (of the champion, or for its
+                     accounts of the canary, `api.rollout`); then the state moves on
     route            the teacher decides where a policy wants it, if it answers in time (`api.bypass`)
     band             by the deciding bundle's thresholds; one above for want of an answer, where so configured
     reasons          for alerts, which are all bands but low: the student's, whoever decided
@@ -41,6 +42,7 @@ from api.known_ids import KnownIds
 from api.metrics import Metrics
 from api.pseudonyms import Pseudonyms
 from api.replies import Pending, Reply
+from api.rollout import Shadows, Waiting, judge
 from api.serving_bundle import ServingBundle
 from api.shared_state import Seen, SharedState
 from api.stages import Marks
@@ -71,6 +73,7 @@ class Scorer:
         bypass: the way to the teacher.
         triager: settles what people shall look at.
         pseudonyms, metrics: as their names say.
+        shadows: scores again, off this path, what is decided beside a challenger; None: nobody does.
     """
 
     def __init__(
@@ -85,10 +88,11 @@ class Scorer:
         triager: Triager,
         pseudonyms: Pseudonyms,
         metrics: Metrics,
+        shadows: Shadows | None = None,
     ) -> None:
         self._bundles, self._state, self._next_place = bundles, state, next_place
         self._log, self._commit, self._known, self._bypass = log, commit, known, bypass
-        self._triager, self._pseudonyms, self._metrics = triager, pseudonyms, metrics
+        self._triager, self._pseudonyms, self._metrics, self._shadows = triager, pseudonyms, metrics, shadows
         self._lookup = ThreadPoolExecutor(1, thread_name_prefix="idempotency")  # one: keeps order of arrival
         self._explain = ThreadPoolExecutor(1, thread_name_prefix="reasons")
         self._order, self._ids = AccountOrder(), DecisionIds()
@@ -240,29 +244,31 @@ class Scorer:
         warm = self._bundles.warm
         if warm is None:
             raise UnavailableError("no bundle is warm yet", mend="wait until /readyz answers 200")
-        with engine.observing_many([pending.transaction for pending in group]) as encoded:
+        transactions = [pending.transaction for pending in group]
+        with engine.observing_many(transactions) as encoded:
             read = perf_counter()
-            student = warm.bundle.student.score(encoded)
+            judged = judge(warm, transactions, encoded)
         scored = perf_counter()
         for pending in group:
             pending.marks.end("features", read)
             pending.marks.end("student", scored)
         shadows = _shadows(warm.previous, encoded)
         place, self._next_place = self._next_place, self._next_place + len(group)
-        rows = [slice(row, row + 1) for row in range(len(group))]
         return [
-            Seen(place + row.start, encoded.take(row), student.take(row), warm, pending.transaction, shadow)
-            for row, pending, shadow in zip(rows, group, shadows, strict=True)
+            Seen(place + row, encoded.take(slice(row, row + 1)), student, warm, bundle, transaction, shadow)
+            for row, (transaction, (bundle, student), shadow) in enumerate(
+                zip(transactions, judged, shadows, strict=True)
+            )
         ]
 
     def _go_on(self, pending: Pending, seen: Seen) -> None:
         """Stores what passes silently at once; a task sees to the others."""
         try:
-            bundle = seen.warm.bundle
+            bundle = seen.bundle
             wanted = self._bypass.wanted(bundle, seen.transaction, seen.student)
             verdict = None if wanted else by_student(bundle, seen.student)
             if verdict and verdict.band == "low" and self._order.is_free(seen.transaction):
-                self._store(pending, self._decision(pending, seen, verdict))
+                self._store(pending, seen, self._decision(pending, seen, verdict))
             else:
                 self._start(self._settle(pending, seen, wanted, self._order.enter(seen.transaction)))
         except Exception as error:
@@ -271,7 +277,7 @@ class Scorer:
     async def _settle(self, pending: Pending, seen: Seen, wanted: tuple[WantedReason, ...], turn: Turn) -> None:
         """Decides what the teacher is asked about, or is an alert, or rests on such a one."""
         try:
-            bundle, found, explained = seen.warm.bundle, None, None
+            bundle, found, explained = seen.bundle, None, None
             if wanted:
                 verdict = await self._bypass.settle(wanted, bundle, seen.encoded, seen.student)
                 pending.marks.end("teacher")
@@ -285,7 +291,7 @@ class Scorer:
             decision = self._decision(pending, seen, verdict, found, explained)
             await turn.come()
             pending.marks.end("order")
-            self._store(pending, decision)
+            self._store(pending, seen, decision)
         except Exception as error:
             self._finish(pending, error)
         finally:
@@ -299,7 +305,7 @@ class Scorer:
         found: Explanation | None = None,
         explained: Explained | None = None,
     ) -> Decision:
-        transaction, bundle, band, now = seen.transaction, seen.warm.bundle, verdict.band, datetime.now(UTC)
+        transaction, bundle, band, now = seen.transaction, seen.bundle, verdict.band, datetime.now(UTC)
         typology = _typology(bundle, verdict) if band != "low" else None
         triage = self._triager.settle(bundle, seen.encoded, transaction, band, verdict.score, typology, now)
         return Decision(
@@ -341,10 +347,12 @@ class Scorer:
             _logger.exception("bundle %s could not give reasons", bundle.version)
             return None
 
-    def _store(self, pending: Pending, decision: Decision) -> None:
-        self._commit.store(decision, lambda durable: self._stored(pending, decision, durable), pending.received)
+    def _store(self, pending: Pending, seen: Seen, decision: Decision) -> None:
+        self._commit.store(
+            decision, lambda durable: self._stored(pending, seen, decision, durable), pending.received
+        )
 
-    def _stored(self, pending: Pending, decision: Decision, outcome: Decision | Exception) -> None:
+    def _stored(self, pending: Pending, seen: Seen, decision: Decision, outcome: Decision | Exception) -> None:
         self._finish(pending, outcome)
         if isinstance(self._state, SharedState) and isinstance(outcome, Decision):
             self._state.settled(decision.tx_id)
@@ -352,6 +360,8 @@ class Scorer:
             pending.marks.end("store")
             self._metrics.decided(decision, pending.marks)
             tracing.decided(decision, pending.marks)
+            if self._shadows is not None and seen.warm.challenger is not None:
+                self._shadows.offer(Waiting(decision, seen.encoded, seen.warm.bundle, seen.warm.challenger))
 
     def _finish(self, pending: Pending, outcome: Decision | Exception) -> None:
         """Tells all who wait for this transaction what is durable, or why nothing is."""

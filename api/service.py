@@ -23,6 +23,7 @@ from api.idempotency import IdempotencyKeys
 from api.known_ids import KnownIds
 from api.metrics import Metrics
 from api.pseudonyms import Pseudonyms, key_from_file
+from api.rollout import Shadows
 from api.schemas import Ready
 from api.scoring import Scorer
 from api.secret_files import read_secret, write_secret
@@ -38,6 +39,7 @@ from riskdistill.storage.anchors import AnchorKey
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.payloads import PayloadKeys
 from riskdistill.storage.releases import ReleaseLog
+from riskdistill.storage.shadows import ShadowLog
 
 _logger = logging.getLogger(__name__)
 MEASURE_SECONDS: Final = 0.5
@@ -120,6 +122,8 @@ class Service:
             teacher_state=self.bundles.teacher,
             refused_release=refused.release_id if refused else None,
             refused_reason=refused.reason if refused else None,
+            challenger_release=warm.challenger.release_id if warm.challenger else None,
+            canary_share=warm.challenger.share if warm.challenger else 0.0,
         )
 
     def start(self) -> None:
@@ -225,7 +229,17 @@ class Service:
         state = engine if shared is None else shared
         assert state is not None
         scorer = Scorer(
-            self._bundles, state, place + 1, log, commit, known, bypass, triager, pseudonyms, self.metrics
+            self._bundles,
+            state,
+            place + 1,
+            log,
+            commit,
+            known,
+            bypass,
+            triager,
+            pseudonyms,
+            self.metrics,
+            self._shadows(settings),
         )
         if shared is not None:
             shared.adopt = scorer.adopt
@@ -258,6 +272,14 @@ class Service:
         releases = ReleaseLog(settings.releases.get_secret_value(), create=False)
         self._stack.callback(releases.close)
         return releases
+
+    def _shadows(self, settings: ApiSettings) -> Shadows | None:
+        """What scores beside a challenger; a fixed bundle has none."""
+        if settings.releases is None:
+            return None
+        shadows = Shadows(ShadowLog(settings.database_url), self.metrics)
+        self._stack.push_async_callback(asyncio.to_thread, shadows.close)
+        return shadows
 
     def _obstacle(self) -> str:
         if self.failure is not None:

@@ -2,7 +2,7 @@
 
 A bundle is loaded, verified and warmed up in a thread before it takes over in one assignment; a request keeps
 the bundles that it started with. A release that is damaged or incompatible is refused once: the bundle in
-service stays, and `/readyz` and a metric tell.
+service stays, and `/readyz` and a metric tell. A challenger that is refused is left out, and nothing else changes.
 
 The first bundle serves as soon as its student does; its teacher is loaded behind it. A later one takes over whole,
 for there is a teacher in service already.
@@ -49,21 +49,48 @@ class Released(Protocol):
     def bundle_path(self) -> str: ...
     @property
     def bundle_version(self) -> str: ...
+    @property
+    def share(self) -> float: ...
+
+
+class Serving(Protocol):
+    """Which releases are to be warm (`riskdistill.storage.releases.Serving`)."""
+
+    @property
+    def champion(self) -> Released | None: ...
+    @property
+    def previous(self) -> Released | None: ...
+    @property
+    def challenger(self) -> Released | None: ...
 
 
 class Releases(Protocol):
     """Where releases are read from (`riskdistill.storage.releases.ReleaseLog`)."""
 
-    def champion(self) -> Released | None: ...
-    def previous(self) -> Released | None: ...
+    def serving(self) -> Serving: ...
+
+
+class Challenger(NamedTuple):
+    """The release that scores beside the champion, and decides for a share of the accounts (0: a shadow)."""
+
+    bundle: Bundle
+    release_id: str
+    share: float
 
 
 class Warm(NamedTuple):
-    """Bundles ready to score: the one that decides, and the one that decided before it and shadows now."""
+    """Bundles ready to score: the one that decides, the one that decided before it, and the challenger."""
 
     bundle: Bundle
     previous: Bundle | None
     release_id: str | None
+    challenger: Challenger | None = None
+
+    @property
+    def all(self) -> tuple[Bundle, ...]:
+        """Every bundle that is warm."""
+        others = self.previous, self.challenger.bundle if self.challenger is not None else None
+        return self.bundle, *(bundle for bundle in others if bundle is not None)
 
 
 TeacherState = Literal["none", "loading", "loaded", "failed"]
@@ -95,6 +122,7 @@ class ServingBundle:
         require_provider(provider)
         self.warm: Warm | None = None
         self.refused: Refused | None = None
+        self._refused_challenger: str | None = None
         self._source, self._metrics, self._rates, self._provider = source, metrics, rates, provider
         self._teacherless: set[str] = set()  # versions of bundles whose teacher could not be loaded
 
@@ -119,13 +147,15 @@ class ServingBundle:
                 bundle = await asyncio.to_thread(_load, self._source, self._rates, self._provider, teacher=False)
                 self._swap(Warm(bundle, None, None))
             return
-        champion = await asyncio.to_thread(self._source.champion)
+        serving = await asyncio.to_thread(self._source.serving)
+        champion = serving.champion
         if champion is None or (self.refused is not None and champion.release_id == self.refused.release_id):
             return
         if self.warm is not None and champion.release_id == self.warm.release_id:
             self.refused = None  # withdrawn, if there was one
+            await self._follow_challenger(self.warm, serving.challenger)
             return
-        previous = await self._previous(self._source)
+        previous = await self._previous(serving.previous)
         try:
             bundle = await self._resolve(champion)
         except BundleError as error:
@@ -134,7 +164,9 @@ class ServingBundle:
                 self._swap(Warm(previous, None, None))
             return
         self.refused = None
-        self._swap(Warm(bundle, previous, champion.release_id))
+        warm = Warm(bundle, previous, champion.release_id)
+        self._swap(warm)
+        await self._follow_challenger(warm, serving.challenger)
 
     async def first(self, seconds: float) -> Warm:
         """Waits for the first bundle to be warm, looking every so many `seconds`."""
@@ -159,17 +191,31 @@ class ServingBundle:
                     _logger.exception("the release log cannot be followed now")
 
     async def _load_teachers(self) -> None:
-        for bundle in (self.warm.bundle, self.warm.previous) if self.warm is not None else ():
-            if bundle is None:
-                continue
+        for bundle in self.warm.all if self.warm is not None else ():
             try:
                 await asyncio.to_thread(_warm_teacher, bundle, self._rates)
             except Exception:  # whatever it is, the student goes on
                 self._teacherless.add(bundle.version)
                 _logger.exception("the teacher of bundle %s cannot be loaded", bundle.version)
 
-    async def _previous(self, releases: Releases) -> Bundle | None:
-        release = await asyncio.to_thread(releases.previous)
+    async def _follow_challenger(self, warm: Warm, release: Released | None) -> None:
+        """Takes the challenger over, beside `warm`; one that was refused is not tried again."""
+        known = warm.challenger
+        wanted = None if release is None else (release.release_id, release.share)
+        if wanted == (None if known is None else (known.release_id, known.share)):
+            return
+        challenger = None
+        if release is not None and release.release_id != self._refused_challenger:
+            try:
+                challenger = Challenger(await self._resolve(release), release.release_id, release.share)
+            except BundleError as error:
+                self._refused_challenger = release.release_id
+                self._metrics.refused.inc()
+                _logger.error("challenger %s is refused: %s", release.release_id, error)
+        if challenger is not known:
+            self._swap(warm._replace(challenger=challenger))
+
+    async def _previous(self, release: Released | None) -> Bundle | None:
         if release is None:
             return None
         try:
@@ -179,9 +225,9 @@ class ServingBundle:
             return self.warm.bundle if self.warm is not None else None  # it was never taken: this one served
 
     async def _resolve(self, release: Released) -> Bundle:
-        for kept in (self.warm.bundle, self.warm.previous) if self.warm is not None else ():
-            if kept is not None and kept.version == release.bundle_version:
-                return kept
+        for kept in self.warm.all if self.warm is not None else ():
+            if kept.version == release.bundle_version:
+                return kept  # a challenger that is promoted is warm already
         whole = self.warm is not None
         bundle = await asyncio.to_thread(
             _load, Path(release.bundle_path), self._rates, self._provider, teacher=whole
@@ -207,7 +253,11 @@ class ServingBundle:
 
     def _swap(self, warm: Warm) -> None:
         self.warm = warm
-        self._metrics.serving(warm.bundle.version, warm.previous.version if warm.previous else None)
+        self._metrics.serving(
+            warm.bundle.version,
+            warm.previous.version if warm.previous else None,
+            warm.challenger.bundle.version if warm.challenger else None,
+        )
         _logger.info("bundle %s decides now", warm.bundle.version)
 
 

@@ -18,7 +18,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from api.account_state import StateSource
+from api.rollout import judge
 from api.serving_bundle import ServingBundle, Warm
+from riskdistill.bundle import Bundle
 from riskdistill.data.transaction import Transaction
 from riskdistill.errors import RiskDistillError, StateError, UnavailableError
 from riskdistill.features.encoded import Encoded
@@ -43,6 +45,7 @@ class Seen(NamedTuple):
     encoded: Encoded
     student: Scored
     warm: Warm
+    bundle: Bundle  # the one that decides
     transaction: Transaction  # as it was first sent
     shadow: Shadow | None = None  # where the scorer has asked the previous bundle
 
@@ -246,11 +249,9 @@ class SharedState:
     def _step(self, transactions: Sequence[Transaction]) -> list[Seen | Exception | None]:
         warm = self._bundles.warm
         assert warm is not None  # the service begins with one
-        scored: list[Scored] = []  # of each try of the commit
+        judged: list[list[tuple[Bundle, Scored]]] = []  # of each try of the commit
         try:
-            seen = self._engine.observe_once(
-                transactions, lambda rows: scored.append(warm.bundle.student.score(rows))
-            )
+            seen = self._engine.observe_once(transactions, lambda new, rows: judged.append(judge(warm, new, rows)))
         except (StateError, UnavailableError):
             raise
         except Exception as error:
@@ -258,15 +259,14 @@ class SharedState:
                 return [error]
             return [outcome for one in transactions for outcome in self._step([one])]  # finds who is at fault
         all_new = all(one.is_new for one in seen)  # then the last scores are theirs
-        return [self._seen(one, _row(scored[-1], at) if all_new else None, warm) for at, one in enumerate(seen)]
+        return [self._seen(one, judged[-1][at] if all_new else None, warm) for at, one in enumerate(seen)]
 
     @staticmethod
-    def _seen(one: Observation, student: Scored | None, warm: Warm) -> Seen | None:
+    def _seen(one: Observation, judged: tuple[Bundle, Scored] | None, warm: Warm) -> Seen | None:
         if one.encoded is None or one.transaction is None:
             return None
-        return Seen(
-            one.place, one.encoded, student or warm.bundle.student.score(one.encoded), warm, one.transaction
-        )
+        bundle, student = judged or judge(warm, [one.transaction], one.encoded)[0]
+        return Seen(one.place, one.encoded, student, warm, bundle, one.transaction)
 
     def _orphans(self) -> list[Seen]:
         warm = self._bundles.warm
@@ -276,7 +276,3 @@ class SharedState:
 
     async def _in_thread(self, act: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, act, *args)
-
-
-def _row(scored: Scored, at: int) -> Scored:
-    return Scored(scored.score[at : at + 1], scored.logit[at : at + 1], scored.typology[at : at + 1])

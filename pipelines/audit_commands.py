@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from pipelines.bundle_store import without_password
-from pipelines.monitor_commands import Actor, Decisions, OutFolder, RatesOption, Reason, table_of
+from pipelines.command_options import Actor, Decisions, OutFolder, RatesOption, Reason, table_of
 from riskdistill.errors import AuditError, ConfigError, DataError, NotFoundError
 from riskdistill.storage.administrative_acts import ActLog
 from riskdistill.storage.decisions import DecisionLog

@@ -39,6 +39,27 @@ def database_folder(url: str) -> Path | None:
     return Path(str(address.database)).resolve().parent
 
 
+def bundle_folder(url: str, store: Path | None = None) -> Path:
+    """The folder that bundles of the release log at `url` are kept in: `store`, or one beside a SQLite log.
+
+    The folder of a SQLite log is made where it is missing: the first registration founds the log.
+
+    Raises:
+        ConfigError: the log is in no file, and there is no `store`.
+    """
+    folder = database_folder(url)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        store = store or folder / "bundles"
+    if store is None:
+        raise ConfigError(
+            "this log is in no file that bundles could be kept beside",
+            where=without_password(url),
+            mend="name a folder for them with --store",
+        )
+    return store
+
+
 def without_password(url: str) -> str:
     """A database `url` that may be shown."""
     return make_url(url).render_as_string(hide_password=True)

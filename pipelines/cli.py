@@ -16,12 +16,15 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.audit_commands import audit_app
-from pipelines.experiment_commands import SCIENTIST, OutFolder, experiment_app, made
+from pipelines.command_options import OutFolder, RatesOption
+from pipelines.experiment_commands import SCIENTIST, experiment_app, made
 from pipelines.instants import instant
 from pipelines.key_commands import keys_app
 from pipelines.label_commands import labels_app
-from pipelines.monitor_commands import RatesOption, monitor_app, release_app
+from pipelines.monitor_commands import monitor_app
 from pipelines.progress import Steps
+from pipelines.release_commands import release_app
+from pipelines.retrain_command import retrain
 from riskdistill import __version__
 from riskdistill.errors import RiskDistillError
 
@@ -44,6 +47,7 @@ app.add_typer(experiment_app)
 app.add_typer(labels_app, name="labels", rich_help_panel=SCIENTIST)
 app.add_typer(keys_app, name="keys", rich_help_panel=ENGINEER)
 app.add_typer(monitor_app, name="monitor", rich_help_panel=REVIEWER)
+app.command(rich_help_panel=REVIEWER)(retrain)
 app.add_typer(release_app, name="release", rich_help_panel=REVIEWER)
 app.add_typer(audit_app, name="audit", rich_help_panel=REVIEWER)
 

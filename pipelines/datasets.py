@@ -8,6 +8,7 @@ OUT/dataset/rows/       encoded rows, memory-mapped; deleting the folder is safe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 
 from monitoring.pages import write_whole
 from pipelines.progress import Steps
-from riskdistill.config import ExperimentConfig
+from riskdistill.config import ExperimentConfig, SourceConfig
 from riskdistill.data.ingest import ingest, load_canonical, load_truth
 from riskdistill.dataset import Dataset, RowCache, Tables, build_dataset
 from riskdistill.dataset.card import DatasetCard, describe
@@ -49,12 +50,38 @@ def prepare(
     Raises:
         DataError: the source cannot be used, or not split as configured.
     """
-    tables = _read(config, source, out, steps)
+    return prepare_tables(config, read(config.source, source, out, steps), out, steps, command=command, rows=rows)
+
+
+def prepare_tables(
+    config: ExperimentConfig,
+    tables: Tables,
+    out: Path,
+    steps: Steps,
+    *,
+    command: str,
+    rows: Path | None = None,
+    known_at: datetime | None = None,
+) -> Prepared:
+    """As `prepare`, of tables that have been read.
+
+    Args:
+        known_at: as for `build_dataset`.
+
+    Raises:
+        DataError: the tables cannot be split as configured.
+    """
     folder = out / "dataset"
     cache = RowCache(rows or folder / "rows")
     step = steps.step("dataset", tables.transactions.num_rows)
     dataset = build_dataset(
-        tables.transactions, tables.labels, config, truth=tables.truth, cache=cache, progress=step.advance
+        tables.transactions,
+        tables.labels,
+        config,
+        truth=tables.truth,
+        known_at=known_at,
+        cache=cache,
+        progress=step.advance,
     )
     known = f"; {cache.hits} of {cache.hits + cache.misses} replays known" if cache.hits else ""
     step.done(f"{len(dataset.train.draw):,} rows to learn from, {len(dataset.test):,} to be judged on{known}")
@@ -68,16 +95,17 @@ def prepare(
     return Prepared(dataset, card, folder, validation)
 
 
-def _read(config: ExperimentConfig, source: Path, out: Path, steps: Steps) -> Tables:
-    if config.source.format is None:
+def read(config: SourceConfig, source: Path, out: Path, steps: Steps) -> Tables:
+    """The tables at `source`, which are ingested into `out` first where they are in some format."""
+    if config.format is None:
         return Tables(*load_canonical(source), load_truth(source))
     step = steps.step("ingest")
     summary = ingest(
         source,
         out / "canonical",
-        format=config.source.format,
-        mapping=config.source.mapping,
-        until=config.source.until,
+        format=config.format,
+        mapping=config.mapping,
+        until=config.until,
         progress=step.at,
     )
     step.at(summary.rows_read, summary.rows_read)

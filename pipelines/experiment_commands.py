@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from pipelines.monitor_commands import RatesOption
+from pipelines.command_options import OutFolder, RatesOption
 from pipelines.progress import Steps
+from pipelines.tracking import tracker
+
+if TYPE_CHECKING:
+    from pipelines.run import RunResult
 
 SCIENTIST = "Train on case data (data scientist)"
 
 experiment_app = typer.Typer()
 
 console = Console()
-OutFolder = Annotated[Path, typer.Option("--out", help="Folder for what is made.", show_default=False)]
 ConfigArgument = Annotated[Path, typer.Argument(help="An experiment, e.g. configs/amlgentex.yaml.")]
 SourceOption = Annotated[
     Path, typer.Option("--input", help="What the configured reader reads.", show_default=False)
@@ -66,6 +69,7 @@ def run(
     command = command_line("run", config, input, out, overrides)
     with Steps() as steps:
         result = run_job(settings, input, out, steps, command=command, rows=rows)
+    _track(result, command)
     console.print(report_table(result.report))
     card = out / "dataset" / "card.md"
     made(
@@ -127,6 +131,22 @@ def study(
     with Steps() as steps:
         page = study_job(settings, input, out, steps, seeds=seeds, command=command, rows=rows)
     made({"study": page})
+
+
+def _track(result: RunResult, command: str) -> None:
+    """Tell MLflow of a run, where the environment names one."""
+    tracking = tracker()
+    if tracking is None:
+        return
+    figures = {
+        f"{name}_{measure}": getattr(model, measure)
+        for name, model in result.report.models.items()
+        for measure in ("pr_auc", "roc_auc", "ece", "parameters", "rows_per_second")
+    }
+    told = {"experiment": result.config.name, "dataset": result.dataset.fingerprint, "seed": result.config.seed}
+    told |= {"bundle": result.bundle.version, "command": command}
+    pages = [result.page, result.metrics, result.distillation, result.bundle.path / "model_card.md"]
+    tracking.log_run("run", parameters=told, metrics=figures, artefacts=pages)
 
 
 def command_line(job: str, config: Path, source: Path, out: Path, overrides: list[str] | None) -> str:

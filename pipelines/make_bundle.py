@@ -16,14 +16,16 @@ from pipelines.served import Served
 from pipelines.traffic import Kinds, kinds_of
 from riskdistill import __version__
 from riskdistill.bundle import Bundle, BundleParts, KnownRates, Thresholds, write_bundle
-from riskdistill.config import CompressionConfig, ExperimentConfig, ServingConfig
+from riskdistill.config import ExperimentConfig, ServingConfig
 from riskdistill.data.rates import Rates
 from riskdistill.dataset import Dataset
 from riskdistill.dataset.card import DatasetCard
-from riskdistill.evaluation.metrics import SCRATCH, STUDENT, TEACHER, MetricsReport, ModelMetrics, ScoredPeriod
+from riskdistill.evaluation.metrics import STUDENT, TEACHER, MetricsReport, ModelMetrics, ScoredPeriod
 from riskdistill.evaluation.thresholds import choose_threshold
 from riskdistill.features import FeatureSpec
+from riskdistill.models.kept_networks import network_files
 from riskdistill.models.onnx_model import Scorer
+from riskdistill.provenance import Provenance
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,12 @@ def make_bundle(
     validation: ScoredPeriod,
     report: MetricsReport,
     out: Path,
+    provenance: Provenance,
     traffic: pa.Table | None = None,
 ) -> Bundle:
     """The bundle of student and teacher; its reference is the validation period.
+
+    It holds the weights as they were trained and how they came about, so that it can be retrained.
 
     Args:
         traffic: the canonical transactions of that period, row for row; without them no kinds and segments are
@@ -136,9 +141,11 @@ def make_bundle(
         spread=spread,
         profile=profile.model_dump(mode="json"),
         reference=reference,
-        model_card=_model_card(config, dataset, card, served, report, thresholds, created_at),
+        model_card=_model_card(config, dataset, card, served, report, thresholds, created_at, provenance),
+        experiment=provenance.model_dump_json(indent=1),
     )
-    bundle = write_bundle(out / "bundle", parts, served.files)
+    networks = network_files(out / "models", (STUDENT, *served.teachers.names), out / "onnx")
+    bundle = write_bundle(out / "bundle", parts, [*served.files, *networks])
     shutil.rmtree(out / "onnx")
     reference.unlink()
     return bundle
@@ -149,13 +156,13 @@ def _without_empty_columns(context: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(np.isnan(context).all(axis=0), np.float32(0), context)
 
 
-def _compressed(compression: CompressionConfig, served: Served, metrics: ModelMetrics) -> str:
-    """What was done to the student after it was taught, in words; the untaught one is as large as it was before."""
-    student, whole = served.students[STUDENT], served.students[SCRATCH].model.config
+def _compressed(config: ExperimentConfig, served: Served, metrics: ModelMetrics) -> str:
+    """What was done to the student after it was taught, in words."""
+    student, whole, compression = served.students[STUDENT], config.student, config.compression
     left = student.model.config
     counts = {
         "attention heads of each layer": (left.heads, whole.heads),
-        "feed-forward units of each layer": (left.feedforward_width, whole.feedforward_width),
+        "feed-forward units of each layer": (left.feedforward_width, whole.feedforward * whole.width),
         "context units": (left.context_width, whole.context_width),
     }
     done = [f"{kept} of {count} {part} kept" for part, (kept, count) in counts.items() if kept < count]
@@ -177,12 +184,15 @@ def _model_card(
     report: MetricsReport,
     thresholds: Thresholds,
     created_at: datetime,
+    provenance: Provenance,
 ) -> str:
     student, teacher = report.models[STUDENT], report.models[TEACHER]
     interval = student.pr_auc_interval
     return f"""# Model card: {config.name}
 
 Made {created_at:%Y-%m-%d %H:%M} UTC by riskdistill {__version__} from dataset `{dataset.fingerprint}`.
+
+{provenance.told}
 
 **Purpose.** Ranks single payments by the risk that they are money laundering, for review by people. It decides
 nothing about a customer by itself.
@@ -198,7 +208,7 @@ tuned the models, the later one gave calibration and thresholds; judged on {len(
 | calibration error | {student.ece:.4f} | {teacher.ece:.4f} |
 | parameters | {student.parameters:,} | {teacher.parameters:,} |
 
-**Compression of the student.** {_compressed(config.compression, served, student)}.
+**Compression of the student.** {_compressed(config, served, student)}.
 
 **Thresholds.** Review from {thresholds.review:.4g}, hold from {thresholds.hold:.4g}; the teacher is asked between
 {thresholds.uncertain_low:.4g} and {thresholds.uncertain_high:.4g} and from {thresholds.high_risk:.4g}.

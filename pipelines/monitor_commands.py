@@ -1,38 +1,30 @@
-"""Commands of the model-risk reviewer: `monitor` and `release`; those on the logs are in `audit_commands`."""
+"""Commands of the model-risk reviewer: `monitor`; `release_commands` and `audit_commands` have the others."""
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
 
-from pipelines.bundle_store import database_folder, expectation, keep, load_release, without_password
+from monitoring.pages import write_whole
+from pipelines.bundle_store import expectation
+from pipelines.command_options import Decisions, OutFolder, RatesOption, Releases, table_of
 from pipelines.label_file import LabelFile
 from riskdistill.bundle import Bundle
-from riskdistill.errors import ConfigError
+from riskdistill.errors import ConfigError, NotFoundError
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.releases import ReleaseLog
+from riskdistill.storage.shadows import ShadowLog
 
 monitor_app = typer.Typer(no_args_is_help=True, help="Compare live traffic with the profile; watch and roll back.")
-release_app = typer.Typer(no_args_is_help=True, help="Register, promote, roll back; see what serves and why.")
 
 console = Console()
-Releases = Annotated[
-    str, typer.Option("--releases", help="URL of the release log, e.g. sqlite:///state/releases.db.")
-]
-Decisions = Annotated[str, typer.Option("--decisions", help="URL of the decision log.")]
-Actor = Annotated[str, typer.Option("--actor", help="Who does this; kept in the log.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the log.")]
-OutFolder = Annotated[Path, typer.Option("--out", help="Folder for what is made.")]
-RatesOption = Annotated[
-    Path | None, typer.Option("--rates", help="File of daily rates to the dollar, as the bundle was trained with.")
-]
 
 
 @monitor_app.command()
@@ -159,76 +151,39 @@ def run_drills(
         raise typer.Exit(1)
 
 
-def table_of(*columns: str) -> Table:
-    """A table whose cells are wrapped and never cut short: ids and paths are copied from it."""
-    return Table(*(Column(name, overflow="fold") for name in columns))
-
-
-@release_app.command("list")
-def list_releases(releases: Releases) -> None:
-    """All releases and their states."""
-    table = table_of("release", "state", "bundle", "path")
-    for release in ReleaseLog(releases, create=False).list():
-        table.add_row(release.release_id, release.state, release.bundle_version, release.bundle_path)
-    console.print(table)
-
-
-@release_app.command()
-def register(
-    bundle: Annotated[Path, typer.Argument()],
+@monitor_app.command()
+def shadow(
     releases: Releases,
-    actor: Actor,
-    reason: Reason,
-    store: Annotated[
-        Path | None, typer.Option(help="Folder of the kept bundles; default: bundles/ beside the SQLite log.")
-    ] = None,
+    decisions: Decisions,
+    release: Annotated[str | None, typer.Option(help="Id of a challenger; default: the one of now.")] = None,
+    hours: Annotated[float, typer.Option(min=0.01, help="Width of a window.")] = 24.0,
+    json_to: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file too.")] = None,
 ) -> None:
-    """Keep a copy of a verified bundle that nothing replaces, and enter it into the release log."""
-    loaded = Bundle.load(bundle)
-    folder = database_folder(releases)
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)  # the first registration founds the log
-        store = store or folder / "bundles"
-    if store is None:
-        raise ConfigError(
-            "this log is in no file that bundles could be kept beside",
-            where=without_password(releases),
-            mend="name a folder for them with --store",
-        )
-    log = ReleaseLog(releases)
-    kept = keep(loaded, store)
-    release = log.register(kept, loaded.version, actor=actor, reason=reason)
-    console.print(f"{release.release_id} registered: bundle {release.bundle_version}")
+    """Compare the challenger with the champion on the same live transactions, window by window."""
+    from monitoring.shadow import compare
 
-
-@release_app.command()
-def promote(release: Annotated[str, typer.Argument()], releases: Releases, actor: Actor, reason: Reason) -> None:
-    """Make a release the champion; the one before it stays warm."""
     log = ReleaseLog(releases, create=False)
-    load_release(log.get(release))
-    champion = log.promote(release, actor=actor, reason=reason, evidence={})
-    console.print(f"{champion.release_id} is champion: bundle {champion.bundle_version}")
-
-
-@release_app.command()
-def rollback(releases: Releases, actor: Actor, reason: Reason) -> None:
-    """Put the previous release back."""
-    champion = ReleaseLog(releases, create=False).rollback(actor=actor, reason=reason, evidence={})
-    console.print(f"{champion.release_id} is champion again: bundle {champion.bundle_version}")
-
-
-@release_app.command()
-def retire(release: Annotated[str, typer.Argument()], releases: Releases, actor: Actor, reason: Reason) -> None:
-    """End a release that does not decide; its bundle stays where it is kept."""
-    retired = ReleaseLog(releases, create=False).retire(release, actor=actor, reason=reason, evidence={})
-    console.print(f"{retired.release_id} is retired: bundle {retired.bundle_version}")
-
-
-@release_app.command()
-def history(releases: Releases) -> None:
-    """Every transition: when, who, what and why."""
-    table = table_of("when", "release", "from", "to", "who", "why")
-    for step in ReleaseLog(releases, create=False).history():
-        when = step.at.strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(when, step.release_id, step.before or "", step.after, step.actor, step.reason)
+    challenger = log.get(release) if release else log.challenger()
+    if challenger is None:
+        raise NotFoundError("no release is challenger", where="release log", mend="riskdistill release shadow ID")
+    windows = compare(ShadowLog(decisions, create=False).read(challenger.release_id), timedelta(hours=hours))
+    compared = ("transactions", "canary", "agree", "overlap", "alerts", "shift", "distance", "µs alone")
+    table = table_of("from (UTC)", *compared, title=f"champion and {challenger.release_id} ({challenger.state})")
+    for window in windows:
+        overlap = "" if window.overlap is None else f"{window.overlap:.1%}"
+        timed = window.champion_us is not None and window.challenger_us is not None
+        table.add_row(
+            f"{window.start:%Y-%m-%d %H:%M}",
+            f"{window.transactions:,}",
+            f"{window.by_challenger:,}",
+            f"{window.agreement:.1%}",
+            overlap,
+            f"{window.champion_alerts:.2%} / {window.challenger_alerts:.2%}",
+            f"{window.shift:+.4f}",
+            f"{window.distance:.3f}",
+            f"{window.champion_us:.0f} / {window.challenger_us:.0f}" if timed else "",
+        )
     console.print(table)
+    if json_to is not None:
+        told = [window.model_dump(mode="json") for window in windows]
+        write_whole(json_to, json.dumps({"release": challenger.release_id, "windows": told}, indent=1) + "\n")

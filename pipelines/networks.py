@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -31,11 +32,16 @@ STOPPING_ROWS = 40_000  # rows that early stopping looks at: all laundering, and
 
 @dataclass(frozen=True)
 class Workshop:
-    """Where networks are trained on a dataset, below the folder `out`."""
+    """Where networks are trained on a dataset, below the folder `out`.
+
+    Attributes:
+        beginnings: networks that `train` trains on from the weights that they have, by name; others begin anew.
+    """
 
     dataset: Dataset
     out: Path
     steps: Steps
+    beginnings: Mapping[str, EventTransformer] = field(default_factory=dict)
 
     def train(
         self,
@@ -53,7 +59,9 @@ class Workshop:
             key: what its objective depends on besides.
             rows: the dataset's training rows with more said of them; None: as the dataset has them.
         """
-        return self.train_on(name, self.untrained(size, bins, training.seed), size, training, objective, key, rows)
+        beginning = self.beginnings.get(name)
+        model = self.untrained(size, bins, training.seed) if beginning is None else copy.deepcopy(beginning)
+        return self.train_on(name, model, size, training, objective, key, rows)
 
     def train_on(
         self,
@@ -86,7 +94,7 @@ class Workshop:
             progress=show,
         ).run(objective)
         step.done(_result(trained))
-        self._save(name, trained.model, _log(trained.epochs))
+        self.save(name, trained.model, _log(trained.epochs))
         return trained
 
     def train_in_phases(
@@ -128,7 +136,7 @@ class Workshop:
         trained = train_in_phases(name.replace("_", " "), model, recipe, phases, training)
         for phase, done in trained.phases.items():
             bar(f"{name.replace('_', ' ')} ({phase} phase)").done(_result(done))
-        self._save(name, trained.model, {phase: _log(done.epochs) for phase, done in trained.phases.items()})
+        self.save(name, trained.model, {phase: _log(done.epochs) for phase, done in trained.phases.items()})
         return trained.phases[trained.kept]
 
     def answers(self, teacher: Teacher, size: StudentConfig, distillation: DistillationConfig) -> TeacherCache:
@@ -163,7 +171,7 @@ class Workshop:
         told += f"{training.model_dump_json()}{key}{__version__}"
         return hashlib.sha256(told.encode()).hexdigest()[:12]
 
-    def _save(self, name: str, model: EventTransformer, log: object) -> None:
+    def save(self, name: str, model: EventTransformer, log: object) -> None:
         """Write the weights and what was logged below `models`."""
         folder = self.out / "models" / name
         model.save_pretrained(folder)

@@ -9,18 +9,19 @@ checkpoint whose name says which data and settings it belongs to.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from transformers.utils import logging as transformers_logging
 
 from pipelines.compression import INT8, PRUNED, Compression, Student
-from pipelines.datasets import prepare
+from pipelines.datasets import Prepared, prepare
 from pipelines.evidence import write_evidence
 from pipelines.make_bundle import make_bundle
 from pipelines.networks import Workshop
 from pipelines.progress import Steps
-from pipelines.served import serve
+from pipelines.served import Served, serve
 from pipelines.students import School
 from pipelines.teachers import Teachers, fit_teachers, teacher_names
 from pipelines.text_teacher import NAME as TEXT
@@ -36,9 +37,12 @@ from riskdistill.evaluation.metrics import (
     DatasetFacts,
     MetricsReport,
     PeriodFacts,
+    ScoredPeriod,
     evaluate,
 )
 from riskdistill.evaluation.report import write_report
+from riskdistill.models.event_transformer import EventTransformer
+from riskdistill.provenance import Provenance
 
 
 @dataclass(frozen=True)
@@ -76,47 +80,94 @@ def run(
         RiskDistillError: see the parts; what was finished before stays and is used by the next attempt.
     """
     out.mkdir(parents=True, exist_ok=True)
-    transformers_logging.disable_progress_bar()
     check_text_teacher(config)
     prepared = prepare(config, source, out, steps, command=command, rows=rows)
     dataset = prepared.dataset
-    for folder in ("models", "checkpoints", "onnx"):
-        (out / folder).mkdir(exist_ok=True)
-    _remove_stale(out / "models", config)
-    workshop = Workshop(dataset, out, steps)
+    workshop = furnished(out, config, dataset, steps)
     teachers = fit_teachers(config, workshop)
     students = _students(teachers, config, workshop)
+    provenance = Provenance.of(config, dataset)
+    judged = judge_and_bundle(config, prepared, workshop, teachers, students, provenance)
+    distillation = write_evidence(dataset, judged.test, judged.served, config, out)
+    metrics = out / "report" / "metrics.json"
+    return RunResult(config, dataset, judged.report, judged.page, distillation, metrics, judged.bundle)
 
-    step = steps.step("evaluate and export")
+
+@dataclass(frozen=True)
+class Judged:
+    """Models as they are served, what they scored, and the bundle of them."""
+
+    served: Served
+    test: ScoredPeriod
+    report: MetricsReport
+    page: Path
+    bundle: Bundle
+
+
+def judge_and_bundle(
+    config: ExperimentConfig,
+    prepared: Prepared,
+    workshop: Workshop,
+    teachers: Teachers,
+    students: dict[str, Student],
+    provenance: Provenance,
+) -> Judged:
+    """Export and calibrate the models, judge them on the test period, write the report and the bundle.
+
+    Args:
+        students: by name; the one called `student` is served.
+    """
+    dataset, out = prepared.dataset, workshop.out
+    step = workshop.steps.step("evaluate and export")
     served = serve(dataset, teachers, students, out / "onnx")
     validation, test = (
         served.score(name, period) for name, period in (("validation", dataset.validation), ("test", dataset.test))
     )
     facts = served.facts(dataset.test.encoded, config.evaluation, out / "models" / "boosted_trees.txt")
     report = evaluate(validation, test, facts, _dataset_facts(dataset, config), config.evaluation, seed=config.seed)
-    provenance = {
+    made_of = {
         "dataset": dataset.fingerprint,
         "features": dataset.spec.fingerprint,
         "teacher": teachers.ensemble.fingerprint,
         "student": students[STUDENT].fingerprint,
         "riskdistill": __version__,
     }
-    page = write_report(out, report, test, config, provenance)
-    bundle = make_bundle(dataset, prepared.card, config, served, validation, report, out, prepared.validation)
+    page = write_report(out, report, test, config, made_of)
+    bundle = make_bundle(
+        dataset, prepared.card, config, served, validation, report, out, provenance, prepared.validation
+    )
     step.done(f"bundle {bundle.version}")
-    distillation = write_evidence(dataset, test, served, config, out)
-    metrics = out / "report" / "metrics.json"
-    return RunResult(config, dataset, report, page, distillation, metrics, bundle)
+    return Judged(served, test, report, page, bundle)
+
+
+def furnished(
+    out: Path,
+    config: ExperimentConfig,
+    dataset: Dataset,
+    steps: Steps,
+    beginnings: Mapping[str, EventTransformer] | None = None,
+) -> Workshop:
+    """A workshop in `out`, without what an earlier run left of networks that this one does not make."""
+    transformers_logging.disable_progress_bar()
+    for folder in ("models", "checkpoints", "onnx"):
+        (out / folder).mkdir(exist_ok=True)
+    _remove_stale(out / "models", config)
+    return Workshop(dataset, out, steps, beginnings or {})
 
 
 def _students(teachers: Teachers, config: ExperimentConfig, workshop: Workshop) -> dict[str, Student]:
     """Two students, alike in size, rows and epochs: one from labels alone, one taught and then compressed."""
     school, size = School(teachers, workshop), config.student
     scratch = school.untaught(SCRATCH, size, config.student_training)
-    answers = school.answers(size, config.distillation)
-    student = school.taught(STUDENT, size, config.student_training, config.distillation, answers)
-    compressed = Compression(school, config, answers).compressed(student.model)
-    return {SCRATCH: Student(scratch.model), STUDENT: compressed}
+    return {SCRATCH: Student(scratch.model), STUDENT: taught_student(teachers, config, workshop)}
+
+
+def taught_student(teachers: Teachers, config: ExperimentConfig, workshop: Workshop) -> Student:
+    """The student that the teachers teach, compressed as configured."""
+    school = School(teachers, workshop)
+    answers = school.answers(config.student, config.distillation)
+    student = school.taught(STUDENT, config.student, config.student_training, config.distillation, answers)
+    return Compression(school, config, answers).compressed(student.model)
 
 
 def _remove_stale(models: Path, config: ExperimentConfig) -> None:

@@ -54,6 +54,11 @@ class Teachers:
     taught: Mapping[AnswersFrom, NDArray[np.float32]]
 
     @property
+    def names(self) -> list[str]:
+        """Of the event transformer's networks: their folders below `models`."""
+        return teacher_names(len(self.event.all) if isinstance(self.event, Committee) else 1)
+
+    @property
     def parameters(self) -> int:
         """Trained numbers of all members."""
         return self.trees.parameters + self.event.parameter_count()
@@ -94,13 +99,13 @@ def fit_teachers(config: ExperimentConfig, workshop: Workshop) -> Teachers:
     return Teachers(baseline, trees, event, ensemble, shift, taught)
 
 
-def _trees(config: ExperimentConfig, workshop: Workshop) -> tuple[BoostedTrees, CrossFittedTrees]:
+def fit_baseline(config: ExperimentConfig, workshop: Workshop) -> BoostedTrees:
+    """The single boosted-tree model that everything is compared with."""
     dataset, out, steps = workshop.dataset, workshop.out, workshop.steps
-    train = dataset.train_context, dataset.train_label
     tuning, _ = dataset.validation.halves()
     step = steps.step("boosted trees")
     baseline = fit_trees(
-        train,
+        (dataset.train_context, dataset.train_label),
         (tuning.encoded.context, tuning.label),
         config.boosted_trees,
         seed=config.seed,
@@ -108,9 +113,15 @@ def _trees(config: ExperimentConfig, workshop: Workshop) -> tuple[BoostedTrees, 
     )
     baseline.save(out / "models" / "boosted_trees.txt", dataset=dataset.fingerprint)
     step.done(f"validation PR-AUC {baseline.validation_pr_auc:.3f}")
+    return baseline
+
+
+def _trees(config: ExperimentConfig, workshop: Workshop) -> tuple[BoostedTrees, CrossFittedTrees]:
+    dataset, out, steps = workshop.dataset, workshop.out, workshop.steps
+    baseline = fit_baseline(config, workshop)
     step = steps.step("boosted trees, cross-fitted")
     trees = cross_fit(
-        train,
+        (dataset.train_context, dataset.train_label),
         baseline,
         seed=config.seed,
         dataset=dataset.fingerprint,

@@ -7,6 +7,7 @@
         or segment_0.onnx …  exits.json in place of student.onnx, where the student has early exits
       teacher.onnx  teacher_gate.json  teacher_trees_0.txt …    the ensemble that teaches and takes the bypass
       profile.json  reference.parquet     what live traffic is compared with
+      experiment.json  student_network.safetensors …    for retraining: how it was made, trained weights
       model_card.md
 
 Nothing in it is executable or pickled. Whoever has the directory can score, explain and monitor; whoever changes
@@ -36,6 +37,8 @@ from riskdistill.models.calibration import Calibrator
 from riskdistill.models.onnx_model import NetworkScorer, OnnxScorer, Provider, Scorer
 from riskdistill.student.exit_scorer import RULE_FILE, EarlyExitScorer
 
+EXPERIMENT: Final = "experiment.json"
+NETWORK: Final = "_network."  # in the names of the files of trained weights, ROLE_network.json and .safetensors
 Band = Literal["low", "medium", "high"]
 Action = Literal["allow", "review", "hold"]
 BypassReason = Literal["above_threshold", "uncertain"]
@@ -102,6 +105,7 @@ class BundleParts:
         spread: float32 [features], the interquartile range of each.
         profile: JSON-able reference profile that the monitor wrote.
         reference: Parquet file with a sample of reference rows, or None.
+        experiment: JSON of a `provenance.Provenance`, or None where it will not be retrained.
     """
 
     name: str
@@ -118,6 +122,7 @@ class BundleParts:
     profile: Mapping[str, Any]
     reference: Path | None
     model_card: str
+    experiment: str | None = None
 
 
 class Runtime(NamedTuple):
@@ -283,6 +288,8 @@ def write_bundle(path: Path, parts: BundleParts, models: Sequence[Path]) -> Bund
     _write_json(draft / "thresholds.json", parts.thresholds.model_dump())
     _write_json(draft / "profile.json", parts.profile)
     (draft / "model_card.md").write_text(parts.model_card)
+    if parts.experiment is not None:
+        (draft / EXPERIMENT).write_text(parts.experiment)
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         name=parts.name,
@@ -306,7 +313,7 @@ def write_bundle(path: Path, parts: BundleParts, models: Sequence[Path]) -> Bund
 
 def rebuild_bundle(bundle: Bundle, path: Path, *, calibrators: Mapping[str, Calibrator]) -> Bundle:
     """Write a copy of `bundle` with other calibrators: the models, thresholds and profile stay."""
-    manifest, reference = bundle.manifest, bundle.path / "reference.parquet"
+    manifest, reference, experiment = bundle.manifest, bundle.path / "reference.parquet", bundle.path / EXPERIMENT
     parts = BundleParts(
         name=manifest.name,
         created_at=manifest.created_at,
@@ -322,12 +329,13 @@ def rebuild_bundle(bundle: Bundle, path: Path, *, calibrators: Mapping[str, Cali
         profile=bundle.profile,
         reference=reference if reference.exists() else None,
         model_card=(bundle.path / "model_card.md").read_text(),
+        experiment=experiment.read_text() if experiment.exists() else None,
     )
     return write_bundle(path, parts, [bundle.path / name for name in manifest.files if _is_model(name)])
 
 
 def _is_model(name: str) -> bool:
-    return name.endswith(".onnx") or name.startswith("teacher_") or name == RULE_FILE
+    return name.endswith(".onnx") or name.startswith("teacher_") or NETWORK in name or name == RULE_FILE
 
 
 def _scorer(path: Path, role: str, manifest: Manifest, runtime: Runtime) -> OnnxScorer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from riskdistill.augmentation.registry import training_period
 from riskdistill.augmentation.rows import (
     DAY,
     MARK,
+    Floats,
     Ints,
     aligned,
     by_story,
@@ -32,7 +34,12 @@ FACTOR: Final = (0.8, 1.25)  # bounds of the one factor on all of a scheme's amo
 
 
 def synthetic_anomalies(
-    transactions: pa.Table, labels: pa.Table, count: int, rng: np.random.Generator, until: datetime
+    transactions: pa.Table,
+    labels: pa.Table,
+    count: int,
+    rng: np.random.Generator,
+    until: datetime,
+    emphasis: Mapping[str, float] | None = None,
 ) -> tuple[pa.Table, pa.Table]:
     """Laundering rows that tell real schemes again among other, ordinary accounts.
 
@@ -45,6 +52,7 @@ def synthetic_anomalies(
         transactions, labels: canonical; every transaction has a label; what is known to be laundering is.
         count: rows wanted; schemes are grafted whole until there are as many, so the last may overshoot.
         until: end of the training period, with a time zone; no row is placed at or after it.
+        emphasis: by typology, how many times as often as the others its schemes are told again.
 
     Returns:
         The new rows in order of time, and their labels row for row.
@@ -68,10 +76,11 @@ def synthetic_anomalies(
     time, schemes = times(laundering), by_story(stories(of_it))
     hosts = _Hosts(laundering, before.filter(pa.array(~bad)))
     first, last = int(times(before).min()), pa.scalar(until, TIMESTAMP).cast(pa.int64()).as_py() - 1
+    chance = _chances(of_it, schemes, emphasis or {})
     rows, shifts, factors, places = [], [], [], []
     made = 0
     while made < count:
-        scheme = schemes[rng.integers(len(schemes))]
+        scheme = schemes[rng.integers(len(schemes)) if chance is None else rng.choice(len(schemes), p=chance)]
         earliest, latest = -((time[scheme].min() - first) // DAY), (last - time[scheme].max()) // DAY
         rows.append(scheme)
         shifts.append(np.full(len(scheme), DAY * rng.integers(earliest, latest, endpoint=True)))
@@ -82,6 +91,13 @@ def synthetic_anomalies(
     money = scaled_money(laundering, row, np.concatenate(factors))
     parties_of = hosts.accounts.columns(laundering.take(pa.array(row)), np.concatenate(places, axis=1))
     return _graft(laundering, of_it, row, time[row] + np.concatenate(shifts), money | parties_of)
+
+
+def _chances(told: pa.Table, schemes: list[Ints], emphasis: Mapping[str, float]) -> Floats | None:
+    """How likely each scheme is to be the next one, by the typology of its first row; None: all alike."""
+    typology = told["typology"].to_pylist()
+    weight = np.array([emphasis.get(typology[scheme[0]], 1.0) for scheme in schemes])
+    return None if (weight == weight[0]).all() else np.asarray(weight / weight.sum())
 
 
 def _graft(

@@ -10,6 +10,7 @@ from riskdistill.config.distillation import (
 )
 from riskdistill.config.loader import load_config
 from riskdistill.config.models import BoostedTreesConfig, ModelConfig, StudentConfig, TeacherConfig, TreeCandidate
+from riskdistill.config.retraining import GatesConfig, RetrainingConfig, RetrainingMode
 from riskdistill.config.schema import (
     EvaluationConfig,
     ExperimentConfig,
@@ -40,6 +41,7 @@ __all__ = [
     "EvaluationConfig",
     "ExperimentConfig",
     "FeaturesConfig",
+    "GatesConfig",
     "MiningConfig",
     "MixConfig",
     "ModelConfig",
@@ -47,6 +49,8 @@ __all__ = [
     "PhasesConfig",
     "PretrainingConfig",
     "PruningConfig",
+    "RetrainingConfig",
+    "RetrainingMode",
     "SearchConfig",
     "SelectionConfig",
     "ServingConfig",

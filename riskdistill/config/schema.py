@@ -14,7 +14,17 @@ from typing import Annotated, Any
 from pydantic import AwareDatetime, ConfigDict, Field, ValidationInfo, field_validator
 
 from riskdistill.augmentation.registry import parse
-from riskdistill.config.base import Count, NonNegative, Number, OpenShare, Section, Seed, Share, sums_to_one
+from riskdistill.config.base import (
+    Count,
+    NonNegative,
+    Number,
+    OpenShare,
+    Positive,
+    Section,
+    Seed,
+    Share,
+    sums_to_one,
+)
 from riskdistill.config.distillation import DistillationConfig
 from riskdistill.config.models import (
     BoostedTreesConfig,
@@ -23,6 +33,7 @@ from riskdistill.config.models import (
     StudentConfig,
     TeacherConfig,
 )
+from riskdistill.config.retraining import RetrainingConfig
 from riskdistill.config.student import CompressionConfig, PruningConfig, SearchConfig, kept_parts
 from riskdistill.config.text import TextTeacherConfig
 from riskdistill.config.thresholds import ThresholdConfig
@@ -81,6 +92,8 @@ class MixConfig(Section):
     max_rows: Count = 400_000  # of which every epoch takes `training.rows_per_epoch` anew
     hard_negatives: Share = 0.0  # of the normal rows: beside known laundering (`dataset.mix.beside_laundering`)
     unlabelled: NonNegativeCount = 0  # rows that the mix leaves over, which only teachers tell a student about
+    # by typology: how many times as often as the others its schemes are grafted and its copies learned from
+    emphasis: dict[str, Positive] = Field(default_factory=dict, exclude_if=lambda chosen: not chosen)
 
     @field_validator("synthetic")
     @classmethod
@@ -174,6 +187,7 @@ class ExperimentConfig(Section):
     search: SearchConfig = SearchConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     serving: ServingConfig = ServingConfig()
+    retraining: RetrainingConfig = RetrainingConfig()
 
     @field_validator("perturbations")
     @classmethod

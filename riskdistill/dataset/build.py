@@ -60,7 +60,7 @@ class Period:
         """Time of the last row."""
         return moment(int(self.time[-1]))
 
-    def take(self, rows: slice) -> Period:
+    def take(self, rows: slice | Bools) -> Period:
         """Some of the rows."""
         return Period(
             self.encoded.take(rows), self.label[rows], self.typology[rows], self.scheme[rows], self.time[rows]
@@ -124,6 +124,7 @@ def build_dataset(
     config: ExperimentConfig,
     *,
     truth: pa.Table | None = None,
+    known_at: datetime | None = None,
     cache: RowCache | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
@@ -134,6 +135,8 @@ def build_dataset(
         labels: canonical, row for row.
         config: split, mix, perturbations, features, seed.
         truth: as `labels`, complete; the test period is judged by it. Without it, by all labels.
+        known_at: the labels of training and validation are as known then, even where the test has begun by then:
+            whoever judges has to leave out the schemes that were learned. None: as `split.as_of` says.
         cache: where encoded rows are kept and looked for; without one everything is replayed.
         progress: see `Progress`; there are `len(transactions)` rows and then those of the second replay.
 
@@ -141,7 +144,7 @@ def build_dataset(
         DataError: labels are missing or in another order, a period holds no laundering, or the split is impossible.
     """
     tables = Tables(transactions, labels, truth)
-    split, out, known = _split(tables, config.split)
+    split, out, known = _split(tables, config.split, known_at)
     past = _past(tables, known, split, out)
     label, typology = _told(past.labels)
     rng = np.random.default_rng([config.seed, 0])
@@ -186,7 +189,7 @@ def build_dataset(
         mixed_prevalence=float(train.label[train.draw].mean()),
         built_at=moment(split.built_at),
         synthetic=retold.labels,
-        fingerprint=_identity(tables, engine, config),
+        fingerprint=_identity(tables, engine, config, known_at),
     )
 
 
@@ -234,10 +237,10 @@ def periods_to_judge(
     return _periods(tables, known, rows, out, encoded)
 
 
-def _split(tables: Tables, config: SplitConfig) -> tuple[Split, Bools, pa.Table]:
+def _split(tables: Tables, config: SplitConfig, known_at: datetime | None = None) -> tuple[Split, Bools, pa.Table]:
     """The periods, the rows of typologies that are left out, and the labels as known when the model is built."""
     tables.require_order()
-    split = split_rows(microseconds(tables.transactions), tables.labels, config)
+    split = split_rows(microseconds(tables.transactions), tables.labels, config, known_at)
     return split, left_out(tables, split, config.leave_out), as_known_at(tables.labels, moment(split.built_at))
 
 
@@ -328,8 +331,9 @@ def _require_laundering(name: str, label: Bools) -> None:
         )
 
 
-def _identity(tables: Tables, engine: FeatureEngine, config: ExperimentConfig) -> str:
+def _identity(tables: Tables, engine: FeatureEngine, config: ExperimentConfig, known_at: datetime | None) -> str:
     shaping = config.model_dump_json(include={"seed", "split", "features", "mix", "perturbations"})
+    shaping += "" if known_at is None else known_at.isoformat()
     return fingerprint(
         tables.transactions,
         tables.labels,

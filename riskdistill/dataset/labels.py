@@ -61,6 +61,28 @@ def as_known_at(labels: pa.Table, moment: datetime) -> pa.Table:
     return pa.Table.from_arrays([columns.get(name, labels[name]) for name in LABELS.names], schema=LABELS)
 
 
+def matured(tables: Tables, now: datetime, share: float) -> Tables:
+    """What is known at `now` of the payments that are old enough for it to be nearly all: no truth, nothing later.
+
+    Args:
+        share: of the labels known at `now`, how many had arrived after the time that is waited for them.
+
+    Raises:
+        DataError: no laundering is known at `now`.
+    """
+    labels = as_known_at(tables.labels, now)
+    found = labels["is_laundering"].to_numpy()
+    if not found.any():
+        raise DataError(f"no laundering is known at {now:%Y-%m-%d %H:%M}", mend="give labels, or a later date")
+    paid, known = (
+        table[name].cast(pa.int64()).to_numpy()
+        for table, name in ((tables.transactions, "timestamp"), (labels, "known_at"))
+    )
+    waiting = np.quantile((known - paid)[found], share)
+    rows = int(np.searchsorted(paid, now.timestamp() * 1e6 - waiting))
+    return Tables(tables.transactions.slice(0, rows), labels.slice(0, rows))
+
+
 def reviewed(tables: Tables, moment: datetime) -> Bools:
     """bool [n]: rows whose label became known after the payment, but not after `moment`: somebody looked at it.
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import numpy as np
@@ -78,7 +79,7 @@ def split_points(times: Ints, split: SplitConfig) -> tuple[int, int]:
     return first, second
 
 
-def split_rows(times: Ints, labels: pa.Table, split: SplitConfig) -> Split:
+def split_rows(times: Ints, labels: pa.Table, split: SplitConfig, known_at: datetime | None = None) -> Split:
     """The periods of rows sorted by time.
 
     The end of the validation period is left out as long as labels take to arrive: laundering that nobody could have
@@ -88,14 +89,16 @@ def split_rows(times: Ints, labels: pa.Table, split: SplitConfig) -> Split:
         times: [n], microseconds since 1970, rising.
         labels: canonical, row for row.
         split: shares, gap, and the date that labels are known at.
+        known_at: stands for that date, and may lie anywhere after the training.
 
     Raises:
         DataError: a part would be empty, or `as_of` does not lie between the end of training and the test.
     """
     first, second = split_points(times, split)
     purge = round(split.purge_days * DAY)
-    built_at = int(times[second]) if split.as_of is None else round(split.as_of.timestamp() * 1e6)
-    if not times[first] < built_at <= times[second]:
+    as_of = known_at or split.as_of
+    built_at = int(times[second]) if as_of is None else round(as_of.timestamp() * 1e6)
+    if not times[first] < built_at or (known_at is None and built_at > times[second]):
         raise DataError(
             f"labels as of {moment(built_at)}, but training ends before {moment(times[first])} and the test begins "
             f"at {moment(times[second])}",

@@ -7,6 +7,7 @@ placed in, anything but the training period.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from riskdistill.augmentation import perturb, synthetic_anomalies
+from riskdistill.augmentation.rows import Floats
 from riskdistill.config import ExperimentConfig
 from riskdistill.data.order import time_order
 from riskdistill.dataset.clock import HOUR, clock_unit, microseconds, on_the_clock
@@ -59,11 +61,12 @@ def retell(
     options = [{"name": p.name, "share": p.share, **p.parameters} for p in config.perturbations]
     perturbed = perturb(transactions, labels, options, rng, until)
     # grafts make up half of the synthetic share; perturbed copies the rest
-    grafted, grafted_labels = synthetic_anomalies(transactions, labels, max(1, count // 2), rng, until)
+    emphasis = config.mix.emphasis
+    grafted, grafted_labels = synthetic_anomalies(transactions, labels, max(1, count // 2), rng, until, emphasis)
     copies = perturbed.transactions.num_rows
     pool = min(copies, max(0, count - grafted.num_rows))
     learned = np.ones(copies + grafted.num_rows, np.bool_)
-    learned[rng.choice(copies, copies - pool, replace=False)] = False
+    learned[rng.choice(copies, copies - pool, replace=False, p=_left_out(perturbed.labels, emphasis))] = False
 
     kept = traffic.filter(pc.invert(pc.is_in(traffic["tx_id"], value_set=perturbed.replaced)))
     unit = clock_unit(microseconds(traffic))
@@ -75,3 +78,9 @@ def retell(
     is_learned = (place >= 0) & learned[np.maximum(place, 0)]
     told = pa.concat_tables([perturbed.labels, grafted_labels]).take(place[is_learned])
     return Retelling(merged.take(order), is_learned, told)
+
+
+def _left_out(labels: pa.Table, emphasis: Mapping[str, float]) -> Floats | None:
+    """How likely each copy is to be left out next: the less, the more its typology is emphasised; None: alike."""
+    weight = np.array([1 / emphasis.get(name, 1.0) for name in labels["typology"].to_pylist()])
+    return None if not emphasis or not len(weight) else np.asarray(weight / weight.sum())

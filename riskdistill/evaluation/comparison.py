@@ -7,7 +7,7 @@ Every model sees the same draws, and so do the seeds of every recipe: difference
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,12 +129,7 @@ def resample(
             raise DataError(f"{name} has no runs", mend="leave it out or train it")
     rankings = {name: [Ranking(labels, scores) for scores in seeds] for name, seeds in runs.items()}
     drawn = {name: np.empty((resamples, len(seeds))) for name, seeds in runs.items()}
-    _, scheme_of = np.unique(schemes[labels], return_inverse=True)
-    normal, groups = int((~labels).sum()), int(scheme_of.max()) + 1
-    draws, counts = np.random.default_rng(seed), np.empty(len(labels), np.int64)
-    for draw in range(resamples):
-        counts[~labels] = _counts(draws, normal)
-        counts[labels] = _counts(draws, groups)[scheme_of]
+    for draw, counts in enumerate(draws(labels, schemes, resamples, seed)):
         for name, seeds_of in rankings.items():
             drawn[name][draw] = [ranking.pr_auc(counts) for ranking in seeds_of]
     measured = {
@@ -144,9 +139,26 @@ def resample(
     return Resampled(measured, drawn, seed)
 
 
-def _counts(draws: np.random.Generator, size: int) -> NDArray[np.int64]:
+def draws(labels: Labels, schemes: NDArray[np.generic], resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """How often each row stands in each of `resamples` draws of schemes and normal payments.
+
+    The same array is given out again with the next draw.
+
+    Args:
+        labels, schemes, seed: as for `resample`.
+    """
+    _, scheme_of = np.unique(schemes[labels], return_inverse=True)
+    normal, groups = int((~labels).sum()), int(scheme_of.max()) + 1
+    random, counts = np.random.default_rng(seed), np.empty(len(labels), np.int64)
+    for _ in range(resamples):
+        counts[~labels] = _counts(random, normal)
+        counts[labels] = _counts(random, groups)[scheme_of]
+        yield counts
+
+
+def _counts(random: np.random.Generator, size: int) -> NDArray[np.int64]:
     """How often each of `size` things is drawn in as many draws with replacement."""
-    return np.bincount(draws.integers(size, size=size) if size else np.empty(0, np.int64), minlength=size)
+    return np.bincount(random.integers(size, size=size) if size else np.empty(0, np.int64), minlength=size)
 
 
 def _middle(values: Floats) -> Interval:

@@ -45,6 +45,7 @@ from riskdistill.features.redis_state import _BACKOFF, _BLANK, _STAMP, RedisFeat
 from riskdistill.features.spec import FeatureSpec
 
 LATE_SECONDS: Final = 60  # how long a mark sends those to the log who looked there before the decision was durable
+Accept = Callable[[Sequence[Transaction], Encoded], object]
 _LEASE_SECONDS: Final = 30
 
 # KEYS: sequence, rules, place, open, accounts; n records; m transactions
@@ -120,14 +121,12 @@ class OnceEngine(RedisFeatureEngine):
         self._end = self._start + 4 * sum(int(np.prod(shape)) for shape in self._shapes)
         self._names = [f"{prefix}:{name}" for name in ("sequence", "rules", "place", "open", "accounts")]
 
-    def observe_once(
-        self, transactions: Sequence[Transaction], accept: Callable[[Encoded], object]
-    ) -> list[Observation]:
+    def observe_once(self, transactions: Sequence[Transaction], accept: Accept) -> list[Observation]:
         """Observe transactions, in their order and in one commit; those observed before as they were then.
 
         Args:
             transactions: with ids that differ.
-            accept: called with the rows that are new, before they are applied, and again if another writer was
+            accept: called with what is new and its rows, before they are applied, and again if another writer was
                 faster; what it raises is raised, and nothing is applied.
 
         Raises:
@@ -274,13 +273,13 @@ class OnceEngine(RedisFeatureEngine):
         return [None if value is None else self._observation(value) for value in values[2:]]
 
     def _apply(
-        self, transactions: Sequence[Transaction], digests: Sequence[str], accept: Callable[[Encoded], object]
+        self, transactions: Sequence[Transaction], digests: Sequence[str], accept: Accept
     ) -> list[Observation] | None:
         """Observe what is new; None if another writer was faster."""
         rows, keys = self._rows(transactions)
         values = self._read(keys)
         encoded, records = self._step(rows, values, apply=True)
-        accept(encoded)
+        accept(transactions, encoded)
         n, m = len(keys), len(transactions)
         single = [encoded.take(slice(at, at + 1)) for at in range(m)]
         payloads = [

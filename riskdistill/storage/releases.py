@@ -2,8 +2,12 @@
 
 Append-only and hash-chained like the decision log. The state of every release is a fold over the transitions,
 so nothing is ever updated, and a change is visible to any other process at its next read. At most one release
-is the champion and at most one is the previous champion, which the service keeps warm for a rollback. The service
-follows these two states and no other: shadow and canary are kept for whoever drives such a rollout from outside.
+is the champion, at most one is the previous champion, which the service keeps warm for a rollback, and at most one
+is the canary, which decides for its share of the accounts. The service follows these three, and where there is no
+canary, the newest shadow.
+
+An approval is an entry of its own that leaves the state as it is. Where promotion needs approvals (four eyes), only
+those of others than whoever promotes count.
 """
 
 from __future__ import annotations
@@ -11,78 +15,23 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
-from pydantic import BaseModel, ConfigDict
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from riskdistill.errors import AuditError, ConfigError, NotFoundError, ReleaseError, UnavailableError
-from riskdistill.storage.chain import GENESIS, canonical_json, link
+from riskdistill.errors import AuditError, ConfigError, ReleaseError, UnavailableError
+from riskdistill.storage import life_cycle as life
+from riskdistill.storage.chain import GENESIS, link
 from riskdistill.storage.database import cause_of, open_database, writing
+from riskdistill.storage.life_cycle import LIFE_CYCLE, OVER, Move, Release, Releases, Serving, State, Transition
 from riskdistill.storage.schema import prepare
 from riskdistill.storage.verification import VerifyResult
 
+__all__ = ["LIFE_CYCLE", "OVER", "Release", "ReleaseLog", "Serving", "State", "Transition"]
+
 _WRITE_ATTEMPTS: Final = 20  # only where a database locks less than SQLite can another writer come first
-
-
-class State(StrEnum):
-    """Where a release stands in its life."""
-
-    REGISTERED = "registered"  # known, scores nothing
-    SHADOW = "shadow"  # meant to score beside the champion; the service does not
-    CANARY = "canary"  # meant to decide for a share of the accounts; the service does not
-    CHAMPION = "champion"  # decides
-    PREVIOUS = "previous"  # the champion before this one: scores beside it, warm for a rollback
-    RETIRED = "retired"  # over, in good standing
-    ROLLED_BACK = "rolled_back"  # over, withdrawn on evidence
-
-
-LIFE_CYCLE: Final[Mapping[State | None, frozenset[State]]] = {
-    None: frozenset({State.REGISTERED}),
-    State.REGISTERED: frozenset({State.SHADOW, State.CANARY, State.CHAMPION, State.RETIRED}),
-    State.SHADOW: frozenset({State.CANARY, State.CHAMPION, State.RETIRED}),
-    State.CANARY: frozenset({State.SHADOW, State.CHAMPION, State.RETIRED, State.ROLLED_BACK}),
-    State.CHAMPION: frozenset({State.PREVIOUS, State.ROLLED_BACK}),
-    State.PREVIOUS: frozenset({State.CHAMPION, State.RETIRED}),
-    State.RETIRED: frozenset(),
-    State.ROLLED_BACK: frozenset(),
-}
-OVER: Final = frozenset(state for state, following in LIFE_CYCLE.items() if not following)
-
-
-class Release(BaseModel):
-    """One bundle's life as it stands now. Times are UTC."""
-
-    model_config = ConfigDict(frozen=True)
-
-    release_id: str
-    bundle_path: str
-    bundle_version: str
-    state: State
-    registered_at: datetime
-    changed_at: datetime
-
-
-class Transition(BaseModel):
-    """One entry of the log: a release went from `before` (None: unknown until now) to `after`."""
-
-    model_config = ConfigDict(frozen=True)
-
-    sequence: int
-    release_id: str
-    bundle_path: str
-    bundle_version: str
-    before: State | None
-    after: State
-    actor: str
-    reason: str
-    evidence: dict[str, Any]
-    at: datetime
-    hash: str
-
 
 _METADATA: Final = sa.MetaData()
 _TRANSITIONS: Final = sa.Table(
@@ -95,9 +44,7 @@ _TRANSITIONS: Final = sa.Table(
 
 _EVERYTHING: Final = sa.select(_TRANSITIONS).order_by(_TRANSITIONS.c.sequence)
 
-_Releases = Mapping[str, Release]
-_Move = tuple[Release | None, Release]  # as it was, as it shall be
-_Plan = Callable[[_Releases, datetime], list[_Move]]  # as it stands and the time now -> what to write
+_Plan = Callable[[Releases, datetime], list[Move]]  # as it stands and the time now -> what to write
 
 
 class ReleaseLog:
@@ -134,7 +81,7 @@ class ReleaseLog:
 
     def list(self) -> tuple[Release, ...]:
         """All releases as they stand now, oldest first."""
-        return tuple(_fold(self.history()).values())
+        return tuple(life.fold(self.history()).values())
 
     def get(self, release_id: str) -> Release:
         """The release of that id.
@@ -142,15 +89,26 @@ class ReleaseLog:
         Raises:
             NotFoundError: there is none.
         """
-        return _find(_fold(self.history()), release_id)
+        return life.find(life.fold(self.history()), release_id)
 
     def champion(self) -> Release | None:
         """The release that decides now."""
-        return _holder(_fold(self.history()), State.CHAMPION)
+        return life.holder(life.fold(self.history()), State.CHAMPION)
 
     def previous(self) -> Release | None:
         """The champion before this one, to which a rollback returns."""
-        return _holder(_fold(self.history()), State.PREVIOUS)
+        return life.holder(life.fold(self.history()), State.PREVIOUS)
+
+    def challenger(self) -> Release | None:
+        """The release that scores beside the champion: the canary, or else the newest shadow."""
+        return life.challenger(life.fold(self.history()))
+
+    def serving(self) -> Serving:
+        """Champion, previous champion and challenger as they stand now, in one read."""
+        releases = life.fold(self.history())
+        return Serving(
+            life.holder(releases, State.CHAMPION), life.holder(releases, State.PREVIOUS), life.challenger(releases)
+        )
 
     def verify(self) -> VerifyResult:
         """Check every link; keep the head elsewhere, for a cut-off tail shows only against it.
@@ -176,14 +134,29 @@ class ReleaseLog:
         except SQLAlchemyError as error:
             raise _unavailable(error) from error
 
-    def register(self, bundle_path: str | Path, bundle_version: str, *, actor: str, reason: str) -> Release:
-        """Make a bundle known under a new release id. It serves nothing yet.
+    def register(
+        self,
+        bundle_path: str | Path,
+        bundle_version: str,
+        *,
+        actor: str,
+        reason: str,
+        evidence: Mapping[str, Any] | None = None,
+        shadow: bool = False,
+        against: str | None = None,
+    ) -> Release:
+        """Make a bundle known under a new release id. It decides nothing yet.
+
+        Args:
+            evidence: the figures that it is registered on.
+            shadow: let it score beside the champion at once; both entries are written, or none.
+            against: release id of the champion that the evidence compares it with.
 
         Raises:
-            ReleaseError: the same bundle has a release that is not over.
+            ReleaseError: the same bundle has a release that is not over, or another release is the champion by now.
         """
 
-        def plan(releases: _Releases, now: datetime) -> list[_Move]:
+        def plan(releases: Releases, now: datetime) -> list[Move]:
             for release in releases.values():
                 if release.bundle_version == bundle_version and release.state not in OVER:
                     raise ReleaseError(
@@ -191,55 +164,114 @@ class ReleaseLog:
                         where="release log",
                         mend=f"use {release.release_id}, or retire it first",
                     )
-            return [
-                (
-                    None,
-                    Release(
-                        release_id=f"r{len(releases) + 1}",
-                        bundle_path=str(Path(bundle_path).resolve()),
-                        bundle_version=bundle_version,
-                        state=State.REGISTERED,
-                        registered_at=now,
-                        changed_at=now,
-                    ),
+            champion = life.holder(releases, State.CHAMPION)
+            if against is not None and (champion is None or champion.release_id != against):
+                raise ReleaseError(
+                    f"{champion.release_id if champion else 'no release'} is champion by now, not {against}",
+                    where="release log",
+                    mend="compare with the champion of now",
                 )
-            ]
+            new = Release(
+                release_id=f"r{len(releases) + 1}",
+                bundle_path=str(Path(bundle_path).resolve()),
+                bundle_version=bundle_version,
+                state=State.REGISTERED,
+                registered_at=now,
+                changed_at=now,
+            )
+            return [(None, new), *([life.move(new, State.SHADOW, now)] if shadow else [])]
 
-        return self._append(plan, actor, reason, {})
+        return self._append(plan, actor, reason, evidence or {})
 
-    def stage(
-        self, release_id: str, state: State, *, actor: str, reason: str, evidence: Mapping[str, Any]
-    ) -> Release:
-        """Record a release as `State.SHADOW` or `State.CANARY`; what serves stays as it is.
+    def approve(self, release_id: str, *, actor: str, reason: str, evidence: Mapping[str, Any]) -> Release:
+        """Record that `actor` agrees that the release may decide; its state stays.
 
         Raises:
             NotFoundError: no such release.
-            ReleaseError: the life cycle does not allow it, or `state` is neither of the two.
+            ReleaseError: it is over, or the same actor approved it before.
         """
-        if state not in (State.SHADOW, State.CANARY):
-            raise ReleaseError(f"{state} is not a stage", where=release_id, mend="use shadow or canary")
 
-        def plan(releases: _Releases, now: datetime) -> list[_Move]:
-            return [_move(_find(releases, release_id), state, now)]
+        def plan(releases: Releases, now: datetime) -> list[Move]:
+            release = life.find(releases, release_id)
+            if release.state in OVER or actor in release.approved_by:
+                raise ReleaseError(
+                    f"{release_id} is {release.state}"
+                    if release.state in OVER
+                    else f"{actor} has approved {release_id} already",
+                    where="release log",
+                    mend="approve a release that is not over, once",
+                )
+            return [(release, release.model_copy(update={"approved_by": (*release.approved_by, actor)}))]
 
         return self._append(plan, actor, reason, evidence)
 
-    def promote(self, release_id: str, *, actor: str, reason: str, evidence: Mapping[str, Any]) -> Release:
-        """Make a release the champion; the one until now becomes the previous, and the one before retires.
+    def stage(
+        self,
+        release_id: str,
+        state: State,
+        *,
+        actor: str,
+        reason: str,
+        evidence: Mapping[str, Any],
+        share: float = 0.0,
+        approvals: int = 0,
+    ) -> Release:
+        """Make a release `State.SHADOW` or `State.CANARY`. A canary may be staged again, with another share.
+
+        Args:
+            share: of the accounts that a canary decides for, above 0 and below 1; a shadow has none.
+            approvals: how many others must have approved a canary.
 
         Raises:
             NotFoundError: no such release.
-            ReleaseError: the life cycle does not allow it.
+            ReleaseError: the life cycle does not allow it, `state` is neither of the two, the share does not suit
+                it, another release is the canary, or approvals are missing.
+        """
+        if state not in (State.SHADOW, State.CANARY):
+            raise ReleaseError(f"{state} is not a stage", where=release_id, mend="use shadow or canary")
+        if (0 < share < 1) != (state is State.CANARY):
+            raise ReleaseError(
+                f"a {state} cannot decide for a share of {share:g} of the accounts",
+                where=release_id,
+                mend="a canary needs a share above 0 and below 1, a shadow none",
+            )
+
+        def plan(releases: Releases, now: datetime) -> list[Move]:
+            release, canary = life.find(releases, release_id), life.holder(releases, State.CANARY)
+            if state is State.CANARY:
+                life.require_approvals(release, actor, approvals)
+                if canary is not None and canary.release_id != release_id:
+                    raise ReleaseError(
+                        f"{canary.release_id} is the canary",
+                        where="release log",
+                        mend=f"promote it, retire it, or put it back to {State.SHADOW} first",
+                    )
+            return [life.move(release, state, now, share)]
+
+        return self._append(plan, actor, reason, evidence)
+
+    def promote(
+        self, release_id: str, *, actor: str, reason: str, evidence: Mapping[str, Any], approvals: int = 0
+    ) -> Release:
+        """Make a release the champion; the one until now becomes the previous, and the one before retires.
+
+        Args:
+            approvals: how many others than `actor` must have approved it.
+
+        Raises:
+            NotFoundError: no such release.
+            ReleaseError: the life cycle does not allow it, or approvals are missing.
         """
 
-        def plan(releases: _Releases, now: datetime) -> list[_Move]:
-            target = _find(releases, release_id)
-            promotion = _move(target, State.CHAMPION, now)
+        def plan(releases: Releases, now: datetime) -> list[Move]:
+            target = life.find(releases, release_id)
+            promotion = life.move(target, State.CHAMPION, now)
+            life.require_approvals(target, actor, approvals)
             moves = []
-            if (previous := _holder(releases, State.PREVIOUS)) and previous != target:
-                moves.append(_move(previous, State.RETIRED, now))
-            if champion := _holder(releases, State.CHAMPION):
-                moves.append(_move(champion, State.PREVIOUS, now))
+            if (previous := life.holder(releases, State.PREVIOUS)) and previous != target:
+                moves.append(life.move(previous, State.RETIRED, now))
+            if champion := life.holder(releases, State.CHAMPION):
+                moves.append(life.move(champion, State.PREVIOUS, now))
             return [*moves, promotion]
 
         return self._append(plan, actor, reason, evidence)
@@ -256,8 +288,8 @@ class ReleaseLog:
             ReleaseError: there is no previous champion, or `release_id` is not the champion any more.
         """
 
-        def plan(releases: _Releases, now: datetime) -> list[_Move]:
-            champion, previous = _holder(releases, State.CHAMPION), _holder(releases, State.PREVIOUS)
+        def plan(releases: Releases, now: datetime) -> list[Move]:
+            champion, previous = life.holder(releases, State.CHAMPION), life.holder(releases, State.PREVIOUS)
             if champion is None or previous is None:
                 raise ReleaseError(
                     "there is no previous champion to return to",
@@ -268,7 +300,23 @@ class ReleaseLog:
                 raise ReleaseError(
                     f"the champion is {champion.release_id} by now", where=str(release_id), mend="look again"
                 )
-            return [_move(champion, State.ROLLED_BACK, now), _move(previous, State.CHAMPION, now)]
+            return [life.move(champion, State.ROLLED_BACK, now), life.move(previous, State.CHAMPION, now)]
+
+        return self._append(plan, actor, reason, evidence)
+
+    def withdraw(self, release_id: str, *, actor: str, reason: str, evidence: Mapping[str, Any]) -> Release:
+        """Roll a canary back: the champion decides for its accounts again.
+
+        Raises:
+            NotFoundError: no such release.
+            ReleaseError: it is no canary; a champion is withdrawn by `rollback`.
+        """
+
+        def plan(releases: Releases, now: datetime) -> list[Move]:
+            release = life.find(releases, release_id)
+            if release.state is not State.CANARY:
+                raise ReleaseError(f"{release_id} is {release.state}", where="release log", mend="name the canary")
+            return [life.move(release, State.ROLLED_BACK, now)]
 
         return self._append(plan, actor, reason, evidence)
 
@@ -280,8 +328,8 @@ class ReleaseLog:
             ReleaseError: the life cycle does not allow it.
         """
 
-        def plan(releases: _Releases, now: datetime) -> list[_Move]:
-            return [_move(_find(releases, release_id), State.RETIRED, now)]
+        def plan(releases: Releases, now: datetime) -> list[Move]:
+            return [life.move(life.find(releases, release_id), State.RETIRED, now)]
 
         return self._append(plan, actor, reason, evidence)
 
@@ -294,10 +342,11 @@ class ReleaseLog:
                 with writing(self._engine, "releases") as connection:
                     history = _parse(connection.execute(_EVERYTHING).all())
                     sequence, head = (history[-1].sequence, history[-1].hash) if history else (0, GENESIS)
-                    moves = plan(_fold(history), datetime.now(UTC))
+                    now = datetime.now(UTC)
+                    moves = plan(life.fold(history), now)
                     rows = []
                     for number, (before, after) in enumerate(moves, start=sequence + 1):
-                        body = _body(number, before, after, actor, reason, evidence)
+                        body = life.told(number, before, after, now, (actor, reason, evidence))
                         head = link(head, body)
                         rows.append({"sequence": number, "body": body, "hash": head})
                     connection.execute(sa.insert(_TRANSITIONS), rows)
@@ -307,37 +356,6 @@ class ReleaseLog:
             except SQLAlchemyError as error:
                 raise _unavailable(error) from error
         raise UnavailableError("other writers always come first", where="release log", mend="try again")
-
-
-def _body(
-    sequence: int,
-    before: Release | None,
-    after: Release,
-    actor: str,
-    reason: str,
-    evidence: Mapping[str, Any],
-) -> str:
-    try:
-        return canonical_json(
-            {
-                "sequence": sequence,
-                "release_id": after.release_id,
-                "bundle_path": after.bundle_path,
-                "bundle_version": after.bundle_version,
-                "before": before.state if before else None,
-                "after": after.state,
-                "actor": actor,
-                "reason": reason,
-                "evidence": dict(evidence),
-                "at": after.changed_at.isoformat(),
-            }
-        )
-    except (TypeError, ValueError) as error:
-        raise ReleaseError(
-            f"the evidence cannot be stored: {error}",
-            where=after.release_id,
-            mend="use JSON values and finite numbers",
-        ) from error
 
 
 def _parse(rows: Iterable[sa.Row[Any]]) -> tuple[Transition, ...]:
@@ -351,39 +369,3 @@ def _unavailable(error: SQLAlchemyError) -> UnavailableError:
     return UnavailableError(
         f"the release log cannot be used: {cause_of(error)}", where="release log", mend="check the database"
     )
-
-
-def _fold(history: Iterable[Transition]) -> dict[str, Release]:
-    releases: dict[str, Release] = {}
-    for entry in history:
-        known = releases.get(entry.release_id)
-        releases[entry.release_id] = Release(
-            release_id=entry.release_id,
-            bundle_path=entry.bundle_path,
-            bundle_version=entry.bundle_version,
-            state=entry.after,
-            registered_at=known.registered_at if known else entry.at,
-            changed_at=entry.at,
-        )
-    return releases
-
-
-def _find(releases: _Releases, release_id: str) -> Release:
-    if release_id not in releases:
-        raise NotFoundError(f"there is no release {release_id!r}", where="release log", mend="list the releases")
-    return releases[release_id]
-
-
-def _holder(releases: _Releases, state: State) -> Release | None:
-    return next((release for release in releases.values() if release.state is state), None)
-
-
-def _move(release: Release, state: State, now: datetime) -> _Move:
-    if state not in LIFE_CYCLE[release.state]:
-        allowed = ", ".join(sorted(LIFE_CYCLE[release.state])) or "nothing: it is over"
-        raise ReleaseError(
-            f"release {release.release_id} is {release.state} and cannot become {state}",
-            where="release log",
-            mend=f"from {release.state} a release may become: {allowed}",
-        )
-    return release, release.model_copy(update={"state": state, "changed_at": now})

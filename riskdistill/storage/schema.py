@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from riskdistill.errors import ConfigError
 from riskdistill.storage.database import cause_of, writing
 
-LogName = Literal["decisions", "releases"]
+LogName = Literal["decisions", "releases", "shadows"]
 _FOLDER: Final = Path(__file__).parent / "migrations"
 
 
@@ -27,6 +27,7 @@ class _Line(NamedTuple):
 LINES: Final[dict[LogName, _Line]] = {
     "decisions": _Line("0003", "decisions"),
     "releases": _Line("0001", "release_transitions"),
+    "shadows": _Line("0001", "shadow_scores"),
 }
 
 

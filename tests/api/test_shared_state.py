@@ -171,7 +171,7 @@ async def test_what_a_dead_worker_observed_is_decided_by_another(
         await send(client, payments[:10])
         dead = OnceEngine(own_redis.url, tiny_bundle.spec)
         hidden = [service.parts.scorer._pseudonyms.transaction(one) for one in payments[10:12]]
-        dead.observe_once(hidden, lambda _: None)
+        dead.observe_once(hidden, lambda *_: None)
         dead.close()
         (asked,) = await send(client, payments[10:11])  # its client sends it again
         async with asyncio.timeout(20):
@@ -211,8 +211,8 @@ async def test_a_score_is_of_the_features_that_were_seen_first_though_another_wo
         def overtaken(*arguments: Any) -> Any:
             """Before this worker writes, another one writes the same, and more."""
             monkeypatch.setattr(OnceEngine, "_apply", apply)
-            arguments[3](tiny_bundle.engine().observe(hidden[20]))  # it scores what is soon outdated
-            faster.observe_once([*hidden[21:40], hidden[20]], lambda _: None)
+            arguments[3](hidden[20:21], tiny_bundle.engine().observe(hidden[20]))  # it scores what is soon outdated
+            faster.observe_once([*hidden[21:40], hidden[20]], lambda *_: None)
             return None
 
         monkeypatch.setattr(OnceEngine, "_apply", overtaken)

@@ -179,3 +179,19 @@ def test_too_few_ordinary_accounts_are_refused(tiny: Simulated) -> None:
 def test_an_end_without_a_time_zone_is_refused(tiny: Simulated) -> None:
     with pytest.raises(ConfigError, match="time zone"):
         synthetic_anomalies(tiny.transactions, tiny.labels, 10, np.random.default_rng(0), END.replace(tzinfo=None))
+
+
+def test_an_emphasised_typology_is_grafted_more_often_and_equal_weights_change_nothing(
+    tiny: Simulated, grafts: tuple[pa.Table, pa.Table]
+) -> None:
+    chosen = next(name for name in sorted(set(grafts[1]["typology"].to_pylist())) if name != "unlisted")
+
+    def grafted(emphasis: dict[str, float]) -> tuple[float, pa.Table]:
+        rng = np.random.default_rng(5)
+        new, labels = synthetic_anomalies(tiny.transactions, tiny.labels, 200, rng, END, emphasis)
+        return labels["typology"].to_pylist().count(chosen) / labels.num_rows, new
+
+    (plain, rows), (more, _) = grafted({"absent": 9.0}), grafted({chosen: 50.0})
+    assert 0 < plain < 0.5
+    assert more > 0.8
+    assert rows.equals(grafts[0])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from riskdistill.data.schema import LABELS, NORMAL
 from riskdistill.dataset import Tables, as_known_at
-from riskdistill.dataset.labels import of_typologies
+from riskdistill.dataset.labels import matured, of_typologies
 from riskdistill.errors import DataError
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -67,3 +67,31 @@ def test_missing_or_misplaced_rows_are_refused(tiny_tables: tuple[pa.Table, pa.T
     with pytest.raises(DataError, match=f"labels for {transactions.num_rows} transactions"):
         tables._replace(**{what: labels.slice(1)}).require_order()
     tables.require_order()
+
+
+def _paid(days: list[int], known: list[int | None]) -> Tables:
+    """Payments on these days, laundering where it ever becomes known, so many days after the payment."""
+    bad = [delay is not None for delay in known]
+    times = [MOMENT + timedelta(days=day) for day in days]
+    labels = {
+        "tx_id": [str(number) for number in range(len(days))],
+        "is_laundering": bad,
+        "typology": ["cycle" if one else NORMAL for one in bad],
+        "scheme_id": ["s" if one else None for one in bad],
+        "known_at": [time + timedelta(days=delay or 0) for time, delay in zip(times, known, strict=True)],
+    }
+    transactions = {"tx_id": labels["tx_id"], "timestamp": pa.array(times, LABELS.field("known_at").type)}
+    return Tables(pa.table(transactions), pa.table(labels, LABELS))
+
+
+def test_what_is_too_young_for_its_labels_is_left_out_and_what_is_found_later_is_not_known() -> None:
+    tables = _paid(list(range(20)), [10, None, 10, None, 10, None, 10, 30, *[None] * 10, 1, None])
+    seen = matured(tables, MOMENT + timedelta(days=20), 0.5)
+    assert seen.transactions.num_rows == seen.labels.num_rows == 10  # half of what is found takes ten days
+    assert [row for row, bad in enumerate(seen.labels["is_laundering"].to_pylist()) if bad] == [0, 2, 4, 6]
+    assert seen.truth is None
+
+
+def test_before_anything_is_known_nothing_is_mature() -> None:
+    with pytest.raises(DataError, match="no laundering is known at 2026-01-03"):
+        matured(_paid([0, 1], [10, None]), MOMENT + timedelta(days=2), 0.9)

@@ -21,7 +21,7 @@ from riskdistill.features.redis_once import Observation, OnceEngine
 WRITERS = 3
 
 
-def take(_encoded: Encoded) -> None:
+def take(_new: object, _rows: Encoded) -> None:
     """Accepts whatever comes."""
 
 
@@ -78,7 +78,7 @@ def test_what_is_decided_is_to_be_found_in_the_log(once: Callable[..., OnceEngin
 
 
 def test_what_is_not_accepted_is_not_applied(once: Callable[..., OnceEngine]) -> None:
-    def refuse(_encoded: Encoded) -> None:
+    def refuse(_new: object, _rows: Encoded) -> None:
         raise ValueError("no score")
 
     asked, engine = [transaction(row) for row in busy(3)], once()

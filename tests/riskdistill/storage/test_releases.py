@@ -76,7 +76,8 @@ def test_stages_lead_to_champion(url: str) -> None:
     log = ReleaseLog(url)
     release_id = log.register("a", "a", **WHO).release_id
     for stage in (State.SHADOW, State.CANARY):
-        assert log.stage(release_id, stage, **WHO, evidence={}).state is stage
+        share = 0.05 if stage is State.CANARY else 0.0
+        assert log.stage(release_id, stage, **WHO, evidence={}, share=share).state is stage
     assert log.promote(release_id, **WHO, evidence={}).state is State.CHAMPION
     with pytest.raises(ReleaseError, match="not a stage"):
         log.stage(release_id, State.RETIRED, **WHO, evidence={})

@@ -21,6 +21,8 @@ from riskdistill.storage.database import open_database
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.releases import _METADATA, ReleaseLog
 from riskdistill.storage.schema import LINES, LogName
+from riskdistill.storage.shadows import METADATA as SHADOWS
+from riskdistill.storage.shadows import ShadowLog, _beside
 from riskdistill.storage.tables import METADATA
 
 FIRST_VERSION = (
@@ -83,10 +85,12 @@ def test_a_log_of_a_newer_version_is_refused(url: str, kind: type[DecisionLog] |
             kind(url, create=create)
 
 
-@pytest.mark.parametrize(("name", "metadata"), [("decisions", METADATA), ("releases", _METADATA)])
+@pytest.mark.parametrize(
+    ("name", "metadata"), [("decisions", METADATA), ("releases", _METADATA), ("shadows", SHADOWS)]
+)
 def test_the_migrations_make_the_tables_that_the_code_reads(url: str, name: LogName, metadata: MetaData) -> None:
-    (DecisionLog if name == "decisions" else ReleaseLog)(url).close()
-    engine = open_database(url)
+    {"decisions": DecisionLog, "releases": ReleaseLog, "shadows": ShadowLog}[name](url).close()
+    engine = open_database(_beside(url) if name == "shadows" else url)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": f"riskdistill_{name}_version"})
         assert compare_metadata(context, metadata) == []
@@ -94,7 +98,7 @@ def test_the_migrations_make_the_tables_that_the_code_reads(url: str, name: LogN
     engine.dispose()
 
 
-@pytest.mark.parametrize("name", ["decisions", "releases"])
+@pytest.mark.parametrize("name", ["decisions", "releases", "shadows"])
 def test_the_newest_migration_is_the_one_that_readers_expect(name: LogName) -> None:
     folder = Path(str(migrations.__file__)).parent
     config = Config()

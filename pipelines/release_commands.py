@@ -1,0 +1,177 @@
+"""Commands that drive releases: who serves, who may come next, and on whose word. The log keeps each of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from pipelines.bundle_store import bundle_folder, keep, load_release, without_password
+from pipelines.command_options import Actor, Reason, Releases, table_of
+from pipelines.tracking import Tracker, follow
+from riskdistill.bundle import Bundle
+from riskdistill.errors import UnavailableError
+from riskdistill.storage.releases import ReleaseLog, State
+
+release_app = typer.Typer(
+    no_args_is_help=True, help="Register, shadow, promote, roll back; see what serves and why."
+)
+
+console = Console()
+ReleaseId = Annotated[str, typer.Argument(help="Id of a release, as `release list` shows it.")]
+Store = Annotated[
+    Path | None,
+    typer.Option("--store", help="Folder of kept bundles; default: bundles/ beside the SQLite log."),
+]
+Approvals = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        envvar="RISKDISTILL_RELEASE_APPROVALS",
+        help="How many others must have approved; four eyes: 1.",
+    ),
+]
+
+
+@release_app.command("list")
+def list_releases(releases: Releases) -> None:
+    """All releases and their states."""
+    table = table_of("release", "state", "bundle", "path")
+    for release in ReleaseLog(releases, create=False).list():
+        table.add_row(
+            release.release_id, _state(release.state, release.share), release.bundle_version, release.bundle_path
+        )
+    console.print(table)
+
+
+@release_app.command()
+def show(release: ReleaseId, releases: Releases) -> None:
+    """One release as it stands, with every entry about it and the figures behind them, as JSON."""
+    log = ReleaseLog(releases, create=False)
+    found = log.get(release).model_dump(mode="json")
+    entries = [step.model_dump(mode="json") for step in log.history() if step.release_id == release]
+    console.print_json(json.dumps(found | {"history": entries}))
+
+
+@release_app.command()
+def register(
+    bundle: Annotated[Path, typer.Argument()], releases: Releases, actor: Actor, reason: Reason, store: Store = None
+) -> None:
+    """Keep a copy of a verified bundle that nothing replaces, and enter it into the release log."""
+    loaded = Bundle.load(bundle)
+    store = bundle_folder(releases, store)
+    log = ReleaseLog(releases)
+    kept = keep(loaded, store)
+    release = log.register(kept, loaded.version, actor=actor, reason=reason)
+    follow(log)
+    console.print(f"{release.release_id} registered: bundle {release.bundle_version}")
+
+
+@release_app.command()
+def approve(release: ReleaseId, releases: Releases, actor: Actor, reason: Reason) -> None:
+    """Say that a release may decide; whoever promotes it must be another person."""
+    log = ReleaseLog(releases, create=False)
+    found = log.approve(release, actor=actor, reason=reason, evidence={"bundle": log.get(release).bundle_version})
+    console.print(f"{found.release_id} is approved by {', '.join(found.approved_by)}; it stays {found.state}")
+
+
+@release_app.command()
+def shadow(release: ReleaseId, releases: Releases, actor: Actor, reason: Reason) -> None:
+    """Let a release score beside the champion; it decides nothing. A canary goes back to this."""
+    log = ReleaseLog(releases, create=False)
+    load_release(log.get(release))
+    staged = log.stage(release, State.SHADOW, actor=actor, reason=reason, evidence={})
+    follow(log)
+    console.print(f"{staged.release_id} shadows: bundle {staged.bundle_version}")
+
+
+@release_app.command()
+def canary(
+    release: ReleaseId,
+    releases: Releases,
+    actor: Actor,
+    reason: Reason,
+    share: Annotated[float, typer.Option(help="Share of the sending accounts that it decides for, e.g. 0.05.")],
+    approvals: Approvals = 0,
+) -> None:
+    """Let a release decide for a share of the accounts, always the same ones; a larger share keeps them."""
+    log = ReleaseLog(releases, create=False)
+    load_release(log.get(release))
+    staged = log.stage(
+        release, State.CANARY, actor=actor, reason=reason, evidence={}, share=share, approvals=approvals
+    )
+    follow(log)
+    console.print(f"{staged.release_id} decides for {share:.1%} of the accounts: bundle {staged.bundle_version}")
+
+
+@release_app.command()
+def promote(release: ReleaseId, releases: Releases, actor: Actor, reason: Reason, approvals: Approvals = 0) -> None:
+    """Make a release the champion; the one before it stays warm."""
+    log = ReleaseLog(releases, create=False)
+    found = log.get(release)
+    load_release(found)
+    evidence = {"approvals_needed": approvals, "approved_by": list(found.approved_by)}
+    champion = log.promote(release, actor=actor, reason=reason, evidence=evidence, approvals=approvals)
+    follow(log)
+    console.print(f"{champion.release_id} is champion: bundle {champion.bundle_version}")
+
+
+@release_app.command()
+def rollback(
+    releases: Releases,
+    actor: Actor,
+    reason: Reason,
+    canary: Annotated[bool, typer.Option(help="Withdraw the canary; the champion stays.")] = False,
+) -> None:
+    """Put the previous release back, or with --canary withdraw the canary. Needs nobody's approval."""
+    log = ReleaseLog(releases, create=False)
+    if canary:
+        challenger = log.challenger()
+        release_id = "none" if challenger is None else challenger.release_id
+        withdrawn = log.withdraw(release_id, actor=actor, reason=reason, evidence={})
+        follow(log)
+        console.print(f"{withdrawn.release_id} is withdrawn: bundle {withdrawn.bundle_version}")
+        return
+    champion = log.rollback(actor=actor, reason=reason, evidence={})
+    follow(log)
+    console.print(f"{champion.release_id} is champion again: bundle {champion.bundle_version}")
+
+
+@release_app.command()
+def retire(release: ReleaseId, releases: Releases, actor: Actor, reason: Reason) -> None:
+    """End a release that does not decide; its bundle stays where it is kept."""
+    log = ReleaseLog(releases, create=False)
+    retired = log.retire(release, actor=actor, reason=reason, evidence={})
+    follow(log)
+    console.print(f"{retired.release_id} is retired: bundle {retired.bundle_version}")
+
+
+@release_app.command()
+def track(
+    releases: Releases,
+    mlflow: Annotated[
+        str, typer.Option(envvar="RISKDISTILL_MLFLOW", help="E.g. sqlite:///runs/mlflow.db, or a server's URL.")
+    ],
+) -> None:
+    """Let MLflow follow the release log: kept bundles, and the aliases champion, challenger and previous."""
+    if not Tracker(mlflow).follow(ReleaseLog(releases, create=False)):
+        raise UnavailableError("MLflow was not told", where=without_password(mlflow), mend="see the warning above")
+    console.print("MLflow follows the release log")
+
+
+@release_app.command()
+def history(releases: Releases) -> None:
+    """Every transition: when, who, what and why."""
+    table = table_of("when", "release", "from", "to", "who", "why")
+    for step in ReleaseLog(releases, create=False).history():
+        when = step.at.strftime("%Y-%m-%d %H:%M:%S")
+        after = "approved" if step.kind == "approval" else _state(step.after, step.share)
+        table.add_row(when, step.release_id, step.before or "", after, step.actor, step.reason)
+    console.print(table)
+
+
+def _state(state: State, share: float) -> str:
+    return f"{state} {share:.1%}" if share else str(state)

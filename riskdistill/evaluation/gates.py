@@ -1,0 +1,216 @@
+"""The gates between a retrained model and its release: each a figure, a bar and a verdict.
+
+Both models are judged on the same rows, which neither has learned from. Differences are paired over draws of whole
+schemes (`evaluation.comparison.draws`), so that a scheme of many payments is not taken for as many proofs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from riskdistill.config import GatesConfig
+from riskdistill.errors import DataError
+from riskdistill.evaluation.comparison import draws
+from riskdistill.evaluation.metrics import Interval
+from riskdistill.evaluation.ranking import Floats, Labels, alert_probability, alerts_within
+
+DRAWS: Final = 1_000
+
+
+class Gate(BaseModel):
+    """One question to a challenger.
+
+    Attributes:
+        figure: what was measured; it has to be at or above `bar`, or at or below it, as `better` says.
+        detail: the two figures behind it, and what they were measured on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    figure: float
+    bar: float
+    better: Literal["higher", "lower"]
+    detail: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the bar is met."""
+        return self.figure >= self.bar if self.better == "higher" else self.figure <= self.bar
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Champion and challenger on the same rows.
+
+    Attributes:
+        label: bool [n]; typology: object [n]; scheme: [n], a name for each laundering row.
+        champion, challenger: float64 [n], calibrated scores.
+        known: typologies that the champion was taught.
+        budget: share of the rows that is alerted.
+        reasons: share of the reasons that both give for the same alerts; reasoned: how many alerts.
+        calibration: calibration error of the champion and of the challenger, on all rows of the period: without the
+            schemes that were learned, laundering is rarer than either has to expect.
+        latency: microseconds for one row, the champion's first; size: bytes, the same.
+    """
+
+    label: Labels
+    typology: NDArray[np.object_]
+    scheme: NDArray[np.generic]
+    champion: Floats
+    challenger: Floats
+    known: frozenset[str]
+    budget: float
+    reasons: float
+    reasoned: int
+    calibration: tuple[float, float]
+    latency: tuple[float, float]
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Change:
+    """Recall of the challenger less the champion's, with the middle 95 % of the draws."""
+
+    before: float
+    after: float
+    interval: Interval
+    rows: int
+
+    @property
+    def told(self) -> str:
+        """Both figures and the interval, in words."""
+        low, high = self.interval
+        return (
+            f"{self.before:.1%} to {self.after:.1%} of {self.rows} payments "
+            f"({100 * low:+.1f} to {100 * high:+.1f} points)"
+        )
+
+
+def judge(contest: Contest, bars: GatesConfig, seed: int = 7) -> tuple[Gate, ...]:
+    """Put all questions to the challenger.
+
+    Raises:
+        DataError: the rows hold no laundering.
+    """
+    old = contest.label & np.isin(contest.typology.astype(str), sorted(contest.known))
+    whole, remembered = recall_changes(contest, [contest.label, old], seed)
+    return (
+        Gate(
+            name="recall at the alert budget",
+            figure=whole.interval[0],
+            bar=-bars.recall_margin,
+            better="higher",
+            detail=f"lower end of the difference; {whole.told}, {contest.budget:.2%} alerted",
+        ),
+        Gate(
+            name="old typologies together",
+            figure=remembered.after - remembered.before,
+            bar=-bars.forgetting,
+            better="higher",
+            detail=f"change of recall; {remembered.told}",
+        ),
+        _floor(contest, bars),
+        _ratio("latency of one row", contest.latency, bars.latency, "µs"),
+        _ratio("size of the student", contest.size, bars.size, "bytes"),
+        _calibration(contest, bars),
+        Gate(
+            name="reasons that both give",
+            figure=contest.reasons,
+            bar=bars.reasons,
+            better="higher",
+            detail=f"shared, of all that either gives for {contest.reasoned} alerts",
+        ),
+    )
+
+
+def recall_changes(contest: Contest, parts: Sequence[Labels], seed: int = 7) -> list[Change]:
+    """How recall at the alert budget changes, over each of `parts`, bool [n], of the laundering rows.
+
+    A part without a row changes by nothing.
+
+    Raises:
+        DataError: the rows hold no laundering.
+    """
+    if not contest.label.any():
+        raise DataError("the rows to judge on hold no laundering", mend="wait for more cases, or give older data")
+    scores = contest.champion, contest.challenger
+    counts = np.ones(len(contest.label), np.int64)
+    heads = [_head(score, contest.budget, seed) for score in scores]
+    measured = [_recalls(head, counts, parts, contest.budget) for head in heads]
+    drawn = np.array(
+        [
+            [_recalls(head, counts, parts, contest.budget) for head in heads]
+            for counts in draws(contest.label, contest.scheme, DRAWS, seed)
+        ]
+    )
+    low, high = np.nanquantile(drawn[:, 1] - drawn[:, 0], (0.025, 0.975), axis=0)
+    return [
+        Change(
+            before=float(measured[0][number]),
+            after=float(measured[1][number]),
+            interval=(float(low[number]), float(high[number])),
+            rows=int(part.sum()),
+        )
+        for number, part in enumerate(parts)
+    ]
+
+
+def _head(score: Floats, budget: float, seed: int) -> NDArray[np.int64]:
+    """The rows with the highest scores, equal ones in random order: more than any draw alerts."""
+    order = np.lexsort((np.random.default_rng(seed).permutation(len(score)), -score))
+    return order[: 4 * alerts_within(budget, len(score)) + 1_000]
+
+
+def _recalls(
+    head: NDArray[np.int64], counts: NDArray[np.int64], parts: Sequence[Labels], budget: float
+) -> list[float]:
+    """Recall over each part when every row stands there `counts` times."""
+    here = counts[head]
+    before = np.cumsum(here) - here
+    alerted = np.clip(alerts_within(budget, int(counts.sum())) - before, 0, here)
+    found = []
+    for part in parts:
+        due = int(counts[part].sum())
+        found.append(float(alerted[part[head]].sum() / due) if due else 0.0)
+    return found
+
+
+def _floor(contest: Contest, bars: GatesConfig) -> Gate:
+    """The typology that loses most, among those that the champion knows and that are often enough there."""
+    alerts = alerts_within(contest.budget, len(contest.label))
+    before, after = (alert_probability(score, alerts) for score in (contest.champion, contest.challenger))
+    worst, detail = 0.0, f"no typology has {bars.typology_rows} payments and loses recall"
+    for name in sorted(contest.known):
+        rows = contest.label & (contest.typology == name)
+        if rows.sum() < bars.typology_rows:
+            continue
+        change = float(after[rows].mean() - before[rows].mean())
+        if change < worst:
+            worst = change
+            told = f"{before[rows].mean():.1%} to {after[rows].mean():.1%} of {int(rows.sum())} payments"
+            detail = f"{name} loses most: {told}"
+    return Gate(name="worst old typology", figure=worst, bar=-bars.typology_floor, better="higher", detail=detail)
+
+
+def _ratio(name: str, figures: tuple[float, float], bar: float, unit: str) -> Gate:
+    before, after = figures
+    told = f"times the champion's; {before:,.0f} {unit} to {after:,.0f} {unit}"
+    return Gate(name=name, figure=after / before, bar=bar, better="lower", detail=told)
+
+
+def _calibration(contest: Contest, bars: GatesConfig) -> Gate:
+    before, after = contest.calibration
+    return Gate(
+        name="calibration error",
+        figure=after - before,
+        bar=bars.calibration,
+        better="lower",
+        detail=f"change; {before:.4f} to {after:.4f}, on all rows of the period",
+    )
