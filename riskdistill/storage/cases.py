@@ -48,7 +48,7 @@ class Case(BaseModel):
         typology: of laundering; `unlisted` where none was named.
         known_at: when the outcome became known.
         recorded_at: when it was told to this log.
-        actor: who told it.
+        actor: whose key or token told it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -59,7 +59,7 @@ class Suppression(BaseModel):
         owner: who answers for it.
         expires_at: when it lapses by itself.
         covers_high: whether it also lets pass what would be held.
-        added_by: who added it.
+        added_by: whose key or token added it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

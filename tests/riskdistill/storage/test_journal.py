@@ -66,9 +66,7 @@ def test_what_was_kept_elsewhere_finds_a_cut_tail_and_one_written_anew(url: str,
     assert journal.verify(kept).entries == 3
     execute(url, "DELETE FROM suppressions WHERE sequence > 1")
     assert journal.verify().entries == 1
-    with pytest.raises(
-        AuditError, match="entry 2 is missing, and so are all up to entry 3"
-    ):
+    with pytest.raises(AuditError, match="entry 2 is missing, and so are all up to entry 3"):
         journal.verify(kept)
     write(journal, "b", "d")
     assert journal.verify().entries == 3
