@@ -83,12 +83,15 @@ def record(
     releases: Annotated[str, typer.Option("--releases", help="URL of the release log.")],
     out: OutFolder,
 ) -> None:
-    """Write audit.html and audit.json: both chains, transitions with evidence, acts, decisions by bundle."""
+    """Write audit.html and audit.json: all chains, transitions with evidence, acts, decisions by bundle."""
     from monitoring.audit import write_audit_record
+    from riskdistill.storage.desk_journals import desk_journals
 
     out.mkdir(parents=True, exist_ok=True)
     logs = ReleaseLog(releases, create=False), DecisionLog(decisions, create=False)
-    console.print(f"record {write_audit_record(out, *logs)}", soft_wrap=True, highlight=False)
+    console.print(
+        f"record {write_audit_record(out, *logs, desk_journals(decisions))}", soft_wrap=True, highlight=False
+    )
 
 
 @audit_app.command()
