@@ -1,4 +1,8 @@
-"""Routes of cases and suppressions: what investigators found, and what they need not look at for a while."""
+"""Routes of cases and suppressions: what investigators found, and what they need not look at for a while.
+
+Who told it is in the logs by the name of the key or the subject of the token, which nobody else can use: a name
+that a body told would prove nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Path, Query
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
-from api.auth import ScopedRoute, needs
+from api.auth import Calling, ScopedRoute, needs
 from api.problems import documented
 from api.routes import Serving
 from api.service import Service
@@ -28,14 +32,12 @@ _CASE_EXAMPLE: Final[dict[str, Any]] = {
     "typology": "fan_in",
     "note": "mule account, confirmed by the bank",
     "known_at": "2026-03-09T16:00:00Z",
-    "actor": "ann",
 }
 _SUPPRESSION_EXAMPLE: Final[dict[str, Any]] = {
     "target": {"account": "0123456789abcdef0123456789abcdef"},
     "owner": "payments team",
     "reason": "payroll account, reviewed in March",
     "expires_at": "2026-06-01T00:00:00Z",
-    "actor": "ann",
 }
 
 cases = APIRouter(
@@ -63,7 +65,6 @@ class NewCase(BaseModel):
     typology: str | None = Field(None, max_length=64, description="of laundering; `unlisted` if left out")
     note: Words | None = Field(None, description="kept as it is: name no person and no account in it")
     known_at: AwareDatetime = Field(description="when the outcome became known; not in the future")
-    actor: Name = Field(description="who tells it")
 
 
 class Cases(BaseModel):
@@ -83,7 +84,6 @@ class NewSuppression(BaseModel):
     reason: Words
     expires_at: AwareDatetime = Field(description="when it lapses by itself; within 366 days")
     covers_high: bool = Field(False, description="whether what would be held passes too")
-    actor: Name = Field(description="who adds it")
 
 
 class Suppressions(BaseModel):
@@ -95,9 +95,12 @@ class Suppressions(BaseModel):
 @cases.post(
     "/cases", summary="Record the outcome of a case", responses=documented(404, 409), dependencies=[needs("label")]
 )
-async def record_case(new: NewCase, service: Serving) -> Case:
-    """A later `known_at` supersedes what was known before; the same case told twice is recorded once."""
-    return await asyncio.to_thread(_record, service, new)
+async def record_case(new: NewCase, service: Serving, caller: Calling) -> Case:
+    """A later `known_at` supersedes what was known before; the same case told twice is recorded once.
+
+    Its `actor` is the name of the caller's key, or the subject of the token.
+    """
+    return await asyncio.to_thread(_record, service, new, caller.name)
 
 
 @cases.get("/cases", summary="Cases in the order in which they were recorded", dependencies=[needs("label")])
@@ -114,8 +117,11 @@ async def list_cases(
 @suppressions.post(
     "/suppressions", summary="Let alerts pass without review for a while", dependencies=[needs("operate")]
 )
-async def add_suppression(new: NewSuppression, service: Serving) -> Suppression:
-    """Such alerts are still decided, recorded and counted; their action is `allow`."""
+async def add_suppression(new: NewSuppression, service: Serving, caller: Calling) -> Suppression:
+    """Such alerts are still decided, recorded and counted; their action is `allow`.
+
+    `added_by` is the name of the caller's key, or the subject of the token.
+    """
     if new.target.typology is not None:
         _require_typology(service, new.target.typology)
     return await asyncio.to_thread(
@@ -125,7 +131,7 @@ async def add_suppression(new: NewSuppression, service: Serving) -> Suppression:
         reason=new.reason,
         expires_at=new.expires_at,
         covers_high=new.covers_high,
-        actor=new.actor,
+        actor=caller.name,
     )
 
 
@@ -144,17 +150,17 @@ async def list_suppressions(service: Serving) -> Suppressions:
 )
 async def remove_suppression(
     suppression_id: Annotated[str, Path(max_length=32, examples=["s1"])],
-    actor: Annotated[Name, Query(description="who removes it")],
     reason: Annotated[Words, Query()],
     service: Serving,
+    caller: Calling,
 ) -> Suppression:
     """It is over at once; the log keeps who removed it and why."""
     return await asyncio.to_thread(
-        service.parts.desk.suppressions.remove, suppression_id, reason=reason, actor=actor
+        service.parts.desk.suppressions.remove, suppression_id, reason=reason, actor=caller.name
     )
 
 
-def _record(service: Service, new: NewCase) -> Case:
+def _record(service: Service, new: NewCase, actor: str) -> Case:
     parts = service.parts
     if bool(new.tx_ids) == (new.decision_id is not None):
         raise CaseError("a case is of tx_ids or of a decision_id", where="body", mend="name one of the two")
@@ -167,7 +173,7 @@ def _record(service: Service, new: NewCase) -> Case:
     else:
         decided = parts.log.by_txs(new.tx_ids)
     finding = Finding(new.tx_ids or list(decided), new.outcome, new.known_at, typology=new.typology, note=new.note)
-    return parts.desk.cases.record(finding, decided=decided, typologies=_typologies(service), actor=new.actor)
+    return parts.desk.cases.record(finding, decided=decided, typologies=_typologies(service), actor=actor)
 
 
 def _typologies(service: Service) -> tuple[str, ...]:

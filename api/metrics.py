@@ -83,8 +83,13 @@ class Metrics:
         self.refused = self._counter("refused_bundles", "Released bundles that were not taken")
         self.teacher = BypassMetrics(self.registry)
         self._reasons = self._histogram(
-            "reasons_seconds", "Time that finding an alert's reasons took, queueing included", BUCKETS
+            "reasons_seconds",
+            "Time that was spent on an alert's reasons, queueing included, by what came of it",
+            BUCKETS,
+            "outcome",
         )
+        for outcome in ("given", "late", "failed"):
+            self._reasons.labels(outcome)  # from 0, so that the first one counts as an increase
         self._suppressed = self._counter("suppressed_alerts", "Alerts that a suppression let pass")
         self._sampled = self._counter("sampled", "Decisions below the line drawn for review")
         self._shadows = self._counter(
@@ -154,8 +159,6 @@ class Metrics:
             self._bypass.labels(decision.route_reason).inc()
         if decision.bypass is not None:
             self.teacher.decided(decision)
-        if decision.explained is not None:
-            self._note(self._reasons, "", decision.explained.milliseconds / 1e3)
         if decision.suppression is not None:
             self._suppressed.inc()
         if decision.sample_share is not None:
@@ -166,6 +169,10 @@ class Metrics:
             before = end
         if len(times[stages, STAGES[0]]) >= FULL:
             self.flush()
+
+    def explained(self, outcome: str, seconds: float) -> None:
+        """Counts an alert that reasons were sought for: given, late or failed."""
+        self._note(self._reasons, outcome, seconds)
 
     def committed(self, decisions: int, seconds: float, failed: bool) -> None:
         """Counts a group commit."""

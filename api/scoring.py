@@ -33,10 +33,10 @@ from typing import Any, Final
 
 from api import tracing
 from api.account_order import AccountOrder, Turn
+from api.alert_reasons import AlertReasons, Found
 from api.bodies import check_stamps, request_hash, same_body
 from api.bypass import TeacherBypass, Verdict, by_student
 from api.decision_ids import DecisionIds
-from api.explanation import stated
 from api.group_commit import GroupCommit
 from api.known_ids import KnownIds
 from api.metrics import Metrics
@@ -53,11 +53,9 @@ from riskdistill.data.transaction import Transaction
 from riskdistill.errors import ConflictError, UnavailableError
 from riskdistill.features.encoded import Encoded
 from riskdistill.features.engine import FeatureEngine
-from riskdistill.reasons import Explanation, explain
-from riskdistill.storage.decisions import Decision, DecisionLog, Explained, Shadow, WantedReason
+from riskdistill.storage.decisions import Decision, DecisionLog, Shadow, WantedReason
 
 _logger = logging.getLogger(__name__)
-REASONS_SECONDS: Final = 0.1  # the longest wait for an explanation, queueing included
 TOGETHER: Final = 32  # rows of one call of the student: more would make the first of them wait for the last
 
 
@@ -94,7 +92,7 @@ class Scorer:
         self._log, self._commit, self._known, self._bypass = log, commit, known, bypass
         self._triager, self._pseudonyms, self._metrics, self._shadows = triager, pseudonyms, metrics, shadows
         self._lookup = ThreadPoolExecutor(1, thread_name_prefix="idempotency")  # one: keeps order of arrival
-        self._explain = ThreadPoolExecutor(1, thread_name_prefix="reasons")
+        self._reasons = AlertReasons(metrics)
         self._order, self._ids = AccountOrder(), DecisionIds()
         self._under_way: dict[str, Pending] = {}
         self._line: deque[Pending] = deque()
@@ -153,7 +151,7 @@ class Scorer:
             await last.complete
         await asyncio.gather(*self._tasks)
         self._lookup.shutdown()
-        self._explain.shutdown(wait=False, cancel_futures=True)
+        self._reasons.close()
 
     def _look_up(self, begun: Sequence[Pending]) -> None:
         """Asks the log for those whose ids it may have."""
@@ -268,7 +266,7 @@ class Scorer:
             wanted = self._bypass.wanted(bundle, seen.transaction, seen.student)
             verdict = None if wanted else by_student(bundle, seen.student)
             if verdict and verdict.band == "low" and self._order.is_free(seen.transaction):
-                self._store(pending, seen, self._decision(pending, seen, verdict))
+                self._store(pending, seen, self._decision(pending, seen, verdict, Found()))
             else:
                 self._start(self._settle(pending, seen, wanted, self._order.enter(seen.transaction)))
         except Exception as error:
@@ -277,18 +275,16 @@ class Scorer:
     async def _settle(self, pending: Pending, seen: Seen, wanted: tuple[WantedReason, ...], turn: Turn) -> None:
         """Decides what the teacher is asked about, or is an alert, or rests on such a one."""
         try:
-            bundle, found, explained = seen.bundle, None, None
+            bundle, found = seen.bundle, Found()
             if wanted:
                 verdict = await self._bypass.settle(wanted, bundle, seen.encoded, seen.student)
                 pending.marks.end("teacher")
             else:
                 verdict = by_student(bundle, seen.student)
             if verdict.band != "low":
-                started = perf_counter()
-                found = await self._reasons(bundle, seen.encoded)
-                explained = _explained(found, (perf_counter() - started) * 1e3) if found else None
+                found = await self._reasons.find(bundle, seen.encoded)
                 pending.marks.end("reasons")
-            decision = self._decision(pending, seen, verdict, found, explained)
+            decision = self._decision(pending, seen, verdict, found)
             await turn.come()
             pending.marks.end("order")
             self._store(pending, seen, decision)
@@ -297,14 +293,7 @@ class Scorer:
         finally:
             turn.end()
 
-    def _decision(
-        self,
-        pending: Pending,
-        seen: Seen,
-        verdict: Verdict,
-        found: Explanation | None = None,
-        explained: Explained | None = None,
-    ) -> Decision:
+    def _decision(self, pending: Pending, seen: Seen, verdict: Verdict, found: Found) -> Decision:
         transaction, bundle, band, now = seen.transaction, seen.bundle, verdict.band, datetime.now(UTC)
         typology = _typology(bundle, verdict) if band != "low" else None
         triage = self._triager.settle(bundle, seen.encoded, transaction, band, verdict.score, typology, now)
@@ -322,30 +311,18 @@ class Scorer:
             action=triage.action,
             route=verdict.route,
             route_reason=verdict.reason,
-            reasons=stated(found.reasons) if found else (),
+            reasons=found.reasons,
             typology=typology,
             bundle_version=bundle.version,
             latency_ms=(perf_counter() - pending.marks.began) * 1e3,
             shadow=seen.shadow,
             bypass=verdict.bypass,
-            explained=explained,
+            explained=found.explained,
             at_risk_usd=triage.at_risk_usd,
             suppression=triage.suppression,
             sample_share=triage.sample_share,
             features=triage.features,
         )
-
-    async def _reasons(self, bundle: Bundle, encoded: Encoded) -> Explanation | None:
-        """What moved the student's logit; none if they are not found within REASONS_SECONDS."""
-        asked = asyncio.get_running_loop().run_in_executor(self._explain, explain, bundle, encoded)
-        try:
-            return await asyncio.wait_for(asked, REASONS_SECONDS)
-        except TimeoutError:  # an explanation is an optional part: the decision stands without it
-            _logger.warning("bundle %s gave no reasons in time", bundle.version)
-            return None
-        except Exception:
-            _logger.exception("bundle %s could not give reasons", bundle.version)
-            return None
 
     def _store(self, pending: Pending, seen: Seen, decision: Decision) -> None:
         self._commit.store(
@@ -382,12 +359,6 @@ def _found(pending: Pending) -> Decision | Exception | None:
 def _typology(bundle: Bundle, verdict: Verdict) -> str | None:
     likely = verdict.scored.typology[0].argsort()[::-1]
     return next((bundle.typologies[index] for index in likely if bundle.typologies[index] != NORMAL), None)
-
-
-def _explained(found: Explanation, milliseconds: float) -> Explained:
-    return Explained(
-        catalogue=found.catalogue, milliseconds=milliseconds, past=stated(found.past), facts=dict(found.facts)
-    )
 
 
 def _shadows(previous: Bundle | None, encoded: Encoded) -> list[Shadow | None]:

@@ -1,24 +1,25 @@
-"""The audit record: do both logs verify, who changed what served, on which figures, and what was decided.
+"""The audit record: do the logs verify, who changed what served, on which figures, and what was decided.
 
-It is a function of the two logs alone, so that a reviewer can make it again and compare. The head hashes in
+It is a function of the logs alone, so that a reviewer can make it again and compare. The head hashes in
 it, kept apart from the database, also betray a log whose newest entries were cut off later.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from monitoring.pages import render, write_whole
 from riskdistill.errors import AuditError
 from riskdistill.storage.acts import Act
 from riskdistill.storage.decisions import DecisionLog
+from riskdistill.storage.journal import Journal
 from riskdistill.storage.releases import ReleaseLog, Transition
 from riskdistill.storage.verification import VerifyResult
 
@@ -35,7 +36,7 @@ The same in full, for machines: <a href="audit.json">audit.json</a>.</p>
 <section>
   <h2>Integrity</h2>
   <table><tr><th>log<th>hash chain<th class="n">entries<th>head</tr>
-  {% for name, chain in (("decisions", record.decision_log), ("releases", record.release_log)) %}
+  {% for name, chain in record.chains.items() %}
   <tr><td>{{ name }}
       <td>{% if chain.fault %}<span class="bad">broken: {{ chain.fault }}</span>
           {% else %}<span class="good">verifies</span>{% endif %}
@@ -111,6 +112,7 @@ class AuditRecord(BaseModel):
 
     decision_log: ChainCheck
     release_log: ChainCheck
+    journals: dict[str, ChainCheck] = Field(default_factory=dict)  # beside the decisions: cases, suppressions
     first_decision: datetime | None
     last_decision: datetime | None
     decisions: tuple[DecisionCount, ...]
@@ -118,13 +120,21 @@ class AuditRecord(BaseModel):
     acts: tuple[Act, ...] = ()
 
     @property
+    def chains(self) -> dict[str, ChainCheck]:
+        """What was found of each log."""
+        return {"decisions": self.decision_log, "releases": self.release_log, **self.journals}
+
+    @property
     def intact(self) -> bool:
-        """Whether both logs verify."""
-        return self.decision_log.fault is None and self.release_log.fault is None
+        """Whether all logs verify."""
+        return all(chain.fault is None for chain in self.chains.values())
 
 
-def audit(releases: ReleaseLog, decisions: DecisionLog) -> AuditRecord:
-    """Verify both logs and sum up what they hold.
+def audit(releases: ReleaseLog, decisions: DecisionLog, journals: Sequence[Journal] = ()) -> AuditRecord:
+    """Verify the logs and sum up what they hold.
+
+    Args:
+        journals: those that live beside the decisions, see `riskdistill.storage.desk_journals`.
 
     Raises:
         UnavailableError: a log cannot be read now.
@@ -140,6 +150,7 @@ def audit(releases: ReleaseLog, decisions: DecisionLog) -> AuditRecord:
     return AuditRecord(
         decision_log=decision_log,
         release_log=release_log,
+        journals={journal.log: _check(journal.verify) for journal in journals if journal.is_there()},
         first_decision=first,
         last_decision=last,
         decisions=tuple(
@@ -151,13 +162,15 @@ def audit(releases: ReleaseLog, decisions: DecisionLog) -> AuditRecord:
     )
 
 
-def write_audit_record(folder: Path, releases: ReleaseLog, decisions: DecisionLog) -> Path:
+def write_audit_record(
+    folder: Path, releases: ReleaseLog, decisions: DecisionLog, journals: Sequence[Journal] = ()
+) -> Path:
     """Write `audit.json` and `audit.html` into `folder`, whole or not at all; returns the path of the page.
 
     Raises:
         UnavailableError: a log cannot be read now.
     """
-    record = audit(releases, decisions)
+    record = audit(releases, decisions, journals)
     write_whole(folder / "audit.json", record.model_dump_json(indent=2))
     return write_whole(folder / "audit.html", render(_BODY, title="Audit record", record=record))
 

@@ -1,4 +1,4 @@
-"""The commands `audit …`: what the two logs hold, whether they verify, and what may be deleted of them."""
+"""The commands `audit …`: what the logs hold, whether they verify, and what may be deleted of them."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ audit_app = typer.Typer(no_args_is_help=True, help="Verify, export, explain and 
 console = Console()
 DecisionsIfAny = Annotated[str | None, typer.Option("--decisions", help="URL of the decision log.")]
 ReleasesIfAny = Annotated[str | None, typer.Option("--releases", help="URL of the release log.")]
+ActsIfAny = Annotated[str | None, typer.Option("--acts", help="URL of the log of administrative acts.")]
 PublicKeys = Annotated[
     list[str] | None, typer.Option("--public-key", help="Trust anchors of this key only; may be repeated.")
 ]
@@ -32,70 +33,40 @@ PublicKeys = Annotated[
 def verify(
     decisions: DecisionsIfAny = None,
     releases: ReleasesIfAny = None,
+    acts: ActsIfAny = None,
     anchors: Annotated[
         Path | None, typer.Option("--anchors", help="Anchors kept elsewhere: finds what was cut off since.")
     ] = None,
-    export: Annotated[Path | None, typer.Option("--export", help="Folder that audit export wrote.")] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option("--export", help="Folder that audit export wrote; with --decisions, both must agree."),
+    ] = None,
     public_keys: PublicKeys = None,
 ) -> None:
-    """Check the hash chains and anchors; names the first broken link."""
-    if decisions is None and releases is None and export is None:
-        raise DataError("no log named", where="audit verify", mend="give --decisions, --releases, --export or more")
+    """Check the hash chains and anchors of all logs named; tells the first broken link of each."""
+    from pipelines.verify_logs import Named, checks
+
+    if not (decisions or releases or acts or export):
+        raise DataError(
+            "no log named", where="audit verify", mend="give --decisions, --releases, --acts, --export or more"
+        )
     if anchors is not None and decisions is None:
         raise DataError("--anchors needs --decisions", where="audit verify", mend="name the log that they are of")
     faults = []
-    for name, check in (
-        ("decision log", decisions and (lambda: _verify_decisions(str(decisions), anchors, public_keys or []))),
-        ("release log", releases and (lambda: _verify_releases(str(releases)))),
-        ("export", export and (lambda: _verify_export(Path(str(export)), public_keys or []))),
-    ):
+    for title, check in checks(Named(decisions, releases, acts, export, anchors, public_keys or [])):
         try:
-            if check:
-                console.print(f"{name} intact: {check()}", soft_wrap=True, highlight=False)
+            console.print(f"{title} {check()}", soft_wrap=True, highlight=False)
         except AuditError as error:
-            faults.append(f"{name}: {error}")
+            faults.append(f"{title}: {error}")
     if faults:
         raise AuditError("; ".join(faults))
-
-
-def _verify_decisions(url: str, file: Path | None, public_keys: list[str]) -> str:
-    from riskdistill.storage.anchors import anchors_of, checked, read_anchors
-
-    log = DecisionLog(url, create=False)
-    anchors = [*anchors_of(log), *(read_anchors(file) if file else [])]
-    kept = checked(anchors, public_keys)
-    result = log.verify(kept)
-    pruned = f", {result.pruned:,} decisions deleted with proof" if result.pruned else ""
-    return f"{result.entries:,} entries, head {result.head}{pruned}{_anchored(kept, result.entries)}"
-
-
-def _verify_releases(url: str) -> str:
-    result = ReleaseLog(url, create=False).verify()
-    return f"{result.entries:,} entries, head {result.head}"
-
-
-def _verify_export(folder: Path, public_keys: list[str]) -> str:
-    from riskdistill.storage.export import check_export
-
-    found = check_export(folder, public_keys)
-    manifest = found.manifest
-    pruned = f", {found.pruned:,} decisions deleted with proof" if found.pruned else ""
-    told = f"entries {manifest.first:,} to {manifest.last:,}, head {manifest.head}{pruned}"
-    told += _anchored({found.anchored: ""} if found.anchors else {}, manifest.last)
-    if found.public_keys and not public_keys:
-        told += f"; signed by {', '.join(found.public_keys)}: compare with the operator's, or give --public-key"
-    return told
-
-
-def _anchored(kept: dict[int, str], entries: int) -> str:
-    if not kept:
-        return "; no anchor says that nothing was cut off the end"
-    return f"; anchors agree up to entry {max(kept):,}, {entries - max(kept):,} came after"
 
 
 @audit_app.command()
 def acts(log: Annotated[str, typer.Option("--log", help="URL of the log of administrative acts.")]) -> None:
     """List who did what to the service, keys first of all, and verify the chain."""
+    from pipelines.verify_logs import told
+
     opened = ActLog(log, create=False)
     table = table_of("no.", "when (UTC)", "who", "what", "to", "details")
     for act in opened.read():
@@ -103,8 +74,7 @@ def acts(log: Annotated[str, typer.Option("--log", help="URL of the log of admin
         when = act.at.strftime("%Y-%m-%d %H:%M:%S")
         table.add_row(str(act.sequence), when, *map(escape, (act.actor, act.act, act.subject, details)))
     console.print(table)
-    result = opened.verify()
-    console.print(f"act log intact: {result.entries:,} entries, head {result.head}", highlight=False)
+    console.print(f"act log {told(opened.verify())}", highlight=False)
 
 
 @audit_app.command()
@@ -113,12 +83,15 @@ def record(
     releases: Annotated[str, typer.Option("--releases", help="URL of the release log.")],
     out: OutFolder,
 ) -> None:
-    """Write audit.html and audit.json: both chains, transitions with evidence, acts, decisions by bundle."""
+    """Write audit.html and audit.json: all chains, transitions with evidence, acts, decisions by bundle."""
     from monitoring.audit import write_audit_record
+    from riskdistill.storage.desk_journals import desk_journals
 
     out.mkdir(parents=True, exist_ok=True)
     logs = ReleaseLog(releases, create=False), DecisionLog(decisions, create=False)
-    console.print(f"record {write_audit_record(out, *logs)}", soft_wrap=True, highlight=False)
+    console.print(
+        f"record {write_audit_record(out, *logs, desk_journals(decisions))}", soft_wrap=True, highlight=False
+    )
 
 
 @audit_app.command()
@@ -170,13 +143,17 @@ def export(
     out: Annotated[Path, typer.Option("--out", help="New folder for the export.")],
     after: Annotated[int, typer.Option(min=0, help="Last entry of the export that this one goes on from.")] = 0,
 ) -> None:
-    """Write the decision log with its anchors as files that anybody can check (audit verify --export)."""
+    """Write the decision log, its anchors, cases and suppressions as files that anybody can check."""
+    from riskdistill.storage.desk_journals import desk_journals
     from riskdistill.storage.export import export as export_log
 
-    manifest = export_log(DecisionLog(decisions, create=False), out, after=after)
+    journals = [journal for journal in desk_journals(decisions) if journal.is_there()]
+    manifest = export_log(DecisionLog(decisions, create=False), out, journals=journals, after=after)
     console.print(
         f"entries {manifest.first:,} to {manifest.last:,}, head {manifest.head}", soft_wrap=True, highlight=False
     )
+    for name, end in manifest.journals.items():
+        console.print(f"{name}: {end.entries:,}, head {end.head}", soft_wrap=True, highlight=False)
     console.print(f"export {out}", soft_wrap=True, highlight=False)
 
 
@@ -244,11 +221,21 @@ def payload(
 
 
 @audit_app.command()
-def migrate(decisions: DecisionsIfAny = None, releases: ReleasesIfAny = None) -> None:
+def migrate(decisions: DecisionsIfAny = None, releases: ReleasesIfAny = None, acts: ActsIfAny = None) -> None:
     """Bring logs of an older version to this one; serve does so by itself. Loses nothing."""
-    for name, url, kind in (("decision", decisions, DecisionLog), ("release", releases, ReleaseLog)):
+    from riskdistill.storage.cases import CaseLog
+    from riskdistill.storage.shadows import ShadowLog
+    from riskdistill.storage.suppressions import SuppressionList
+
+    desk = (CaseLog, SuppressionList, ShadowLog)
+    for name, url, kinds in (
+        ("decision", decisions, (DecisionLog, *desk)),
+        ("release", releases, (ReleaseLog,)),
+        ("act", acts, (ActLog,)),
+    ):
         if url is not None:
-            kind(url).close()
+            for kind in kinds:
+                kind(url).close()
             console.print(f"{name} log is of this version", highlight=False)
 
 

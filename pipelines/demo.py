@@ -47,6 +47,7 @@ from riskdistill.models.calibration import Calibrator
 from riskdistill.simulator import PRESETS, Drift, Simulated, simulate
 from riskdistill.simulator import write as write_simulated
 from riskdistill.storage.decisions import DecisionLog
+from riskdistill.storage.desk_journals import desk_journals
 from riskdistill.storage.releases import ReleaseLog
 
 CONFIG: Final = Path(__file__).parents[1] / "configs" / "demo.yaml"
@@ -261,7 +262,7 @@ def _report(
     drift_page = write(bundle, window, drift, out / "drift")
     decisions = DecisionLog(service.decisions_url, create=False)
     verified = decisions.verify()
-    audit_page = write_audit_record(out / "audit", releases, decisions)
+    audit_page = write_audit_record(out / "audit", releases, decisions, desk_journals(service.decisions_url))
     step.done()
     names = ", ".join((*drift.drifting[:3], *(["..."] if len(drift.drifting) > 3 else [])))
     story.tell("first live day", f"{before.verdict}: {len(before.drifting)} of {len(before.features)} inputs drift")

@@ -18,8 +18,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from riskdistill.data.schema import LABELS, NORMAL, UNLISTED
 from riskdistill.errors import CaseError, ContradictionError, NotFoundError
+from riskdistill.storage.chain import canonical_json
 from riskdistill.storage.decisions import Decision
-from riskdistill.storage.journal import Journal, Payload, as_payload
+from riskdistill.storage.journal import Index, Journal
 from riskdistill.storage.verification import VerifyResult
 
 Outcome = Literal["laundering", "false_alert", "inconclusive"]
@@ -47,7 +48,7 @@ class Case(BaseModel):
         typology: of laundering; `unlisted` where none was named.
         known_at: when the outcome became known.
         recorded_at: when it was told to this log.
-        actor: who told it.
+        actor: whose key or token told it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,7 +77,7 @@ class CaseLog:
     """The journal of cases at a database `url`; see `Journal` for arguments and errors."""
 
     def __init__(self, url: str, *, create: bool = True) -> None:
-        self._journal = Journal(url, "cases", index=_index, tables=[CASE_TRANSACTIONS], create=create)
+        self._journal = case_journal(url, create=create)
 
     def close(self) -> None:
         """Releases the database's connections."""
@@ -110,16 +111,16 @@ class CaseLog:
         finding = _checked(finding, decided, typologies, now)
         known: list[str] = []  # id of the case that says the same already
 
-        def plan(connection: sa.Connection, sequence: int) -> Payload | None:
+        def plan(connection: sa.Connection, sequence: int) -> list[str]:
             same = _told_before(connection, finding)
             if same is not None:
                 known.append(same)
-                return None
+                return []
             case = Case(case_id=f"c{sequence}", recorded_at=now.astimezone(UTC), actor=actor, **finding._asdict())
-            return as_payload(case.model_dump(mode="json"))
+            return [canonical_json(case.model_dump(mode="json", exclude_none=True))]
 
         written = self._journal.append(plan)
-        return self.get(known[-1]) if written is None else Case.model_validate(written)
+        return Case.model_validate_json(written[0].body) if written else self.get(known[-1])
 
     def get(self, case_id: str) -> Case:
         """The case of that id.
@@ -129,14 +130,14 @@ class CaseLog:
         """
         number = case_id.removeprefix("c")
         if number.isascii() and number.isdecimal() and len(number) < 19:
-            for sequence, payload in self._journal.entries(int(number) - 1, 1):
-                if f"c{sequence}" == case_id:
-                    return Case.model_validate(payload)
+            for entry in self._journal.entries(int(number) - 1, 1):
+                if f"c{entry.sequence}" == case_id:
+                    return Case.model_validate_json(entry.body)
         raise NotFoundError("no case has this id", mend="use a case_id that recording a case gave")
 
     def list(self, after: int = 0, limit: int = 100) -> list[Case]:
         """Cases in the order in which they were recorded, from the one after number `after`."""
-        return [Case.model_validate(payload) for _, payload in self._journal.entries(after, limit)]
+        return [Case.model_validate_json(entry.body) for entry in self._journal.entries(after, limit)]
 
     def labels(self, as_known_at: datetime) -> pa.Table:
         """The canonical labels that the cases make, as known at a moment, in order of transaction id.
@@ -160,8 +161,13 @@ class CaseLog:
         return pa.Table.from_pylist(rows, schema=LABELS)
 
     def verify(self) -> VerifyResult:
-        """Checks the chain, see `Journal.verify`."""
+        """Checks the chain and its index, see `Journal.verify`."""
         return self._journal.verify()
+
+
+def case_journal(url: str, *, create: bool) -> Journal:
+    """What the cases at `url` are kept in."""
+    return Journal(url, "cases", "case log", index=Index(CASE_TRANSACTIONS, _index_rows), create=create)
 
 
 def latest_outcomes(as_known_at: datetime | None = None) -> sa.Subquery:
@@ -238,9 +244,9 @@ def _told_before(connection: sa.Connection, finding: Finding) -> str | None:
     return next((case_id for case_id, found in members.items() if found == set(finding.tx_ids)), None)
 
 
-def _index(connection: sa.Connection, sequence: int, payload: Payload) -> None:
-    case = Case.model_validate(payload)
-    rows: list[dict[str, Any]] = [
+def _index_rows(sequence: int, body: str) -> list[dict[str, Any]]:
+    case = Case.model_validate_json(body)
+    return [
         {
             "sequence": sequence,
             "tx_id": tx_id,
@@ -252,4 +258,3 @@ def _index(connection: sa.Connection, sequence: int, payload: Payload) -> None:
         }
         for tx_id in case.tx_ids
     ]
-    connection.execute(sa.insert(CASE_TRANSACTIONS), rows)

@@ -1,9 +1,11 @@
 """A decision log as files that somebody else can check without this software's database.
 
 A folder of `entries.jsonl` (one entry of the chain a line), `anchors.jsonl`, `public_keys.txt` and
-`manifest.json`. An entry's hash is SHA-256 over the hash before it, a line feed, and its `body`, taken as the text
-that it is; a pruned decision has its hash only. An export may go on where an earlier one ended: its manifest
-then says which hash comes before its first entry.
+`manifest.json`, and `cases.jsonl` and `suppressions.jsonl` where the database has them: decisions name the
+suppressions that let them pass, and models learn from the cases. An entry's hash is SHA-256 over the hash before
+it, a line feed, and its `body`, taken as the text that it is; a pruned decision has its hash only. An export may go
+on where an earlier one ended: its manifest then says which hash comes before its first entry. Cases and
+suppressions are exported whole each time.
 """
 
 from __future__ import annotations
@@ -14,19 +16,21 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from itertools import takewhile
+from itertools import islice, takewhile
 from json import loads
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, Final, Literal, NamedTuple
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Row
 
 from riskdistill.errors import AuditError, NotFoundError, UnavailableError, UnreadableFileError
 from riskdistill.storage.anchors import anchors_of, checked, read_anchors
 from riskdistill.storage.chain import GENESIS, link
 from riskdistill.storage.decisions import DecisionLog
+from riskdistill.storage.journal import Entry, Journal
+from riskdistill.storage.schema import LogName
 from riskdistill.storage.verification import PRUNED_ACT, entries_of, pruned_digest
 
 ENTRIES: Final = "entries.jsonl"
@@ -48,8 +52,17 @@ class Exported(BaseModel):
     pruned_by: int | None = None  # the sequence of the act
 
 
+class JournalEnd(BaseModel):
+    """How many entries a journal had, and the hash of the last."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    entries: int
+    head: str
+
+
 class Manifest(BaseModel):
-    """What is in the export: entries `first` to `last`, the hash before them, and the files' SHA-256."""
+    """What is in the export: entries `first` to `last`, the hash before them, journals, and the files' SHA-256."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -59,6 +72,7 @@ class Manifest(BaseModel):
     last: int
     previous_hash: str
     head: str
+    journals: dict[LogName, JournalEnd] = Field(default_factory=dict)
     files: dict[str, str]
 
 
@@ -80,11 +94,11 @@ class ExportCheck(NamedTuple):
     public_keys: tuple[str, ...]
 
 
-def export(log: DecisionLog, folder: Path, *, after: int = 0) -> Manifest:
-    """Writes the entries after a sequence to a new `folder`, whole or not at all.
+def export(log: DecisionLog, folder: Path, *, journals: Sequence[Journal] = (), after: int = 0) -> Manifest:
+    """Writes the entries after a sequence, and all of `journals`, to a new `folder`, whole or not at all.
 
     Raises:
-        AuditError: the folder is there already, or the log is broken.
+        AuditError: the folder is there already, or a log is broken.
         NotFoundError: there is no entry after that sequence.
         UnavailableError: the log cannot be read now.
     """
@@ -93,7 +107,7 @@ def export(log: DecisionLog, folder: Path, *, after: int = 0) -> Manifest:
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
-        manifest = _write(log, draft, after)
+        manifest = _write(log, draft, journals, after)
         check_export(draft)
         draft.chmod(0o755)
         draft.rename(folder)
@@ -134,12 +148,14 @@ def check_export(folder: Path, public_keys: Sequence[str] = ()) -> ExportCheck:
         raise AuditError("the newest entries are missing from the export", where=str(folder))
     if lost := [place for place in pruned if not manifest.first <= place <= manifest.last]:
         raise AuditError(f"act {lost[0]}, which deleted decisions, is missing from the export", where=str(folder))
+    for name, end in manifest.journals.items():
+        _check_journal(folder / f"{name}.jsonl", end)
     keys = tuple(sorted({anchor.public_key for anchor in anchors}))
     hashes = sum(map(len, pruned.values()))
     return ExportCheck(manifest, hashes, len(anchors), max(kept, default=0), keys)
 
 
-def _write(log: DecisionLog, folder: Path, after: int) -> Manifest:
+def _write(log: DecisionLog, folder: Path, journals: Sequence[Journal], after: int) -> Manifest:
     last, head = log.head()  # what comes meanwhile is for the next export
     if last <= after:
         raise NotFoundError(f"no entry comes after {after}", mend="export again when there is one")
@@ -147,16 +163,29 @@ def _write(log: DecisionLog, folder: Path, after: int) -> Manifest:
     anchors = [anchor for anchor in anchors_of(log, after) if anchor.sequence <= last]
     _lines(folder / ANCHORS, (anchor.model_dump_json() for anchor in anchors))
     _lines(folder / KEYS, sorted({anchor.public_key for anchor in anchors}))
+    ends = {journal.log: _write_journal(folder / f"{journal.log}.jsonl", journal) for journal in journals}
     manifest = Manifest(
         made_at=datetime.now(UTC),
         first=after + 1,
         last=last,
         previous_hash=_hash_at(log, after),
         head=head,
-        files={name: _sha256(folder / name) for name in (ENTRIES, ANCHORS, KEYS)},
+        journals=ends,
+        files={name: _sha256(folder / name) for name in _files(ends)},
     )
     _lines(folder / MANIFEST, [json.dumps(manifest.model_dump(mode="json"), indent=2)])
     return manifest
+
+
+def _write_journal(path: Path, journal: Journal) -> JournalEnd:
+    entries, head = journal.verify()[:2]  # what comes meanwhile is for the next export
+    kept = islice(journal.every(), entries)
+    _lines(path, (json.dumps(entry._asdict(), ensure_ascii=False) for entry in kept))
+    return JournalEnd(entries=entries, head=head)
+
+
+def _files(journals: Iterable[LogName]) -> set[str]:
+    return {ENTRIES, ANCHORS, KEYS, *(f"{name}.jsonl" for name in journals)}
 
 
 def _up_to(last: int, rows: Iterator[Row[Any]]) -> Iterator[Row[Any]]:
@@ -202,7 +231,7 @@ def _manifest(folder: Path) -> Manifest:
             where=str(folder),
             mend="name a folder that audit export wrote",
         ) from error
-    if changed or {*manifest.files} != {ENTRIES, ANCHORS, KEYS}:
+    if changed or {*manifest.files} != _files(manifest.journals):
         raise AuditError(f"{', '.join(changed) or 'the list of files'} was changed", where=str(folder))
     return manifest
 
@@ -214,6 +243,22 @@ def _entries(path: Path) -> Iterator[Exported]:
                 yield Exported.model_validate_json(line)
             except ValidationError as error:
                 raise AuditError("not an entry of a decision log", where=f"{path}, line {number}") from error
+
+
+def _check_journal(path: Path, end: JournalEnd) -> None:
+    """Its entries must follow from one another up to the head that the manifest states."""
+    number, head = 0, GENESIS
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                entry = Entry(**loads(line))
+                head = link(head, entry.body)
+            except (TypeError, ValueError) as error:
+                raise AuditError("not an entry of a journal", where=f"{path}, line {number}") from error
+            if (entry.sequence, entry.hash) != (number, head):
+                raise AuditError(f"entry {number} is missing, or was changed", where=str(path))
+    if (number, head) != (end.entries, end.head):
+        raise AuditError("the newest entries are missing from the export", where=str(path))
 
 
 def _check_act(entry: Exported, pruned: dict[int, list[tuple[int, str]]], manifest: Manifest) -> None:

@@ -1,108 +1,115 @@
-"""An append-only, hash-chained list of entries in a table of its own: what cases and suppressions are kept in.
+"""An append-only, hash-chained list of entries in a table of its own: releases, acts, cases and suppressions.
 
-One row is one entry: its place, its canonical JSON, and the digest that chains it to the entry before. Several
-processes may append: who comes second to a place plans again. SQLite and PostgreSQL refuse to change a row
-or to remove one.
+One row is one entry: its place, its body (canonical JSON), and the digest that chains it to the entry before.
+Several processes may append: who comes second to a place plans again. SQLite and PostgreSQL refuse to change a row
+or to remove one. The decision log has a chain of its own kind: it is written in batches, and old entries can go.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from riskdistill.errors import AuditError, UnavailableError
-from riskdistill.storage.chain import GENESIS, canonical_json, link
-from riskdistill.storage.database import open_database, writing
+from riskdistill.errors import AuditError, ConfigError, UnavailableError
+from riskdistill.storage.chain import GENESIS, link
+from riskdistill.storage.database import cause_of, open_database, writing
+from riskdistill.storage.schema import LINES, LogName, prepare
 from riskdistill.storage.verification import VerifyResult
 
+PAGE: Final = 1_000  # entries checked at a time
 _WRITE_ATTEMPTS: Final = 20  # only where a database locks less than SQLite can another writer come first
 
-Payload = dict[str, Any]
-Plan = Callable[[sa.Connection, int], Payload | None]  # connection, place -> what to write; None: nothing
-Index = Callable[[sa.Connection, int, Payload], None]  # repeats parts of an entry in tables made for queries
+Plan = Callable[
+    [sa.Connection, int], Sequence[str]
+]  # connection, first free place -> bodies to write; none: nothing
+
+
+class Entry(NamedTuple):
+    """An entry, its place counted from 1, and its digest."""
+
+    sequence: int
+    body: str
+    hash: str
+
+
+class Index(NamedTuple):
+    """A table that repeats parts of the entries for queries.
+
+    Attributes:
+        table: has the column `sequence`, the place of the entry.
+        rows: what it holds of the entry at a place.
+    """
+
+    table: sa.Table
+    rows: Callable[[int, str], list[dict[str, Any]]]
 
 
 class Journal:
-    """The journal `name` at a database `url`. Safe to use from several threads and processes.
+    """A journal at a database `url`. Safe to use from several threads and processes.
 
     Args:
         url: a SQLAlchemy URL.
-        name: of its table.
-        index: called in the transaction of every entry; None where nothing repeats it.
-        tables: made beside the journal, such as those that `index` fills.
-        create: make the file and tables if missing; readers pass False.
+        log: which one.
+        title: what errors call it.
+        index: written in the transaction of every entry; None where nothing repeats it.
+        create: make the file and tables if missing, and migrate older ones; readers pass False.
 
     Raises:
-        ConfigError: nothing opens at `url`.
+        ConfigError: nothing opens at `url`, or it holds a log of a newer version (for a reader: of an older).
     """
 
     def __init__(
-        self,
-        url: str,
-        name: str,
-        *,
-        index: Index | None = None,
-        tables: Iterable[sa.Table] = (),
-        create: bool = True,
+        self, url: str, log: LogName, title: str, *, index: Index | None = None, create: bool = True
     ) -> None:
-        self.name, self._index = name, index
-        self.engine = open_database(url, create=create)
-        self._table = sa.Table(
-            name,
-            sa.MetaData(),
-            sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
-            sa.Column("body", sa.Text, nullable=False),
-            sa.Column("hash", sa.String(64), nullable=False, unique=True),
-        )
-        if create:
-            with self._usable(), writing(self.engine, self.name) as connection:
-                _make(connection, [self._table, *tables])
-                _forbid_changes(connection, name)
+        self.log, self.title, self._index = log, title, index
+        self._table = entries_table(log, sa.MetaData())
+        self._engine = open_database(url, create=create)
+        try:
+            prepare(self._engine, log, create=create)
+        except ConfigError:
+            self.close()
+            raise
 
     def close(self) -> None:
-        """Releases the database's connections."""
-        self.engine.dispose()
+        """Release the database's connections."""
+        self._engine.dispose()
 
-    def append(self, plan: Plan) -> Payload | None:
-        """Writes what `plan` makes of the state of the database, in one transaction; gives what was written.
+    def append(self, plan: Plan) -> list[Entry]:
+        """Write what `plan` makes of the state of the database, in one transaction; gives what was written.
 
         Raises:
             UnavailableError: the database cannot be written now. Whatever `plan` raises passes.
         """
         for _ in range(_WRITE_ATTEMPTS):
             try:
-                with self._usable(), writing(self.engine, self.name) as connection:
-                    newest = connection.execute(
-                        sa.select(self._table).order_by(self._table.c.sequence.desc()).limit(1)
-                    ).first()
-                    sequence, head = (newest.sequence + 1, newest.hash) if newest else (1, GENESIS)
-                    payload = plan(connection, sequence)
-                    if payload is None:
-                        return None
-                    body = canonical_json(payload)
-                    row = {"sequence": sequence, "body": body, "hash": link(head, body)}
-                    connection.execute(sa.insert(self._table), row)
-                    if self._index is not None:
-                        self._index(connection, sequence, payload)
-                return payload
+                with self._usable(), writing(self._engine, self.log) as connection:
+                    newest = sa.select(self._table).order_by(self._table.c.sequence.desc()).limit(1)
+                    last = connection.execute(newest).first()
+                    sequence, head = (last.sequence, last.hash) if last else (0, GENESIS)
+                    written = list(_chained(sequence, head, plan(connection, sequence + 1)))
+                    if written:
+                        self._insert(connection, written)
+                return written
             except IntegrityError:  # another writer took the place
                 continue
-        raise UnavailableError("other writers always come first", where=self.name, mend="try again")
+        raise UnavailableError("other writers always come first", where=self.title, mend="try again")
 
-    def entries(self, after: int = 0, limit: int | None = None) -> list[tuple[int, Payload]]:
-        """Entries with their places, from the one after `after`, at most `limit`.
+    def query(self, after: int = 0, limit: int | None = None) -> sa.Select[Any]:
+        """Selects the columns of `Entry`, for a plan, from the entry after `after`, at most `limit`."""
+        place = self._table.c.sequence
+        return sa.select(self._table).where(place > after).order_by(place).limit(limit)
+
+    def entries(self, after: int = 0, limit: int | None = None) -> list[Entry]:
+        """Entries in order, from the one after `after`, at most `limit`.
 
         Raises:
             UnavailableError: the database cannot be read now.
         """
-        place = self._table.c.sequence
-        rows = self.fetch(sa.select(self._table).where(place > after).order_by(place).limit(limit))
-        return [(row.sequence, json.loads(row.body)) for row in rows]
+        return [Entry(*row) for row in self.fetch(self.query(after, limit))]
 
     def fetch(self, query: Any) -> list[Any]:
         """Rows of a query on the journal's database.
@@ -110,25 +117,71 @@ class Journal:
         Raises:
             UnavailableError: the database cannot be read now.
         """
-        with self._usable(), self.engine.connect() as connection:
+        with self._usable(), self._engine.connect() as connection:
             return list(connection.execute(query).all())
 
-    def verify(self) -> VerifyResult:
-        """Checks every link; keep the head elsewhere, for a cut-off tail shows only against it.
+    def is_there(self) -> bool:
+        """Whether the database has the journal at all, empty or not."""
+        with self._usable(), self._engine.connect() as connection:
+            return sa.inspect(connection).has_table(self._table.name)
+
+    def every(self) -> Iterator[Entry]:
+        """All entries in order, a page at a time."""
+        after = 0
+        while page := self.entries(after, PAGE):
+            yield from page
+            after = page[-1].sequence
+
+    def verify(self, kept: Mapping[int, str] | None = None) -> VerifyResult:
+        """Check every link, and that the index repeats the entries.
+
+        Args:
+            kept: digests by place, known from elsewhere; a cut-off tail shows only against them.
 
         Raises:
             AuditError: naming the first entry that was changed, removed, inserted or re-ordered.
         """
-        head, rows = GENESIS, self.fetch(sa.select(self._table).order_by(self._table.c.sequence))
-        for expected, row in enumerate(rows, start=1):
-            head = link(head, row.body)
-            if (row.sequence, row.hash) != (expected, head):
-                raise AuditError(
-                    f"entry {expected} is missing, was changed, or does not follow from the one before it",
-                    where=f"{self.name}, entry {expected}",
-                    mend=f"restore it from a copy; nothing from entry {expected} on can be trusted",
-                )
-        return VerifyResult(len(rows), head)
+        kept, last, head = kept or {}, 0, GENESIS
+        for entry in self.every():
+            head = link(head, entry.body)
+            if (entry.sequence, entry.hash) != (last + 1, head):
+                raise self._broken(last + 1, "is missing, was changed, or does not follow from the one before it")
+            last += 1
+            if kept.get(last, head) != head:
+                raise self._broken(last, "is not the entry that was there before")
+        if cut := [place for place in kept if place > last]:
+            raise self._broken(last + 1, f"is missing, and so are all up to entry {max(cut)}")
+        if self._index is not None:
+            self._check_index(self._index, last)
+        return VerifyResult(last, head)
+
+    def _insert(self, connection: sa.Connection, written: Sequence[Entry]) -> None:
+        connection.execute(sa.insert(self._table), [entry._asdict() for entry in written])
+        if self._index is not None:
+            rows = [row for entry in written for row in self._index.rows(entry.sequence, entry.body)]
+            connection.execute(sa.insert(self._index.table), rows)
+
+    def _check_index(self, index: Index, last: int) -> None:
+        """Checks what the index has of entries up to `last`, which stay as they are, and that it has no others."""
+        place, entries = index.table.c.sequence, self._table.c.sequence
+        for first in range(0, last, PAGE):
+            end = min(first + PAGE, last)
+            kept = self.fetch(sa.select(index.table).where(place > first, place <= end))
+            told = [row for one in self.entries(first, end - first) for row in index.rows(one.sequence, one.body)]
+            differing = {frozenset(row._mapping.items()) for row in kept} ^ {frozenset(row.items()) for row in told}
+            if differing:
+                worst = min(dict(row)["sequence"] for row in differing)
+                raise self._broken(worst, f"is not what the table {index.table.name} says of it")
+        strange = sa.select(sa.func.min(place)).where(place.not_in(sa.select(entries)))
+        if (worst := self.fetch(strange)[0][0]) is not None:
+            raise self._broken(worst, f"is not there, and the table {index.table.name} tells of it")
+
+    def _broken(self, sequence: int, fault: str) -> AuditError:
+        return AuditError(
+            f"entry {sequence} {fault}",
+            where=f"{self.title}, entry {sequence}",
+            mend=f"restore it from a copy; nothing from entry {sequence} on can be trusted",
+        )
 
     @contextmanager
     def _usable(self) -> Iterator[None]:
@@ -137,38 +190,24 @@ class Journal:
         except IntegrityError:
             raise
         except SQLAlchemyError as error:
-            cause = getattr(error, "orig", None) or error
             raise UnavailableError(
-                f"the {self.name} cannot be used: {cause}", mend="check the database, then send the request again"
+                f"the {self.title} cannot be used: {cause_of(error)}",
+                mend="check the database, then send the request again",
             ) from error
 
 
-def _make(connection: sa.Connection, tables: Iterable[sa.Table]) -> None:
-    if connection.dialect.name == "postgresql":  # two that make one table at once would fail
-        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7236873)")
-    for table in tables:
-        table.create(connection, checkfirst=True)
+def entries_table(log: LogName, metadata: sa.MetaData) -> sa.Table:
+    """The table of a journal."""
+    return sa.Table(
+        LINES[log].table,
+        metadata,
+        sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("body", sa.Text, nullable=False),
+        sa.Column("hash", sa.String(64), nullable=False, unique=True),
+    )
 
 
-def _forbid_changes(connection: sa.Connection, name: str) -> None:
-    refusal = f"{name} is append-only"
-    if connection.dialect.name == "sqlite":
-        for verb in ("UPDATE", "DELETE"):
-            connection.exec_driver_sql(
-                f"CREATE TRIGGER IF NOT EXISTS {name}_no_{verb.lower()} BEFORE {verb} ON {name} "
-                f"BEGIN SELECT RAISE(ABORT, '{refusal}'); END"
-            )
-    elif connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(
-            f"CREATE OR REPLACE FUNCTION {name}_refuse() RETURNS trigger LANGUAGE plpgsql AS "
-            f"$$ BEGIN RAISE EXCEPTION '{refusal}'; END $$"
-        )
-        connection.exec_driver_sql(
-            f"CREATE OR REPLACE TRIGGER {name}_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON {name} "
-            f"FOR EACH STATEMENT EXECUTE FUNCTION {name}_refuse()"
-        )
-
-
-def as_payload(fields: Mapping[str, Any]) -> Payload:
-    """A copy without what is None, so that a field that comes later changes no older entry's spelling."""
-    return {name: value for name, value in fields.items() if value is not None}
+def _chained(sequence: int, head: str, bodies: Sequence[str]) -> Iterator[Entry]:
+    for number, body in enumerate(bodies, start=sequence + 1):
+        head = link(head, body)
+        yield Entry(number, body, head)

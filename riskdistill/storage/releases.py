@@ -1,6 +1,6 @@
 """The release log: which bundle served when, who put it there, why, and on what figures.
 
-Append-only and hash-chained like the decision log. The state of every release is a fold over the transitions,
+A journal (`riskdistill.storage.journal`). The state of every release is a fold over the transitions,
 so nothing is ever updated, and a change is visible to any other process at its next read. At most one release
 is the champion, at most one is the previous champion, which the service keeps warm for a rollback, and at most one
 is the canary, which decides for its share of the accounts. The service follows these three, and where there is no
@@ -13,36 +13,20 @@ those of others than whoever promotes count.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from riskdistill.errors import AuditError, ConfigError, ReleaseError, UnavailableError
+from riskdistill.errors import AuditError, ReleaseError
 from riskdistill.storage import life_cycle as life
-from riskdistill.storage.chain import GENESIS, link
-from riskdistill.storage.database import cause_of, open_database, writing
+from riskdistill.storage.journal import Entry, Journal
 from riskdistill.storage.life_cycle import LIFE_CYCLE, OVER, Move, Release, Releases, Serving, State, Transition
-from riskdistill.storage.schema import prepare
 from riskdistill.storage.verification import VerifyResult
 
 __all__ = ["LIFE_CYCLE", "OVER", "Release", "ReleaseLog", "Serving", "State", "Transition"]
-
-_WRITE_ATTEMPTS: Final = 20  # only where a database locks less than SQLite can another writer come first
-
-_METADATA: Final = sa.MetaData()
-_TRANSITIONS: Final = sa.Table(
-    "release_transitions",
-    _METADATA,
-    sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("body", sa.Text, nullable=False),  # canonical JSON: every field of Transition but the hash
-    sa.Column("hash", sa.String(64), nullable=False, unique=True),
-)
-
-_EVERYTHING: Final = sa.select(_TRANSITIONS).order_by(_TRANSITIONS.c.sequence)
 
 _Plan = Callable[[Releases, datetime], list[Move]]  # as it stands and the time now -> what to write
 
@@ -59,16 +43,11 @@ class ReleaseLog:
     """
 
     def __init__(self, url: str, *, create: bool = True) -> None:
-        self._engine = open_database(url, create=create)
-        try:
-            prepare(self._engine, "releases", create=create)
-        except ConfigError:
-            self._engine.dispose()
-            raise
+        self._journal = Journal(url, "releases", "release log", create=create)
 
     def close(self) -> None:
         """Release the database's connections."""
-        self._engine.dispose()
+        self._journal.close()
 
     def history(self) -> tuple[Transition, ...]:
         """All transitions, oldest first.
@@ -77,7 +56,7 @@ class ReleaseLog:
             UnavailableError: the database cannot be read now.
             AuditError: an entry is not what this log writes.
         """
-        return _parse(self._rows())
+        return _parse(self._journal.entries())
 
     def list(self) -> tuple[Release, ...]:
         """All releases as they stand now, oldest first."""
@@ -111,28 +90,8 @@ class ReleaseLog:
         )
 
     def verify(self) -> VerifyResult:
-        """Check every link; keep the head elsewhere, for a cut-off tail shows only against it.
-
-        Raises:
-            AuditError: an entry was changed, removed, inserted or re-ordered; names the first such.
-        """
-        head, rows = GENESIS, self._rows()
-        for expected, row in enumerate(rows, start=1):
-            head = link(head, row.body)
-            if (row.sequence, row.hash) != (expected, head):
-                raise AuditError(
-                    f"entry {expected} is missing, was changed, or does not follow from the one before it",
-                    where=f"release log, entry {expected}",
-                    mend=f"restore the log from a copy; nothing from entry {expected} on can be trusted",
-                )
-        return VerifyResult(len(rows), head)
-
-    def _rows(self) -> Sequence[sa.Row[Any]]:
-        try:
-            with self._engine.connect() as connection:
-                return connection.execute(_EVERYTHING).all()
-        except SQLAlchemyError as error:
-            raise _unavailable(error) from error
+        """Check the chain, see `Journal.verify`."""
+        return self._journal.verify()
 
     def register(
         self,
@@ -337,35 +296,23 @@ class ReleaseLog:
         """Write the planned moves as one unit and return the last; plan anew if another writer came first."""
         if not actor.strip() or not reason.strip():
             raise ReleaseError("a transition needs an actor and a reason", where="release log")
-        for _ in range(_WRITE_ATTEMPTS):
-            try:
-                with writing(self._engine, "releases") as connection:
-                    history = _parse(connection.execute(_EVERYTHING).all())
-                    sequence, head = (history[-1].sequence, history[-1].hash) if history else (0, GENESIS)
-                    now = datetime.now(UTC)
-                    moves = plan(life.fold(history), now)
-                    rows = []
-                    for number, (before, after) in enumerate(moves, start=sequence + 1):
-                        body = life.told(number, before, after, now, (actor, reason, evidence))
-                        head = link(head, body)
-                        rows.append({"sequence": number, "body": body, "hash": head})
-                    connection.execute(sa.insert(_TRANSITIONS), rows)
-                return moves[-1][1]
-            except IntegrityError:  # another writer took the sequence
-                continue
-            except SQLAlchemyError as error:
-                raise _unavailable(error) from error
-        raise UnavailableError("other writers always come first", where="release log", mend="try again")
+        moves: list[Move] = []
+
+        def bodies(connection: sa.Connection, sequence: int) -> list[str]:
+            history, now = _parse(connection.execute(self._journal.query())), datetime.now(UTC)
+            moves[:] = plan(life.fold(history), now)
+            why = actor, reason, evidence
+            return [
+                life.told(number, before, after, now, why)
+                for number, (before, after) in enumerate(moves, start=sequence)
+            ]
+
+        self._journal.append(bodies)
+        return moves[-1][1]
 
 
-def _parse(rows: Iterable[sa.Row[Any]]) -> tuple[Transition, ...]:
+def _parse(entries: Iterable[Entry | sa.Row[Any]]) -> tuple[Transition, ...]:
     try:
-        return tuple(Transition(**json.loads(row.body), hash=row.hash) for row in rows)
+        return tuple(Transition(**json.loads(entry.body), hash=entry.hash) for entry in entries)
     except (TypeError, ValueError) as error:
         raise AuditError("an entry cannot be read", where="release log", mend="restore it from a copy") from error
-
-
-def _unavailable(error: SQLAlchemyError) -> UnavailableError:
-    return UnavailableError(
-        f"the release log cannot be used: {cause_of(error)}", where="release log", mend="check the database"
-    )

@@ -1,6 +1,6 @@
 """Brings a log's tables to the version that this code reads and writes, or says why it cannot.
 
-Each log has its own line of migrations and its own version table, so that both may live in one database. A log
+Each log has its own line of migrations and its own version table, so that several may live in one database. A log
 from before there were migrations is taken over as it stands. A reader changes nothing.
 """
 
@@ -15,19 +15,23 @@ from sqlalchemy.exc import SQLAlchemyError
 from riskdistill.errors import ConfigError
 from riskdistill.storage.database import cause_of, writing
 
-LogName = Literal["decisions", "releases", "shadows"]
+LogName = Literal["decisions", "cases", "suppressions", "shadows", "releases", "administrative_acts"]
 _FOLDER: Final = Path(__file__).parent / "migrations"
 
 
 class _Line(NamedTuple):
     newest: str  # a test compares it with the migrations; so readers need not load Alembic
     table: str  # there since the first migration
+    option: str  # of `audit migrate`
 
 
 LINES: Final[dict[LogName, _Line]] = {
-    "decisions": _Line("0003", "decisions"),
-    "releases": _Line("0001", "release_transitions"),
-    "shadows": _Line("0001", "shadow_scores"),
+    "decisions": _Line("0003", "decisions", "--decisions"),
+    "cases": _Line("0001", "cases", "--decisions"),
+    "suppressions": _Line("0001", "suppressions", "--decisions"),
+    "shadows": _Line("0001", "shadow_scores", "--decisions"),
+    "releases": _Line("0001", "release_transitions", "--releases"),
+    "administrative_acts": _Line("0001", "administrative_acts", "--acts"),
 }
 
 
@@ -51,7 +55,7 @@ def prepare(engine: Engine, log: LogName, *, create: bool) -> None:
         elif found is not None and found < LINES[log].newest:
             raise ConfigError(
                 f"the {log} log is of schema version {found}, this version reads {LINES[log].newest}",
-                mend=f"migrate it first: riskdistill audit migrate --{log} URL (it loses nothing)",
+                mend=f"migrate it first: riskdistill audit migrate {LINES[log].option} URL (it loses nothing)",
             )
     except SQLAlchemyError as error:
         raise ConfigError(

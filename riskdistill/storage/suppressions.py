@@ -11,14 +11,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal, Self
+from typing import Final, Literal, Self
 
 import sqlalchemy as sa
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from riskdistill.errors import CaseError, NotFoundError
+from riskdistill.storage.chain import canonical_json
 from riskdistill.storage.decisions import Band
-from riskdistill.storage.journal import Journal, Payload, as_payload
+from riskdistill.storage.journal import Journal, Plan
 from riskdistill.storage.verification import VerifyResult
 
 LONGEST: Final = timedelta(days=366)  # until somebody must think about it again
@@ -58,7 +59,7 @@ class Suppression(BaseModel):
         owner: who answers for it.
         expires_at: when it lapses by itself.
         covers_high: whether it also lets pass what would be held.
-        added_by: who added it.
+        added_by: whose key or token added it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -92,7 +93,7 @@ class SuppressionList:
     """
 
     def __init__(self, url: str, *, create: bool = True) -> None:
-        self._journal = Journal(url, "suppressions", create=create)
+        self._journal = suppression_journal(url, create=create)
         self._entries: Mapping[str, Suppression] = {}
         self._seen = 0
         self._lock = threading.Lock()
@@ -110,8 +111,8 @@ class SuppressionList:
         """
         with self._lock:
             entries = dict(self._entries)
-            for sequence, payload in self._journal.entries(self._seen):
-                _apply(entries, Change.model_validate(payload))
+            for sequence, body, _ in self._journal.entries(self._seen):
+                _apply(entries, Change.model_validate_json(body))
                 self._seen = sequence
             self._entries = entries
 
@@ -154,7 +155,7 @@ class SuppressionList:
                 f"it must end after now and within {LONGEST.days} days", where="expires_at", mend="give another end"
             )
 
-        def plan(_connection: sa.Connection, sequence: int) -> Payload:
+        def plan(_connection: sa.Connection, sequence: int) -> list[str]:
             entry = Suppression(
                 suppression_id=f"s{sequence}",
                 target=target,
@@ -165,7 +166,7 @@ class SuppressionList:
                 added_at=now.astimezone(UTC),
                 added_by=actor,
             )
-            return _payload(Change(change="added", at=entry.added_at, actor=actor, reason=reason, entry=entry))
+            return _told(Change(change="added", at=entry.added_at, actor=actor, reason=reason, entry=entry))
 
         return self._write(plan)
 
@@ -178,27 +179,32 @@ class SuppressionList:
         """
         at = (now or datetime.now(UTC)).astimezone(UTC)
 
-        def plan(_connection: sa.Connection, _sequence: int) -> Payload:
+        def plan(_connection: sa.Connection, _sequence: int) -> list[str]:
             self.refresh()
             entry = next((one for one in self.active(at) if one.suppression_id == suppression_id), None)
             if entry is None:
                 raise NotFoundError("no suppression of this id is in force", mend="list them")
-            return _payload(Change(change="removed", at=at, actor=actor, reason=reason, entry=entry))
+            return _told(Change(change="removed", at=at, actor=actor, reason=reason, entry=entry))
 
         return self._write(plan)
 
     def history(self) -> list[Change]:
         """All that was added and removed, oldest first."""
-        return [Change.model_validate(payload) for _, payload in self._journal.entries()]
+        return [Change.model_validate_json(entry.body) for entry in self._journal.entries()]
 
     def verify(self) -> VerifyResult:
         """Checks the chain, see `Journal.verify`."""
         return self._journal.verify()
 
-    def _write(self, plan: Any) -> Suppression:
-        written = self._journal.append(plan)
+    def _write(self, plan: Plan) -> Suppression:
+        (written,) = self._journal.append(plan)
         self.refresh()
-        return Change.model_validate(written).entry
+        return Change.model_validate_json(written.body).entry
+
+
+def suppression_journal(url: str, *, create: bool) -> Journal:
+    """What the suppressions at `url` are kept in."""
+    return Journal(url, "suppressions", "suppression log", create=create)
 
 
 def _apply(entries: dict[str, Suppression], change: Change) -> None:
@@ -208,5 +214,5 @@ def _apply(entries: dict[str, Suppression], change: Change) -> None:
         entries.pop(change.entry.suppression_id, None)
 
 
-def _payload(change: Change) -> Payload:
-    return as_payload(change.model_dump(mode="json", exclude_none=True))
+def _told(change: Change) -> list[str]:
+    return [canonical_json(change.model_dump(mode="json", exclude_none=True))]

@@ -55,7 +55,7 @@ def verify(fetch: Fetch, kept: Mapping[int, str]) -> VerifyResult:
             fault = _tombstone_fault(row, fetch)
             tombstones.discard(row.sequence)
         if not fault and kept.get(row.sequence, row.hash) != row.hash:
-            fault = "it is not the entry that an anchor was made of"
+            fault = "it is not the entry that an anchor or export was made of"
         if fault:
             raise AuditError(
                 f"the decision log is broken at sequence {row.sequence}: {fault}",
@@ -72,8 +72,8 @@ def verify(fetch: Fetch, kept: Mapping[int, str]) -> VerifyResult:
         )
     if cut := [sequence for sequence in kept if sequence > entries]:
         raise AuditError(
-            f"the decision log ends at entry {entries}, and an anchor was made of entry {max(cut)}: its newest "
-            "entries were cut off",
+            f"the decision log ends at entry {entries}, and an anchor or export was made of entry {max(cut)}: "
+            "its newest entries were cut off",
             mend=_MEND,
         )
     return VerifyResult(entries, head, pruned)

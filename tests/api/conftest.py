@@ -26,7 +26,7 @@ def anyio_backend() -> str:
 def _fake_bundles(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("api.serving_bundle.Bundle", fake_serving.FakeBundle)
     monkeypatch.setattr("api.serving_bundle.explain", fake_serving.fake_explain)
-    monkeypatch.setattr("api.scoring.explain", fake_serving.fake_explain)
+    monkeypatch.setattr("api.alert_reasons.explain", fake_serving.fake_explain)
     monkeypatch.setattr("api.explanation.explain", fake_serving.fake_explain)
     fake_serving.LateTeacher.may_answer.clear()
     yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -124,26 +125,41 @@ async def test_behind_a_teacher_that_hangs_the_breaker_opens_and_nobody_waits_an
     assert stored[-1]["bypass"]["latency_ms"] is None
 
 
+async def reasons_of_alerts(client: httpx.AsyncClient) -> dict[str, int]:
+    """How many alerts were given reasons, or why not."""
+    text = (await client.get("/metrics")).text
+    counts = re.findall(r'riskdistill_reasons_seconds_count\{outcome="(\w+)"\} (\d+)', text)
+    return {outcome: int(count) for outcome, count in counts}
+
+
 async def test_reasons_that_fail_do_not_fail_the_decision(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("no reasons")
 
-    monkeypatch.setattr("api.scoring.explain", fail)
+    monkeypatch.setattr("api.alert_reasons.explain", fail)
     stored = await record_of(client, "tx-1", 850)
     assert (stored["action"], stored["reasons"]) == ("hold", [])
+    assert await reasons_of_alerts(client) == {"given": 0, "late": 0, "failed": 1}
 
 
 async def test_reasons_that_come_late_are_not_waited_for(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     may_explain = threading.Event()
-    monkeypatch.setattr("api.scoring.explain", lambda *_: may_explain.wait(20))
-    monkeypatch.setattr("api.scoring.REASONS_SECONDS", 0.01)
+    monkeypatch.setattr("api.alert_reasons.explain", lambda *_: may_explain.wait(20))
+    monkeypatch.setattr("api.alert_reasons.SECONDS", 0.01)
     stored = await asyncio.wait_for(record_of(client, "tx-1", 850), 10)
     assert (stored["action"], stored["reasons"]) == ("hold", [])
+    assert await reasons_of_alerts(client) == {"given": 0, "late": 1, "failed": 0}
     may_explain.set()
+
+
+async def test_alerts_that_got_reasons_are_counted_and_others_are_not(client: httpx.AsyncClient) -> None:
+    await record_of(client, "low", 100)
+    await record_of(client, "tx-1", 850)
+    assert await reasons_of_alerts(client) == {"given": 1, "late": 0, "failed": 0}
 
 
 async def test_the_schema_says_whose_logit_the_reasons_explain(app: FastAPI) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,23 @@ async def test_a_handler_knows_who_calls(app: FastAPI, client: httpx.AsyncClient
     answer = await client.post("/v1/labels", headers={"X-API-Key": secrets["label"]})
     assert answer.json() == "for-label"
     check(await client.post("/v1/labels", headers={"X-API-Key": secrets["operate"]}), 403)
+
+
+async def test_cases_and_suppressions_are_recorded_under_the_name_of_the_key(
+    app: FastAPI, client: httpx.AsyncClient, secrets: dict[str, str]
+) -> None:
+    await client.post("/v1/score", json=body(), headers={"X-API-Key": secrets["score"]})
+    case = {"tx_ids": [body()["tx_id"]], "outcome": "false_alert", "known_at": "2026-03-09T16:00:00Z"}
+    told = (await client.post("/v1/cases", json=case, headers={"X-API-Key": secrets["label"]})).json()
+    assert told["actor"] == "for-label"
+    end = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    entry = {"target": {"typology": "fan_in"}, "owner": "ops", "reason": "payroll", "expires_at": end}
+    headers = {"X-API-Key": secrets["operate"]}
+    told = (await client.post("/v1/suppressions", json=entry, headers=headers)).json()
+    assert told["added_by"] == "for-operate"
+    await client.delete("/v1/suppressions/s1", params={"reason": "moved"}, headers=headers)
+    history = app.state.service.parts.desk.suppressions.history()
+    assert [change.actor for change in history] == ["for-operate", "for-operate"]
 
 
 def test_a_scoped_route_cannot_be_made_without_its_scope() -> None:

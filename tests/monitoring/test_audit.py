@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from traffic_log import NEW, decide, open_logs, traffic
 
 from monitoring.audit import AuditRecord, audit, write_audit_record
 from riskdistill.storage.decisions import DecisionLog
+from riskdistill.storage.desk_journals import desk_journals
 from riskdistill.storage.releases import ReleaseLog
+from riskdistill.storage.suppressions import SuppressionList, Target
 
 
 def tamper(folder: Path, *statements: str) -> None:
@@ -43,6 +46,25 @@ def test_the_record_holds_heads_transitions_evidence_and_counts(tmp_path: Path) 
     assert record.decision_log.head in html
     assert "812.5" in html
     assert "harm &lt;b&gt;" in html
+
+
+def test_logs_that_live_beside_the_decisions_are_in_the_record(tmp_path: Path) -> None:
+    logs, url = open_logs(tmp_path), f"sqlite:///{tmp_path}/logs.db"
+    assert audit(*logs, desk_journals(url)).journals == {}  # a database without them
+    suppressions = SuppressionList(url)
+    end = datetime.now(UTC) + timedelta(days=1)
+    suppressions.add(Target(typology="cycle"), owner="ops", reason="payroll", expires_at=end, actor="ann")
+    record = audit(*logs, desk_journals(url))
+    assert (record.journals["suppressions"].entries, record.intact) == (1, True)
+    tamper(
+        tmp_path,
+        "DROP TRIGGER suppressions_no_update",
+        "UPDATE suppressions SET body = replace(body, 'ann', 'eve')",
+    )
+    page = write_audit_record(tmp_path / "audit", *logs, desk_journals(url))
+    record = AuditRecord.model_validate_json((page.parent / "audit.json").read_text())
+    assert not record.intact
+    assert "broken: suppression log, entry 1" in page.read_text()
 
 
 def test_the_same_logs_give_the_same_files(tmp_path: Path) -> None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from databases import execute
 from sqlalchemy import text
 
 from riskdistill.bundle import Bundle
+from riskdistill.storage.cases import CaseLog, Finding
 from riskdistill.storage.decisions import Decision, DecisionLog
+from riskdistill.storage.suppressions import SuppressionList, Target
 
 SIGNED = ("--actor", "ann", "--reason", "five years are over")
 
@@ -68,6 +72,57 @@ def test_anchors_kept_elsewhere_find_a_cut_tail(
     assert "--anchors needs --decisions" in refused(
         "audit", "verify", "--releases", "sqlite://", "--anchors", folder / "anchors.jsonl"
     )
+
+
+def with_desk(folder: Path) -> str:
+    """A case and two suppressions beside the decisions; gives the URL."""
+    cases, suppressions = CaseLog(url(folder)), SuppressionList(url(folder))
+    decision = decisions_of(folder)[0]
+    finding = Finding([decision.tx_id], "laundering", decision.decided_at)
+    cases.record(finding, decided={decision.tx_id: decision}, typologies=(), actor="payments")
+    for reason in ("payroll", "tax"):
+        end = datetime.now(UTC) + timedelta(days=1)
+        suppressions.add(Target(typology="cycle"), owner="ops", reason=reason, expires_at=end, actor="ann")
+    cases.close()
+    suppressions.close()
+    return url(folder)
+
+
+def test_all_that_lives_in_the_database_is_verified_and_each_broken_log_is_named(
+    done: Callable[..., str], refused: Callable[..., str], folder: Path
+) -> None:
+    options = ("audit", "verify", "--decisions", with_desk(folder))
+    told = done(*options)
+    assert "decision log intact: 80 entries" in told
+    assert "case log intact: 1 entries" in told
+    assert "suppression log intact: 2 entries" in told
+    execute(
+        url(folder),
+        "UPDATE cases SET body = replace(body, 'laundering', 'false_alert')",
+        "UPDATE suppressions SET body = replace(body, 'tax', 'pay') WHERE sequence = 2",
+    )
+    told = refused(*options)
+    assert "case log, entry 1: " in told
+    assert "suppression log, entry 2: " in told
+    execute(url(folder), "DROP TABLE cases", "DELETE FROM suppressions")
+    told = done(*options)
+    assert "case log is not in this database" in told
+    assert "suppression log intact: 0 entries" in told
+
+
+def test_an_export_has_cases_and_suppressions_and_finds_what_the_log_lost_since(
+    done: Callable[..., str], refused: Callable[..., str], folder: Path, tmp_path: Path
+) -> None:
+    address, out = with_desk(folder), tmp_path / "export"
+    assert "cases: 1, head" in done("audit", "export", "--decisions", address, "--out", out)
+    both = ("audit", "verify", "--decisions", address, "--export", out)
+    assert "80, head" in (told := done(*both))
+    assert "1 cases, 2 suppressions" in told
+    execute(address, "DELETE FROM suppressions WHERE sequence = 2", "DELETE FROM anchors")
+    assert "suppression log intact: 1 entries" in done("audit", "verify", "--decisions", address)
+    assert "entry 2 is missing, and so are all up to entry 2" in refused(*both)
+    execute(address, "DELETE FROM decisions WHERE sequence = 80")
+    assert "ends at entry 79, and an anchor or export was made of entry 80" in refused(*both)
 
 
 def test_pruning_needs_a_history_that_holds_what_is_deleted_or_forgets(

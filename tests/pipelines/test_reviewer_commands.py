@@ -132,6 +132,9 @@ def test_the_logs_of_a_service_verify(done: Callable[..., str], service_folder: 
     told = done("audit", "verify", *logs_in(service_folder))
     assert re.search(r"decision log intact: 80 entries, head [0-9a-f]{64}", told)
     assert re.search(r"release log intact: 2 entries, head [0-9a-f]{64}", told)
+    assert "case log intact: 0 entries" in told
+    assert "suppression log intact: 0 entries" in told
+    assert "act log intact: 0 entries" in done("audit", "verify", "--acts", f"sqlite:///{service_folder}/acts.db")
 
 
 @pytest.mark.parametrize(
@@ -180,5 +183,5 @@ def test_the_audit_record_and_one_decision(
 def test_nothing_to_verify_is_a_mistake(refused: Callable[..., str]) -> None:
     assert (
         refused("audit", "verify")
-        == "audit verify: no log named (mend: give --decisions, --releases, --export or more)"
+        == "audit verify: no log named (mend: give --decisions, --releases, --acts, --export or more)"
     )

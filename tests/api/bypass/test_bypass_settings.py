@@ -62,9 +62,9 @@ def test_a_whole_file_is_read_with_norway_as_a_country(write: Callable[[str], Pa
     assert not settings.is_safe(("uncertain", "sampled"))
 
 
-def test_the_file_in_the_readme_is_read_and_states_the_defaults_that_it_says(write: Callable[[str], Path]) -> None:
-    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
-    (text,) = re.findall(r"^    policies: .*?^    fallback_of: .*?$", readme, re.DOTALL | re.MULTILINE)
+def test_the_file_in_the_manual_is_read_and_states_the_defaults_that_it_says(write: Callable[[str], Path]) -> None:
+    manual = (Path(__file__).parents[3] / "docs" / "service.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^    policies: .*?^    fallback_of: .*?$", manual, re.DOTALL | re.MULTILINE)
     settings = read_bypass(write(textwrap.dedent(text)))
     assert settings.breaker == BypassSettings().breaker
     assert settings.fallback == BypassSettings().fallback

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
-import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
+from databases import execute
+from sqlalchemy.exc import DatabaseError
 
 from riskdistill.errors import AuditError, ConfigError, UnavailableError
 from riskdistill.storage.administrative_acts import ActLog
 from riskdistill.storage.chain import GENESIS
+from riskdistill.storage.database import open_database
 
-POSTGRESQL = os.environ.get("RISKDISTILL_TEST_POSTGRESQL", "postgresql+psycopg://root@127.0.0.1:5432/test")
 MADE = {"actor": "ann", "act": "key.created", "subject": "payments"}
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/acts.db"
 
 
 def test_acts_are_kept_in_order_with_who_what_and_when(url: str) -> None:
@@ -66,31 +59,12 @@ def test_tampering_is_forbidden_and_named(url: str, tampering: str) -> None:
     log = ActLog(url)
     for _ in range(3):
         log.append(**MADE)
-    engine = sa.create_engine(url)
-    with pytest.raises(sa.exc.IntegrityError, match="append-only"), engine.begin() as connection:
+    engine = open_database(url)
+    with pytest.raises(DatabaseError, match="append-only"), engine.begin() as connection:
         connection.exec_driver_sql(tampering)
-    with engine.begin() as connection:
-        for verb in ("update", "delete"):
-            connection.exec_driver_sql(f"DROP TRIGGER administrative_acts_no_{verb}")
-        connection.exec_driver_sql(tampering)
-    engine.dispose()
+    execute(url, tampering)
     with pytest.raises(AuditError, match="entry 2 is missing, was changed"):
         log.verify()
-
-
-def test_writers_of_several_threads_make_one_chain(url: str) -> None:
-    ActLog(url).close()
-
-    def write(number: int) -> None:
-        log = ActLog(url)
-        log.append(**MADE, details={"number": number})
-        log.close()
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(write, range(12)))
-    log = ActLog(url)
-    assert log.verify().entries == 12
-    assert {act.details["number"] for act in log.read()} == set(range(12))
 
 
 def test_a_log_that_is_not_there_is_not_made_by_a_reader(tmp_path: Path) -> None:
@@ -99,34 +73,14 @@ def test_a_log_that_is_not_there_is_not_made_by_a_reader(tmp_path: Path) -> None
 
 
 def test_a_database_without_the_log_says_so(url: str) -> None:
-    sa.create_engine(url).connect().close()
+    open_database(url).dispose()
     log = ActLog(url, create=False)
     with pytest.raises(UnavailableError, match="act log cannot be used"):
         log.read()
 
 
-@pytest.fixture
-def postgresql() -> Iterator[str]:
-    """A URL with a schema of its own, dropped at the end."""
-    schema = f"acts_{uuid.uuid4().hex[:12]}"
-    try:
-        engine = sa.create_engine(POSTGRESQL, connect_args={"connect_timeout": 3})
-        with engine.begin() as connection:
-            connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
-    except (sa.exc.SQLAlchemyError, ModuleNotFoundError) as error:
-        if os.environ.get("RISKDISTILL_REQUIRE_SERVICES") == "1":
-            raise
-        pytest.skip(f"no PostgreSQL to test with: {error}")
-    yield f"{POSTGRESQL}?options=-csearch_path%3D{schema}"
-    with engine.begin() as connection:
-        connection.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE")
-    engine.dispose()
-
-
-def test_it_lives_in_postgresql_too(postgresql: str) -> None:
+def test_several_that_start_at_once_make_one_chain(url: str) -> None:
     with ThreadPoolExecutor(4) as pool:
-        logs = list(pool.map(ActLog, [postgresql] * 4))
+        logs = list(pool.map(ActLog, [url] * 4))
         list(pool.map(lambda log: [log.append(**MADE) for _ in range(3)], logs))
     assert logs[0].verify().entries == 12
-    for log in logs:
-        log.close()

@@ -19,8 +19,10 @@ from riskdistill.storage import retention
 from riskdistill.storage.anchors import AnchorKey, anchors_of, checked, read_anchors, write_anchor
 from riskdistill.storage.database import open_database
 from riskdistill.storage.decisions import DecisionLog
+from riskdistill.storage.desk_journals import desk_journals
 from riskdistill.storage.export import ANCHORS, ENTRIES, MANIFEST, check_export, export
 from riskdistill.storage.retention import due, needed_of_history, prune, prune_payloads, tombstones, tx_hash
+from riskdistill.storage.suppressions import SuppressionList, Target
 
 WHO = {"actor": "ann", "reason": "five years are over"}
 CUT = datetime(2026, 1, 1, 0, 0, 4, tzinfo=UTC)  # three of `filled` are older
@@ -187,7 +189,7 @@ def test_an_anchor_finds_a_tail_that_was_cut_and_one_that_was_written_anew(url: 
     assert log.verify(kept).entries == 6
     execute(url, "DELETE FROM decisions WHERE sequence > 4")
     assert log.verify().entries == 4  # the chain alone cannot tell
-    with pytest.raises(AuditError, match="ends at entry 4, and an anchor was made of entry 6"):
+    with pytest.raises(AuditError, match="ends at entry 4, and an anchor or export was made of entry 6"):
         log.verify(kept)
     log.append([make(5, score=0.1), make(6)])
     with pytest.raises(AuditError, match=r"sequence 6: .*anchor"):
@@ -281,6 +283,38 @@ def test_a_forged_export_is_found(
     file.write_text("".join(f"{line}\n" for line in change(file.read_text().splitlines())))
     with pytest.raises(AuditError, match=f"{ENTRIES} was changed"):
         check_export(tmp_path / "out")
+    reseal(tmp_path / "out")
+    with pytest.raises(AuditError, match=says):
+        check_export(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            lambda lines: [line.replace("payroll", "payment") for line in lines],
+            "entry 1 is missing, or was changed",
+        ),
+        (lambda lines: lines[1:], "entry 1 is missing, or was changed"),
+        (lambda lines: lines[:-1], "newest entries are missing"),
+        (lambda lines: [*lines, "{}"], "not an entry of a journal"),
+    ],
+)
+def test_forged_suppressions_of_an_export_are_found(
+    tmp_path: Path, change: Callable[[list[str]], list[str]], says: str
+) -> None:
+    url = f"sqlite:///{tmp_path}/log.db"
+    suppressions = SuppressionList(url)
+    for reason in ("payroll", "tax"):
+        end = datetime.now(UTC) + timedelta(days=1)
+        suppressions.add(Target(typology="cycle"), owner="ops", reason=reason, expires_at=end, actor="ann")
+    journals = [journal for journal in desk_journals(url) if journal.is_there()]
+    assert [journal.log for journal in journals] == ["suppressions"]
+    manifest = export(filled(url), tmp_path / "out", journals=journals)
+    assert manifest.journals["suppressions"].entries == 2
+    assert check_export(tmp_path / "out").manifest == manifest
+    file = tmp_path / "out" / "suppressions.jsonl"
+    file.write_text("".join(f"{line}\n" for line in change(file.read_text().splitlines())))
     reseal(tmp_path / "out")
     with pytest.raises(AuditError, match=says):
         check_export(tmp_path / "out")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -16,15 +17,27 @@ from stored_decisions import make
 
 from riskdistill.errors import ConfigError
 from riskdistill.storage import migrations
+from riskdistill.storage.administrative_acts import ActLog
+from riskdistill.storage.cases import CASE_TRANSACTIONS, CaseLog
 from riskdistill.storage.chain import GENESIS, canonical_json, link
 from riskdistill.storage.database import open_database
 from riskdistill.storage.decisions import DecisionLog
-from riskdistill.storage.releases import _METADATA, ReleaseLog
+from riskdistill.storage.journal import entries_table
+from riskdistill.storage.releases import ReleaseLog
 from riskdistill.storage.schema import LINES, LogName
 from riskdistill.storage.shadows import METADATA as SHADOWS
 from riskdistill.storage.shadows import ShadowLog, _beside
+from riskdistill.storage.suppressions import SuppressionList
 from riskdistill.storage.tables import METADATA
 
+KINDS: dict[LogName, type[Any]] = {
+    "decisions": DecisionLog,
+    "cases": CaseLog,
+    "suppressions": SuppressionList,
+    "shadows": ShadowLog,
+    "releases": ReleaseLog,
+    "administrative_acts": ActLog,
+}
 FIRST_VERSION = (
     "CREATE TABLE decisions (sequence INTEGER NOT NULL, decision_id TEXT NOT NULL, tx_id TEXT NOT NULL, "
     "decided_at TEXT NOT NULL, observed INTEGER NOT NULL, score FLOAT NOT NULL, action TEXT NOT NULL, "
@@ -75,30 +88,38 @@ def test_a_log_from_before_there_were_migrations_is_taken_over_whole(tmp_path: P
     again.close()
 
 
-@pytest.mark.parametrize("kind", [DecisionLog, ReleaseLog])
-def test_a_log_of_a_newer_version_is_refused(url: str, kind: type[DecisionLog] | type[ReleaseLog]) -> None:
+@pytest.mark.parametrize("name", [name for name in LINES if name != "shadows"])
+def test_a_log_of_a_newer_version_is_refused(url: str, name: LogName) -> None:
+    kind = KINDS[name]
     kind(url).close()
-    name = "decisions" if kind is DecisionLog else "releases"
     execute(url, f"UPDATE riskdistill_{name}_version SET version_num = '9999'")
     for create in (True, False):
         with pytest.raises(ConfigError, match=r"version 9999.*update riskdistill"):
             kind(url, create=create)
 
 
-@pytest.mark.parametrize(
-    ("name", "metadata"), [("decisions", METADATA), ("releases", _METADATA), ("shadows", SHADOWS)]
-)
-def test_the_migrations_make_the_tables_that_the_code_reads(url: str, name: LogName, metadata: MetaData) -> None:
-    {"decisions": DecisionLog, "releases": ReleaseLog, "shadows": ShadowLog}[name](url).close()
+def metadata_of(name: LogName) -> MetaData:
+    if name in ("decisions", "shadows"):
+        return METADATA if name == "decisions" else SHADOWS
+    metadata = MetaData()
+    entries_table(name, metadata)
+    if name == "cases":
+        CASE_TRANSACTIONS.to_metadata(metadata)
+    return metadata
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_the_migrations_make_the_tables_that_the_code_reads(url: str, name: LogName) -> None:
+    KINDS[name](url).close()
     engine = open_database(_beside(url) if name == "shadows" else url)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": f"riskdistill_{name}_version"})
-        assert compare_metadata(context, metadata) == []
+        assert compare_metadata(context, metadata_of(name)) == []
         assert context.get_current_revision() == LINES[name].newest
     engine.dispose()
 
 
-@pytest.mark.parametrize("name", ["decisions", "releases", "shadows"])
+@pytest.mark.parametrize("name", LINES)
 def test_the_newest_migration_is_the_one_that_readers_expect(name: LogName) -> None:
     folder = Path(str(migrations.__file__)).parent
     config = Config()
@@ -108,11 +129,13 @@ def test_the_newest_migration_is_the_one_that_readers_expect(name: LogName) -> N
     assert ScriptDirectory.from_config(config).get_heads() == [LINES[name].newest]
 
 
-def test_both_logs_live_in_one_database(url: str) -> None:
-    decisions, releases = DecisionLog(url), ReleaseLog(url)
-    decisions.append([make(1)])
-    releases.register("b", "v", actor="ann", reason="trained")
-    assert (decisions.verify().entries, releases.verify().entries) == (1, 1)
+def test_all_logs_live_in_one_database(url: str) -> None:
+    logs = {name: kind(url) for name, kind in KINDS.items()}
+    logs["decisions"].append([make(1)])
+    logs["releases"].register("b", "v", actor="ann", reason="trained")
+    logs["administrative_acts"].append(actor="ann", act="key.created", subject="payments")
+    counts = [logs[name].verify().entries for name in ("decisions", "releases", "administrative_acts", "cases")]
+    assert counts == [1, 1, 1, 0]
 
 
 def test_several_processes_that_start_at_once_make_one_log(url: str) -> None:

@@ -1,0 +1,19 @@
+"""The hash-chained acts of those who run the service."""
+
+import sqlalchemy as sa
+from alembic import op
+
+from riskdistill.storage.migrations.triggers import append_only
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "administrative_acts",
+        sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("body", sa.Text, nullable=False),
+        sa.Column("hash", sa.String(64), nullable=False, unique=True),
+    )
+    append_only("administrative_acts", "act log")
