@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 import sqlite3
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from riskdistill import tracking
 from riskdistill.bundle import Bundle, rebuild_bundle
 from riskdistill.models.calibration import Calibrator
 from riskdistill.storage.decisions import DecisionLog
@@ -114,6 +116,25 @@ def test_a_release_outlives_the_folder_that_it_was_registered_from(
     done("release", "register", path, *log, *SIGNED)
     rebuild_bundle(tiny_bundle, path, calibrators={role: Calibrator() for role in ("student", "teacher")})
     assert f"bundle {tiny_bundle.version}" in done("release", "promote", "r1", *log, *SIGNED)
+
+
+def test_a_release_is_promoted_though_mlflow_is_away(
+    done: Callable[..., str],
+    tiny_bundle: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def away(*_: object) -> bool:
+        logging.getLogger(tracking.__name__).warning("away")
+        return False
+
+    monkeypatch.setenv(tracking.VARIABLE, "https://mlflow.example.com")
+    monkeypatch.setattr(tracking.Tracker, "_within_the_deadline", away)
+    signed = ("--releases", f"sqlite:///{tmp_path}/releases.db", "--actor", "ann", "--reason", "a test")
+    done("release", "register", tiny_bundle.path, *signed)
+    assert "r1 is champion" in done("release", "promote", "r1", *signed)
+    assert caplog.text.count("away") == 2
 
 
 # --- audit
