@@ -11,8 +11,8 @@ Scopes stand beside one another; none includes another:
 | `score` | have transactions scored |
 | `read` | read stored decisions |
 | `label` | report outcomes of cases |
-| `operate` | work on the alert queue and suppressions |
-| `admin` | read the log of administrative acts |
+| `operate` | work on the alert queue and suppressions, and see the releases |
+| `admin` | change releases, and read the log of administrative acts |
 
 A router of these has `route_class=ScopedRoute`, and each of its routes `dependencies=[needs("read")]`.
 """

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -57,27 +59,53 @@ def watch(
     looks: Annotated[int | None, typer.Option(min=1, help="Stop after so many looks.")] = None,
     dry_run: Annotated[bool, typer.Option(help="Say what would be done; do nothing.")] = False,
     hold: Annotated[bool, typer.Option(help="A person holds all action.")] = False,
+    minimum: Annotated[int, typer.Option(min=1, help="Transactions compared before any action.")] = 200,
+    cool_down: Annotated[float, typer.Option(min=0, help="Minutes of rest after a promotion or a rollback.")] = 10,
     labels: Annotated[
         Path | None, typer.Option(help="Parquet or CSV with tx_id, is_laundering; read again when it changes.")
+    ] = None,
+    webhook: Annotated[
+        str | None, typer.Option(help="URL to tell of alarms and rollbacks; RISKDISTILL_WEBHOOK_SECRET signs.")
+    ] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="Serve Prometheus metrics there, on loopback; 0: any.")
     ] = None,
 ) -> None:
     """Watch the champion for harm and roll back by itself; Ctrl-C ends it."""
     from monitoring.evidence import RollbackPolicy
+    from monitoring.notices import Notices
     from monitoring.rollback import RollbackController
     from monitoring.rollback import watch as watch_champion
+    from monitoring.watch_metrics import WatchMetrics
+    from monitoring.webhook import SECRET, Webhook
 
+    policy = RollbackPolicy(
+        dry_run=dry_run,
+        hold=hold,
+        minimum=minimum,
+        cool_down=timedelta(minutes=cool_down),
+        labels=labels is not None,
+    )
     controller = RollbackController(
-        ReleaseLog(releases, create=False),
-        DecisionLog(decisions, create=False),
-        RollbackPolicy(dry_run=dry_run, hold=hold, labels=labels is not None),
-        expectation,
+        ReleaseLog(releases, create=False), DecisionLog(decisions, create=False), policy, expectation
     )
     known = dict if labels is None else LabelFile(labels)
-    stop = threading.Event()
-    for number, verdict in enumerate(watch_champion(controller, interval, stop, known), start=1):
-        console.print(f"{number:>4}  {verdict.action:<15} {verdict.reason}", highlight=False)
-        if looks is not None and number >= looks:
-            stop.set()
+    stop, notices, metrics, hook = threading.Event(), Notices(), WatchMetrics(), None
+    with ExitStack() as stack:
+        if webhook is not None:
+            hook = Webhook(webhook, os.environ.get(SECRET, ""), metrics.undelivered.inc)
+            stack.callback(hook.close)
+        if metrics_port is not None:
+            port = stack.enter_context(metrics.served(metrics_port))
+            console.print(f"metrics at http://127.0.0.1:{port}/metrics", highlight=False)
+        for number, verdict in enumerate(watch_champion(controller, interval, stop, known), start=1):
+            console.print(f"{number:>4}  {verdict.action:<15} {verdict.reason}", highlight=False)
+            told = notices.of(verdict)
+            metrics.looked(verdict, told, alarm=notices.alarm)
+            for notice in told if hook is not None else ():
+                hook.tell(notice)
+            if looks is not None and number >= looks:
+                stop.set()
 
 
 @monitor_app.command()

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from pipelines.bundle_store import bundle_folder, keep, load_release, without_password
+from pipelines.bundle_store import bundle_folder, keep, without_password
 from pipelines.command_options import Actor, Reason, Releases, table_of
-from pipelines.tracking import Tracker, follow
+from riskdistill import releasing
 from riskdistill.bundle import Bundle
 from riskdistill.errors import UnavailableError
 from riskdistill.storage.releases import ReleaseLog, State
+from riskdistill.tracking import Tracker, follow
 
 release_app = typer.Typer(
     no_args_is_help=True, help="Register, shadow, promote, roll back; see what serves and why."
@@ -50,10 +50,7 @@ def list_releases(releases: Releases) -> None:
 @release_app.command()
 def show(release: ReleaseId, releases: Releases) -> None:
     """One release as it stands, with every entry about it and the figures behind them, as JSON."""
-    log = ReleaseLog(releases, create=False)
-    found = log.get(release).model_dump(mode="json")
-    entries = [step.model_dump(mode="json") for step in log.history() if step.release_id == release]
-    console.print_json(json.dumps(found | {"history": entries}))
+    console.print_json(releasing.story(ReleaseLog(releases, create=False), release).model_dump_json())
 
 
 @release_app.command()
@@ -73,8 +70,7 @@ def register(
 @release_app.command()
 def approve(release: ReleaseId, releases: Releases, actor: Actor, reason: Reason) -> None:
     """Say that a release may decide; whoever promotes it must be another person."""
-    log = ReleaseLog(releases, create=False)
-    found = log.approve(release, actor=actor, reason=reason, evidence={"bundle": log.get(release).bundle_version})
+    found = releasing.approve(ReleaseLog(releases, create=False), release, actor=actor, reason=reason)
     console.print(f"{found.release_id} is approved by {', '.join(found.approved_by)}; it stays {found.state}")
 
 
@@ -82,8 +78,7 @@ def approve(release: ReleaseId, releases: Releases, actor: Actor, reason: Reason
 def shadow(release: ReleaseId, releases: Releases, actor: Actor, reason: Reason) -> None:
     """Let a release score beside the champion; it decides nothing. A canary goes back to this."""
     log = ReleaseLog(releases, create=False)
-    load_release(log.get(release))
-    staged = log.stage(release, State.SHADOW, actor=actor, reason=reason, evidence={})
+    staged = releasing.shadow(log, release, actor=actor, reason=reason)
     follow(log)
     console.print(f"{staged.release_id} shadows: bundle {staged.bundle_version}")
 
@@ -99,10 +94,7 @@ def canary(
 ) -> None:
     """Let a release decide for a share of the accounts, always the same ones; a larger share keeps them."""
     log = ReleaseLog(releases, create=False)
-    load_release(log.get(release))
-    staged = log.stage(
-        release, State.CANARY, actor=actor, reason=reason, evidence={}, share=share, approvals=approvals
-    )
+    staged = releasing.canary(log, release, share=share, actor=actor, reason=reason, approvals=approvals)
     follow(log)
     console.print(f"{staged.release_id} decides for {share:.1%} of the accounts: bundle {staged.bundle_version}")
 
@@ -111,10 +103,7 @@ def canary(
 def promote(release: ReleaseId, releases: Releases, actor: Actor, reason: Reason, approvals: Approvals = 0) -> None:
     """Make a release the champion; the one before it stays warm."""
     log = ReleaseLog(releases, create=False)
-    found = log.get(release)
-    load_release(found)
-    evidence = {"approvals_needed": approvals, "approved_by": list(found.approved_by)}
-    champion = log.promote(release, actor=actor, reason=reason, evidence=evidence, approvals=approvals)
+    champion = releasing.promote(log, release, actor=actor, reason=reason, approvals=approvals)
     follow(log)
     console.print(f"{champion.release_id} is champion: bundle {champion.bundle_version}")
 
@@ -128,23 +117,17 @@ def rollback(
 ) -> None:
     """Put the previous release back, or with --canary withdraw the canary. Needs nobody's approval."""
     log = ReleaseLog(releases, create=False)
-    if canary:
-        challenger = log.challenger()
-        release_id = "none" if challenger is None else challenger.release_id
-        withdrawn = log.withdraw(release_id, actor=actor, reason=reason, evidence={})
-        follow(log)
-        console.print(f"{withdrawn.release_id} is withdrawn: bundle {withdrawn.bundle_version}")
-        return
-    champion = log.rollback(actor=actor, reason=reason, evidence={})
+    found = releasing.roll_back(log, actor=actor, reason=reason, canary=canary)
     follow(log)
-    console.print(f"{champion.release_id} is champion again: bundle {champion.bundle_version}")
+    became = "withdrawn" if canary else "champion again"
+    console.print(f"{found.release_id} is {became}: bundle {found.bundle_version}")
 
 
 @release_app.command()
 def retire(release: ReleaseId, releases: Releases, actor: Actor, reason: Reason) -> None:
     """End a release that does not decide; its bundle stays where it is kept."""
     log = ReleaseLog(releases, create=False)
-    retired = log.retire(release, actor=actor, reason=reason, evidence={})
+    retired = releasing.retire(log, release, actor=actor, reason=reason)
     follow(log)
     console.print(f"{retired.release_id} is retired: bundle {retired.bundle_version}")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import re
 import shutil
 import sqlite3
@@ -9,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from webhook_receiver import SECRET, receiving
 
+from riskdistill import tracking
 from riskdistill.bundle import Bundle, rebuild_bundle
 from riskdistill.models.calibration import Calibrator
 from riskdistill.storage.decisions import DecisionLog
@@ -44,6 +48,36 @@ def test_watching_a_service_compares_its_champion(done: Callable[..., str], serv
     logs = [f"sqlite:///{service_folder}/{name}.db" for name in ("releases", "decisions")]
     told = done("monitor", "watch", "--releases", logs[0], "--decisions", logs[1], "--looks", 1, "--dry-run")
     assert told == "1 none no harm is shown"
+
+
+def test_a_watch_tells_a_webhook_of_an_alarm_once(
+    done: Callable[..., str], tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The champion's bundle is damaged: every look is an alarm."""
+    log = ("--releases", f"sqlite:///{tmp_path}/releases.db")
+    done("release", "register", tiny_bundle.path, *log, *SIGNED)
+    done("release", "promote", "r1", *log, *SIGNED)
+    (tmp_path / "bundles" / tiny_bundle.version / "student.onnx").unlink()
+    decisions = f"sqlite:///{tmp_path}/decisions.db"
+    DecisionLog(decisions).close()
+    monkeypatch.setenv("RISKDISTILL_WEBHOOK_SECRET", SECRET)
+    with receiving() as receiver:
+        looks = ("--looks", 3, "--interval", 0.1, "--webhook", receiver.url, "--metrics-port", 0)
+        told = done("monitor", "watch", *log, "--decisions", decisions, *looks)
+    assert told.startswith("metrics at http://127.0.0.1:")
+    assert told.count(" alarm ") == 3
+    (received,) = receiver.received
+    body = json.loads(received.body)
+    assert (body["type"], body["data"]["release_id"]) == ("monitor.alarm_began", "r1")
+    assert "student.onnx" in body["data"]["about"]
+
+
+def test_a_watch_without_the_secret_of_its_webhook_does_not_begin(
+    refused: Callable[..., str], service_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RISKDISTILL_WEBHOOK_SECRET", raising=False)
+    told = refused("monitor", "watch", *logs_in(service_folder), "--webhook", "https://example.com/hook")
+    assert told.startswith("RISKDISTILL_WEBHOOK_SECRET: the webhook needs a secret")
 
 
 @pytest.mark.parametrize(
@@ -114,6 +148,25 @@ def test_a_release_outlives_the_folder_that_it_was_registered_from(
     done("release", "register", path, *log, *SIGNED)
     rebuild_bundle(tiny_bundle, path, calibrators={role: Calibrator() for role in ("student", "teacher")})
     assert f"bundle {tiny_bundle.version}" in done("release", "promote", "r1", *log, *SIGNED)
+
+
+def test_a_release_is_promoted_though_mlflow_is_away(
+    done: Callable[..., str],
+    tiny_bundle: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def away(*_: object) -> bool:
+        logging.getLogger(tracking.__name__).warning("away")
+        return False
+
+    monkeypatch.setenv(tracking.VARIABLE, "https://mlflow.example.com")
+    monkeypatch.setattr(tracking.Tracker, "_within_the_deadline", away)
+    signed = ("--releases", f"sqlite:///{tmp_path}/releases.db", "--actor", "ann", "--reason", "a test")
+    done("release", "register", tiny_bundle.path, *signed)
+    assert "r1 is champion" in done("release", "promote", "r1", *signed)
+    assert caplog.text.count("away") == 2
 
 
 # --- audit
