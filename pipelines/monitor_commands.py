@@ -14,8 +14,20 @@ from rich.console import Console
 
 from monitoring.pages import write_whole
 from pipelines.bundle_store import expectation
-from pipelines.command_options import Decisions, OutFolder, RatesOption, Releases, table_of
+from pipelines.command_options import (
+    Decisions,
+    DecisionsIfAny,
+    OutFolder,
+    PeriodEnd,
+    PeriodStart,
+    PseudonymKey,
+    RatesOption,
+    Releases,
+    table_of,
+)
+from pipelines.instants import instant
 from pipelines.label_file import LabelFile
+from pipelines.tracking import follow
 from riskdistill.bundle import Bundle
 from riskdistill.errors import ConfigError, NotFoundError
 from riskdistill.storage.decisions import DecisionLog
@@ -30,20 +42,45 @@ console = Console()
 @monitor_app.command()
 def drift(
     bundle: Annotated[Path, typer.Option("--bundle", help="Whose reference profile to compare with.")],
-    input: Annotated[Path, typer.Option("--input", help="Canonical transactions of the window to look at.")],
     out: OutFolder,
-    history: Annotated[Path | None, typer.Option(help="Canonical transactions that came before.")] = None,
+    input: Annotated[
+        Path | None, typer.Option("--input", help="Canonical transactions of the window to look at.")
+    ] = None,
+    decisions: DecisionsIfAny = None,
+    start: PeriodStart = None,
+    end: PeriodEnd = None,
+    history: Annotated[
+        Path | None, typer.Option(help="Canonical transactions before the window, or that the service started on.")
+    ] = None,
+    pseudonym_key: PseudonymKey = None,
     rates: RatesOption = None,
 ) -> None:
-    """Write the drift report of a window of traffic: drift.html, drift.json, and Evidently's page."""
-    from pipelines.drift import drift_report
+    """Write the drift report of a window of traffic: drift.html, drift.json, and Evidently's page.
 
+    The window is a file (--input), or what a service decided on (--decisions, --from, --to).
+    """
+    from pipelines.drift import file_window, logged_window, measure, write
+    from pipelines.explain_decision import Sources
+
+    if (input is None) == (decisions is None) or (input is not None and (start or end)):
+        raise ConfigError(
+            "a window is a file or a period of a log",
+            where="monitor drift",
+            mend="give --input, or --decisions with --from and --to",
+        )
     if history is None:
         print(
             "warning: no --history, so account state starts empty: features of the past will look like drift",
             file=sys.stderr,
         )
-    report, page = drift_report(Bundle.load(bundle, teacher=False), input, history, out, rates=rates)
+    model, logged = Bundle.load(bundle, teacher=False), None
+    if input is not None:
+        window = file_window(model, input, history, rates)
+    else:
+        log, sources = DecisionLog(str(decisions), create=False), Sources(None, history, pseudonym_key, rates)
+        window, logged = logged_window(model, log, instant(start, "--from"), instant(end, "--to"), sources)
+    report = measure(model, window, logged)
+    page = write(model, window, report, out)
     console.print(f"verdict: {report.verdict}; {len(report.drifting)} of {len(report.features)} features drift")
     console.print(report.recommendation)
     console.print(f"report {page}", soft_wrap=True, highlight=False)
@@ -66,8 +103,9 @@ def watch(
     from monitoring.rollback import RollbackController
     from monitoring.rollback import watch as watch_champion
 
+    log = ReleaseLog(releases, create=False)
     controller = RollbackController(
-        ReleaseLog(releases, create=False),
+        log,
         DecisionLog(decisions, create=False),
         RollbackPolicy(dry_run=dry_run, hold=hold, labels=labels is not None),
         expectation,
@@ -76,6 +114,8 @@ def watch(
     stop = threading.Event()
     for number, verdict in enumerate(watch_champion(controller, interval, stop, known), start=1):
         console.print(f"{number:>4}  {verdict.action:<15} {verdict.reason}", highlight=False)
+        if verdict.action == "rolled_back":
+            follow(log)
         if looks is not None and number >= looks:
             stop.set()
 
@@ -94,14 +134,7 @@ def performance(
     """Write performance.html and .json: realised where labels have had their time, estimated elsewhere."""
     from pipelines.performance import performance_report
 
-    now = datetime.now(UTC)
-    if as_of is not None:
-        try:
-            now = datetime.fromisoformat(as_of)
-        except ValueError as error:
-            raise ConfigError(str(error), where="--as-of", mend="write it as 2026-09-10T00:00:00Z") from error
-        if now.tzinfo is None:
-            raise ConfigError("it has no time zone", where="--as-of", mend="write it as 2026-09-10T00:00:00Z")
+    now = instant(as_of, "--as-of") or datetime.now(UTC)
     log = DecisionLog(decisions, create=False)
     report, page = performance_report(log, labels, Bundle.load(bundle, teacher=False), out, now, days=days)
     table = table_of("window", "alerts", "labelled", "precision", "estimated")
