@@ -28,7 +28,8 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from monitoring.audit import write_audit_record
+from monitoring.audit import audit
+from monitoring.audit_page import write_audit_record
 from monitoring.evidence import RollbackPolicy
 from monitoring.rollback import RollbackController, Verdict, watch
 from pipelines.bundle_store import expectation, keep
@@ -263,7 +264,8 @@ def _report(
     drift_page = write(bundle, window, drift, out / "drift")
     decisions = DecisionLog(service.decisions_url, create=False)
     verified = decisions.verify()
-    audit_page = write_audit_record(out / "audit", releases, decisions, desk_journals(service.decisions_url))
+    told = audit(releases, decisions, desk_journals(service.decisions_url))
+    audit_page = write_audit_record(out / "audit", told)
     step.done()
     names = ", ".join((*drift.drifting[:3], *(["..."] if len(drift.drifting) > 3 else [])))
     story.tell("first live day", f"{before.verdict}: {len(before.drifting)} of {len(before.features)} inputs drift")

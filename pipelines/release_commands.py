@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -9,11 +11,13 @@ import typer
 from rich.console import Console
 
 from pipelines.bundle_store import bundle_folder, keep, without_password
-from pipelines.command_options import Actor, Reason, Releases, table_of
+from pipelines.command_options import Actor, DecisionsIfAny, OutFolder, Reason, Releases, table_of
 from riskdistill import releasing
 from riskdistill.bundle import Bundle
-from riskdistill.errors import UnavailableError
+from riskdistill.errors import ConfigError, UnavailableError
+from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.releases import ReleaseLog, State
+from riskdistill.storage.shadows import ShadowLog, ShadowScore
 from riskdistill.tracking import Tracker, follow
 
 release_app = typer.Typer(
@@ -51,6 +55,41 @@ def list_releases(releases: Releases) -> None:
 def show(release: ReleaseId, releases: Releases) -> None:
     """One release as it stands, with every entry about it and the figures behind them, as JSON."""
     console.print_json(releasing.story(ReleaseLog(releases, create=False), release).model_dump_json())
+
+
+@release_app.command()
+def report(
+    release: ReleaseId,
+    releases: Releases,
+    out: OutFolder,
+    decisions: DecisionsIfAny = None,
+    hours: Annotated[float, typer.Option(min=0.01, help="Width of a window of shadow scores.")] = 24.0,
+) -> None:
+    """Write release.html and release.json: who let it decide, on which figures, what came of it, its model card.
+
+    With --decisions also what it decided, how soon the service followed, and the windows of its shadow.
+    """
+    from monitoring.release_page import write_release_report
+    from monitoring.release_report import release_report
+
+    log = ReleaseLog(releases, create=False)
+    bundle = releasing.load_release(log.get(release))
+    decided = None if decisions is None else DecisionLog(decisions, create=False)
+    scores = [] if decisions is None else _shadow_scores(log, release, decisions)
+    told = release_report(log, release, bundle, decided, scores, timedelta(hours=hours))
+    console.print(f"report {write_release_report(out, told)}", soft_wrap=True, highlight=False)
+
+
+def _shadow_scores(log: ReleaseLog, release: str, decisions: str) -> list[ShadowScore]:
+    """The scores of a release that shadowed; a note where there are none to be had."""
+    staged = (State.SHADOW, State.CANARY)
+    if not any(step.release_id == release and step.after in staged for step in log.history()):
+        return []
+    try:
+        return list(ShadowLog(decisions, create=False).read(release))
+    except (ConfigError, UnavailableError) as error:
+        print(f"note: no shadow scores: {error}", file=sys.stderr)
+        return []
 
 
 @release_app.command()
