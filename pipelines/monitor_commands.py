@@ -102,8 +102,9 @@ def watch(
             console.print(f"{number:>4}  {verdict.action:<15} {verdict.reason}", highlight=False)
             told = notices.of(verdict)
             metrics.looked(verdict, told, alarm=notices.alarm)
-            for notice in told if hook is not None else ():
-                hook.tell(notice)
+            if hook is not None:
+                for notice in told:
+                    hook.tell(notice)
             if looks is not None and number >= looks:
                 stop.set()
 
