@@ -115,7 +115,7 @@ class Service:
                 mend="serve a release log instead: riskdistill serve --releases URL",
             )
         if self._releases is None:
-            raise UnavailableError(f"the release log is not open: {self._obstacle()}", mend=_MEND)
+            raise UnavailableError(f"the release log is not open: {self._obstacle()}", mend="try again in a second")
         return self._releases
 
     def ready(self) -> Ready:

@@ -176,10 +176,10 @@ class Evidence:
         for test, kinds in ((self._errors, FAILED), (self._slow, SLOW), (self._farther, DISTANCES)):
             if test is not None and (new := _new(news, kinds)):
                 test.update(new[0], new[0] + new[1])
-        for metric, test in self._tests.items():
-            if test is not None:
-                ended = self._ended.get(metric, np.False_) | (test.now <= 1)
-                self._ended[metric] = self.harm(metric) & ended & (test.now * self.alpha(metric) < 1)
+        for metric in KINDS:
+            if (seen := self._tests[metric]) is not None:
+                ended = self._ended.get(metric, np.False_) | (seen.now <= 1)
+                self._ended[metric] = self.harm(metric) & ended & (seen.now * self.alpha(metric) < 1)
 
     def peak(self, metric: Metric) -> NDArray[np.float64]:
         """The largest e-value so far, by group (last dimension); a single number before the first news."""

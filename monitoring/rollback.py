@@ -141,21 +141,9 @@ class RollbackController:
             return verdict("none", "no harm is shown")
         what = harm.metric if harm.segment == ALL else f"{harm.metric} of {harm.segment}"
         reason = f"{what}: e-value {harm.e_value:.4g}, at least {1 / harm.alpha:.4g}"
-        seen = case.decided if harm.metric in ("errors", "slow") else case.compared
-        if seen < self._policy.minimum:
-            return verdict("waiting", f"{reason}; {seen} of {self._policy.minimum} transactions seen")
-        if not harm.acts:
-            return verdict("alarm", f"{reason}; biased against the champion, so a person has to look into it")
-        if previous is None:
-            return verdict("alarm", f"{reason}; there is no previous release to return to")
-        if (withdrawn := self._withdrawn(previous)) is not None:
-            return verdict("alarm", f"{reason}; the previous bundle was rolled back itself, as {withdrawn}")
-        if self._policy.hold:
-            return verdict("held", f"{reason}; a person holds all action")
-        if self._clock() < (until := case.champion.changed_at + self._policy.cool_down):
-            return verdict("held", f"{reason}; resting until {until:%H:%M:%S} UTC")
-        if self._policy.dry_run:
-            return verdict("would_roll_back", f"{reason}; dry run")
+        if (obstacle := self._obstacle(case, harm, previous)) is not None:
+            action, why = obstacle
+            return verdict(action, f"{reason}; {why}")
         try:
             restored = self._releases.rollback(
                 actor=ACTOR, reason=reason, evidence=evidence, release_id=case.champion.release_id
@@ -163,6 +151,25 @@ class RollbackController:
         except ReleaseError as error:  # someone changed the releases since this look began
             return verdict("alarm", f"{reason}; {error}")
         return verdict("rolled_back", reason, restored.release_id)
+
+    def _obstacle(self, case: Case, harm: Measure, previous: Release | None) -> tuple[Action, str] | None:
+        """Why harm does not lead to a rollback now, and what this look is called then."""
+        seen = case.decided if harm.metric in ("errors", "slow") else case.compared
+        if seen < self._policy.minimum:
+            return "waiting", f"{seen} of {self._policy.minimum} transactions seen"
+        if not harm.acts:
+            return "alarm", "biased against the champion, so a person has to look into it"
+        if previous is None:
+            return "alarm", "there is no previous release to return to"
+        if (withdrawn := self._withdrawn(previous)) is not None:
+            return "alarm", f"the previous bundle was rolled back itself, as {withdrawn}"
+        if self._policy.hold:
+            return "held", "a person holds all action"
+        if self._clock() < (until := case.champion.changed_at + self._policy.cool_down):
+            return "held", f"resting until {until:%H:%M:%S} UTC"
+        if self._policy.dry_run:
+            return "would_roll_back", "dry run"
+        return None
 
     def _withdrawn(self, release: Release) -> str | None:
         """The release of the same bundle that was rolled back, if one was."""

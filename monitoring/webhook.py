@@ -91,15 +91,14 @@ class Webhook:
                 self._deliver(client, message)
 
     def _deliver(self, client: httpx.Client, message: _Message) -> None:
-        for pause in (*self._pauses, None):
-            trouble = self._send(client, message)
-            if trouble is None:
-                return
+        pauses = iter(self._pauses)
+        while (trouble := self._send(client, message)) is not None:
+            pause = next(pauses, None)
             if pause is None or self._closing.is_set():
-                break
+                self._give_up(message, trouble)
+                return
             _logger.warning("the webhook did not take a notice (%s); again in %g s", trouble, pause)
             self._closing.wait(pause)
-        self._give_up(message, trouble)
 
     def _send(self, client: httpx.Client, message: _Message) -> str | None:
         """What went wrong, if anything did. The answer's body is not read."""

@@ -140,8 +140,9 @@ def watch(
                 follow(log)
             told = notices.of(verdict)
             metrics.looked(verdict, told, alarm=notices.alarm)
-            for notice in told if hook is not None else ():
-                hook.tell(notice)
+            if hook is not None:
+                for notice in told:
+                    hook.tell(notice)
             if looks is not None and number >= looks:
                 stop.set()
 
