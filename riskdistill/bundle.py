@@ -312,9 +312,9 @@ def write_bundle(path: Path, parts: BundleParts, models: Sequence[Path]) -> Bund
 
 
 def rebuild_bundle(bundle: Bundle, path: Path, *, calibrators: Mapping[str, Calibrator]) -> Bundle:
-    """Write a copy of `bundle` with other calibrators, which its card tells: models, thresholds and profile stay."""
+    """Write a copy of `bundle` with other calibrators, which its card tells: models and thresholds stay."""
     manifest, reference, experiment = bundle.manifest, bundle.path / "reference.parquet", bundle.path / EXPERIMENT
-    told = f"\nRebuilt from bundle `{bundle.version}` with other calibrators; no figure above was measured with them.\n"
+    told = f"\nRebuilt from bundle `{bundle.version}` with other calibrators, after all that is measured here.\n"
     parts = BundleParts(
         name=manifest.name,
         created_at=manifest.created_at,
