@@ -71,7 +71,7 @@ class RollbackPolicy(BaseModel):
     labels: bool = Field(default=False, description="labels will come: they share the false-alarm budget")
     minimum: int = Field(default=200, ge=1, description="transactions compared before any action")
     cool_down: timedelta = Field(
-        default=timedelta(minutes=10), ge=timedelta(0), description="rest after a promotion or a rollback"
+        default=timedelta(minutes=10), ge=timedelta(0), description="rest after a rollback"
     )
     hold: bool = Field(default=False, description="a person holds all action")
     dry_run: bool = Field(default=False, description="say what would be done, and do not do it")

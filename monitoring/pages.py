@@ -34,6 +34,7 @@ _LAYOUT: Final = """<!doctype html>
            vertical-align: top; }
   th { color: var(--soft); font-weight: 500; } td.n, th.n { text-align: right; }
   code, pre { font: 13px/1.4 ui-monospace, Menlo, Consolas, monospace; } pre { margin: .25rem 0; }
+  .card h2 { margin-top: 1.5rem; }
   svg { max-width: 100%; height: auto; display: block; }
 </style>
 </head>

@@ -47,14 +47,14 @@ _BODY: Final = """
   <h2 class="bad">Why it was rolled back</h2>
   <p>{{ report.rollback.actor }} withdrew it at {{ when(report.rollback.at) }}: {{ report.rollback.reason }}.
   {% if report.rollback.restored %}{{ report.rollback.restored }} decides again{% endif %}
-  {% if report.rollback.followed_seconds is not none %}; its last decision came
+  {% if report.rollback.followed_seconds is not none %}; the last decision of {{ report.release.release_id }} came
   {{ "{:.2f}".format(report.rollback.followed_seconds) }} s after that{% endif %}.</p>
   {% if report.rollback.evidence.measures %}
   <table><tr><th>measure<th>part of the traffic<th class="n">e-value<th class="n">harm from<th class="n">margin
     <th>counts<th></tr>
   {% for m in report.rollback.evidence.measures %}
   <tr><td>{{ m.metric.replace("_", " ") }}<td>{{ m.segment }}<td class="n">{{ "{:,.4g}".format(m.e_value) }}
-      <td class="n">{{ "{:,.4g}".format(1 / m.alpha) }}<td class="n">{{ m.margin }}
+      <td class="n">{{ "{:,.0f}".format(1 / m.alpha) }}<td class="n">{{ m.margin }}
       <td>{% for kind, number in m.counts.items() %}{{ kind.replace("_", " ") }} {{ "{:,}".format(number) }}
       {%- if not loop.last %}, {% endif %}{% endfor %}
       <td>{% if m.harm %}<span class="bad">harm</span>{% endif %}</tr>

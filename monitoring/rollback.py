@@ -165,11 +165,21 @@ class RollbackController:
             return "alarm", f"the previous bundle was rolled back itself, as {withdrawn}"
         if self._policy.hold:
             return "held", "a person holds all action"
-        if self._clock() < (until := case.champion.changed_at + self._policy.cool_down):
+        if (until := self._resting()) is not None:
             return "held", f"resting until {until:%H:%M:%S} UTC"
         if self._policy.dry_run:
             return "would_roll_back", "dry run"
         return None
+
+    def _resting(self) -> datetime | None:
+        """Until when nothing is done for the sake of the last rollback; None: nothing is in the way.
+
+        A promotion is no reason to rest: the tests hold their budget from the first transaction on, and the first
+        minutes are when a bad release does its harm.
+        """
+        rollbacks = [entry.at for entry in self._releases.history() if entry.after is State.ROLLED_BACK]
+        until = max(rollbacks) + self._policy.cool_down if rollbacks else None
+        return until if until is not None and self._clock() < until else None
 
     def _withdrawn(self, release: Release) -> str | None:
         """The release of the same bundle that was rolled back, if one was."""

@@ -226,9 +226,8 @@ def _release(releases: ReleaseLog, bundle: Bundle, out: Path, registered: str, p
 
 def _watch(releases: ReleaseLog, service: DemoService) -> tuple[threading.Event, list[Verdict], threading.Thread]:
     """The monitor, looking twice a second beside the traffic as `riskdistill monitor watch` would."""
-    at_once = RollbackPolicy(cool_down=timedelta(0))
     controller = RollbackController(
-        releases, DecisionLog(service.decisions_url, create=False), at_once, expectation
+        releases, DecisionLog(service.decisions_url, create=False), RollbackPolicy(), expectation
     )
     stop: threading.Event = threading.Event()
     verdicts: list[Verdict] = []

@@ -97,7 +97,7 @@ def watch(
     dry_run: Annotated[bool, typer.Option(help="Say what would be done; do nothing.")] = False,
     hold: Annotated[bool, typer.Option(help="A person holds all action.")] = False,
     minimum: Annotated[int, typer.Option(min=1, help="Transactions compared before any action.")] = 200,
-    cool_down: Annotated[float, typer.Option(min=0, help="Minutes of rest after a promotion or a rollback.")] = 10,
+    cool_down: Annotated[float, typer.Option(min=0, help="Minutes of rest after a rollback.")] = 10,
     labels: Annotated[
         Path | None, typer.Option(help="Parquet or CSV with tx_id, is_laundering; read again when it changes.")
     ] = None,

@@ -312,8 +312,9 @@ def write_bundle(path: Path, parts: BundleParts, models: Sequence[Path]) -> Bund
 
 
 def rebuild_bundle(bundle: Bundle, path: Path, *, calibrators: Mapping[str, Calibrator]) -> Bundle:
-    """Write a copy of `bundle` with other calibrators: the models, thresholds and profile stay."""
+    """Write a copy of `bundle` with other calibrators, which its card tells: models and thresholds stay."""
     manifest, reference, experiment = bundle.manifest, bundle.path / "reference.parquet", bundle.path / EXPERIMENT
+    told = f"\nRebuilt from bundle `{bundle.version}` with other calibrators, after all that is measured here.\n"
     parts = BundleParts(
         name=manifest.name,
         created_at=manifest.created_at,
@@ -328,7 +329,7 @@ def rebuild_bundle(bundle: Bundle, path: Path, *, calibrators: Mapping[str, Cali
         spread=bundle.spread,
         profile=bundle.profile,
         reference=reference if reference.exists() else None,
-        model_card=(bundle.path / "model_card.md").read_text(),
+        model_card=(bundle.path / "model_card.md").read_text() + told,
         experiment=experiment.read_text() if experiment.exists() else None,
     )
     return write_bundle(path, parts, [bundle.path / name for name in manifest.files if _is_model(name)])

@@ -173,6 +173,7 @@ def test_a_quarter_from_new_cases_to_a_rollback(loop: Loop) -> None:
     told = loop.run("audit", "verify", "--decisions", loop.url, "--releases", loop.url)
     assert f"decision log intact: {decided:,} entries" in told
     assert f"release log intact: {len(loop.releases.history())} entries" in told
+    reported(loop)
 
 
 def scored(client: Client, payments: Iterable[Transaction]) -> list[Answer]:
@@ -290,11 +291,29 @@ def rolled_back_after_a_fault(loop: Loop, traffic: Traffic, challenger: Bundle) 
     assert seconds_to_follow(loop, restored) <= FOLLOWS
 
 
+def reported(loop: Loop) -> None:
+    """What a reviewer makes of the logs afterwards: the evidence, and the same bytes each time."""
+    logs = ("--releases", loop.url, "--decisions", loop.url)
+    written = []
+    for folder in (loop.folder / "report", loop.folder / "again"):
+        for release in ("r2", "r3"):
+            loop.run("release", "report", release, *logs, "--out", folder / release)
+        loop.run("audit", "record", *logs, "--out", folder)
+        written.append({path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")})
+    assert written[0] == written[1]
+    assert len(written[0]) == 6
+    told, harmful = (json.loads(written[0][Path(release, "release.json")]) for release in ("r2", "r3"))
+    assert (told["release"]["approved_by"], len(told["gates"]), told["replaced"]) == (["bob"], 7, "r1")
+    assert [spell["state"] for spell in told["spells"]] == ["canary", "champion", "champion"]
+    as_canary = sum(window["by_challenger"] for window in told["shadow"])  # also just after its promotion
+    assert 0 < told["spells"][0]["decisions"] <= as_canary
+    assert harmful["rollback"]["restored"] == "r2"
+    assert (harmful["rollback"]["followed_seconds"] or 0.0) <= FOLLOWS  # none of its decisions may have come after
+
+
 def seconds_to_follow(loop: Loop, step: Transition) -> float:
     """From when a champion was written to the first decision of its bundle, and to the last one of another."""
     decisions = loop.decisions(step.at)
     mine = min(decision.decided_at for decision in decisions if decision.bundle_version == step.bundle_version)
     others = (decision.decided_at for decision in decisions if decision.bundle_version != step.bundle_version)
-    seconds = (max(mine, *others, mine) - step.at).total_seconds()
-    print(f"{step.release_id} decides {seconds:.2f} s after it was made champion")
-    return seconds
+    return (max([mine, *others]) - step.at).total_seconds()

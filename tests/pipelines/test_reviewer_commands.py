@@ -51,7 +51,9 @@ def test_drift_of_what_a_service_decided_is_the_same_each_time(
     written = []
     for name in "ab":
         done("monitor", "drift", *options, "--out", tmp_path / name)
-        written.append([(tmp_path / name / file).read_bytes() for file in ("drift.html", "drift.json")])
+        written.append(
+            [(tmp_path / name / file).read_bytes() for file in ("drift.html", "drift.json", "evidently.html")]
+        )
     assert written[0] == written[1]
     told = DriftReport.model_validate_json(written[0][1])
     assert told.logged is not None
