@@ -74,7 +74,7 @@ def acts(log: Annotated[str, typer.Option("--log", help="URL of the log of admin
         when = act.at.strftime("%Y-%m-%d %H:%M:%S")
         table.add_row(str(act.sequence), when, *map(escape, (act.actor, act.act, act.subject, details)))
     console.print(table)
-    console.print(f"act log {told(opened.verify())}", highlight=False)
+    console.print(f"act log {told(opened.verify())}", soft_wrap=True, highlight=False)
 
 
 @audit_app.command()
