@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from api import alert_routes, case_routes, problems, routes, teacher_routes
+from api import alert_routes, case_routes, problems, release_routes, routes, teacher_routes
 from api.auth import Authenticator, document_security
 from api.gate import Gate
 from api.hot_path import HotPath
@@ -62,6 +62,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.include_router(alert_routes.alerts)
     app.include_router(case_routes.cases)
     app.include_router(case_routes.suppressions)
+    app.include_router(release_routes.releases)
     app.include_router(routes.operation)
     add_docs(app)
     document_security(app)

@@ -11,8 +11,8 @@ Scopes stand beside one another; none includes another:
 | `score` | have transactions scored |
 | `read` | read stored decisions, have them explained, and read the alert queue |
 | `label` | report outcomes of cases |
-| `operate` | work on suppressions |
-| `admin` | read the log of administrative acts |
+| `operate` | work on suppressions, and see the releases |
+| `admin` | change releases, and read the log of administrative acts |
 
 A router of these has `route_class=ScopedRoute`, and each of its routes `dependencies=[needs("read")]`.
 """

@@ -15,6 +15,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 from api.auth import Calling, ScopedRoute, needs
 from api.problems import documented
 from api.routes import Serving
+from api.schemas import Words
 from api.service import Service
 from riskdistill.data.schema import MAX_ID_LENGTH
 from riskdistill.errors import CaseError, NotFoundError
@@ -24,7 +25,6 @@ from riskdistill.storage.suppressions import Suppression, Target
 
 MAX_TRANSACTIONS: Final = 256  # of one case
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
-Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2_000)]
 TxId = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_LENGTH)]
 _CASE_EXAMPLE: Final[dict[str, Any]] = {
     "tx_ids": ["2026-03-01-000042"],

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from api.problems import Problem
 from riskdistill.data.transaction import Transaction
 from riskdistill.storage.decisions import Action, Band, Decision, Route, StatedReason
 
 MAX_BATCH: Final = 256
+Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2_000)]
 TRANSACTION_EXAMPLE: Final[dict[str, Any]] = {
     "tx_id": "2026-03-01-000042",
     "timestamp": "2026-03-01T09:30:00Z",

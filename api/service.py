@@ -23,6 +23,7 @@ from api.idempotency import IdempotencyKeys
 from api.known_ids import KnownIds
 from api.metrics import Metrics
 from api.pseudonyms import Pseudonyms, key_from_file
+from api.release_desk import ReleaseDesk
 from api.rollout import Shadows
 from api.schemas import Ready
 from api.scoring import Scorer
@@ -32,13 +33,12 @@ from api.settings import ApiSettings
 from api.shared_state import SharedState
 from api.triage import Triager
 from riskdistill.data.rates import Rates
-from riskdistill.errors import ConfigError, RiskDistillError, UnavailableError
+from riskdistill.errors import ConfigError, NotFoundError, RiskDistillError, UnavailableError
 from riskdistill.features.engine import FeatureEngine
 from riskdistill.storage.administrative_acts import ActLog
 from riskdistill.storage.anchors import AnchorKey
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.payloads import PayloadKeys
-from riskdistill.storage.releases import ReleaseLog
 from riskdistill.storage.shadows import ShadowLog
 
 _logger = logging.getLogger(__name__)
@@ -79,6 +79,7 @@ class Service:
         self._began = monotonic()
         self._parts: Parts | None = None
         self._bundles: ServingBundle | None = None
+        self._releases: ReleaseDesk | None = None
         self._running: asyncio.Task[None] | None = None
         self._stack = AsyncExitStack()
 
@@ -99,6 +100,23 @@ class Service:
         if self._bundles is None:
             raise UnavailableError(f"no bundle is warm: {self._obstacle()}", mend=_MEND)
         return self._bundles
+
+    @property
+    def releases(self) -> ReleaseDesk:
+        """The releases; open before one of them serves, so that the first can be promoted.
+
+        Raises:
+            NotFoundError: this service has none.
+            UnavailableError: they are not open yet.
+        """
+        if self.settings.releases is None:
+            raise NotFoundError(
+                "this service serves one fixed bundle and has no releases",
+                mend="serve a release log instead: riskdistill serve --releases URL",
+            )
+        if self._releases is None:
+            raise UnavailableError(f"the release log is not open: {self._obstacle()}", mend=_MEND)
+        return self._releases
 
     def ready(self) -> Ready:
         """What is served now.
@@ -196,7 +214,7 @@ class Service:
         key = _pseudonym_key(settings, log)
         pseudonyms = Pseudonyms(key)
         rates = Rates.read(settings.rates)
-        origin = settings.bundle or self._releases(settings)
+        origin = settings.bundle or self._open_releases(settings, acts).log
         self._bundles = ServingBundle(origin, self.metrics, rates, settings.provider)
         bundle = (await self._bundles.first(settings.follow_seconds)).bundle
         source = StateSource(partial(bundle.engine, rates), settings.history, log, pseudonyms)
@@ -266,12 +284,11 @@ class Service:
         await shared.start(pseudonyms.of("which key this is"))
         return shared
 
-    def _releases(self, settings: ApiSettings) -> ReleaseLog:
+    def _open_releases(self, settings: ApiSettings, acts: ActLog) -> ReleaseDesk:
         assert settings.releases is not None  # the settings have one source
-        # not created: at a mistyped URL the service would wait for ever for a champion
-        releases = ReleaseLog(settings.releases.get_secret_value(), create=False)
-        self._stack.callback(releases.close)
-        return releases
+        self._releases = ReleaseDesk(settings.releases.get_secret_value(), acts)
+        self._stack.callback(self._releases.close)
+        return self._releases
 
     def _shadows(self, settings: ApiSettings) -> Shadows | None:
         """What scores beside a challenger; a fixed bundle has none."""

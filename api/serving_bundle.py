@@ -124,6 +124,7 @@ class ServingBundle:
         self.refused: Refused | None = None
         self._refused_challenger: str | None = None
         self._source, self._metrics, self._rates, self._provider = source, metrics, rates, provider
+        self._following = asyncio.Lock()  # one look at a time: an older one must not swap last
         self._teacherless: set[str] = set()  # versions of bundles whose teacher could not be loaded
 
     @property
@@ -142,6 +143,17 @@ class ServingBundle:
         Raises:
             BundleError: the one fixed bundle cannot be served. A refused release raises nothing.
         """
+        async with self._following:
+            await self._follow()
+
+    async def catch_up(self) -> None:
+        """As `follow`; where that is not possible now, the next look tries again."""
+        try:
+            await self.follow()
+        except Exception:
+            _logger.exception("the release log cannot be followed now")
+
+    async def _follow(self) -> None:
         if isinstance(self._source, Path):
             if self.warm is None:
                 bundle = await asyncio.to_thread(_load, self._source, self._rates, self._provider, teacher=False)
@@ -185,10 +197,7 @@ class ServingBundle:
             tasks.create_task(self._load_teachers())
             while True:
                 await asyncio.sleep(seconds)
-                try:
-                    await self.follow()
-                except Exception:
-                    _logger.exception("the release log cannot be followed now")
+                await self.catch_up()
 
     async def _load_teachers(self) -> None:
         for bundle in self.warm.all if self.warm is not None else ():

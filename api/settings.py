@@ -55,6 +55,9 @@ class ApiSettings(BaseSettings):
     releases: SecretStr | None = Field(
         None, description="follow the champion of the release log at this URL, which must exist"
     )
+    release_approvals: int = Field(
+        0, ge=0, description="how many others must have approved what becomes canary or champion; four eyes: 1"
+    )
     keys: Path | None = Field(None, description="file of hashed API keys with scopes; see `riskdistill keys`")
     api_keys: SecretStr = Field(
         SecretStr(""), description="simple form: keys with every scope but admin, separated by commas"

@@ -45,9 +45,10 @@ def sections(options: Options) -> dict[str, Callable[[], list[Measurement]]]:
     for name in options.names:
         known[f"quality_{name}"] = partial(_of, quality, world, name)
         known[f"peers_{name}"] = partial(_of, peers, world, name)
-    for section in (speed, int8, exits, pruning, recipe, ablation, retention):
+    for section in (speed, int8, exits, pruning, recipe):
         known[section.__name__] = partial(_of, section, world, options.names[0])
-    for section in (step, killed, text):  # on the smallest set
+    # on the set that is the smallest, and the one with the most laundering: it tells small differences apart
+    for section in (step, killed, text, ablation, retention):
         known[section.__name__] = partial(_of, section, world, "amlworld")
     return known
 

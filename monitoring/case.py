@@ -80,6 +80,11 @@ class Case:
             int, tuple[bool, list[bool]]
         ] = {}  # group -> whose alerts wait, whether they are false
 
+    def is_of(self, champion: Release) -> bool:
+        """Whether this is the case of `champion`, since it last became that. An approval begins no new one."""
+        mine = self.champion
+        return (mine.release_id, mine.changed_at) == (champion.release_id, champion.changed_at)
+
     def add(self, entry: Entry, previous: Release | None) -> None:
         """Count one of the champion's decisions."""
         decision = entry.decision

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final, Literal
 
 import numpy as np
@@ -134,6 +135,22 @@ class RateDrift(_Check):
     expected: float
 
 
+class LoggedWindow(BaseModel):
+    """Which decisions a window is of; the hash is of its last entry, which the log must still hold.
+
+    Attributes:
+        start, end: decided then or later, and before; None is no limit.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    start: datetime | None
+    end: datetime | None
+    first_sequence: int
+    last_sequence: int
+    hash: str
+
+
 class DriftReport(BaseModel):
     """The drift of one window, JSON-able."""
 
@@ -150,6 +167,7 @@ class DriftReport(BaseModel):
     heat: HeatMap | None = Field(default=None, description="where in the window each column moved")
     verdict: Literal["stable", "drift"]
     recommendation: str
+    logged: LoggedWindow | None = Field(default=None, description="where the window is one of a decision log")
 
     @property
     def drifting(self) -> tuple[str, ...]:

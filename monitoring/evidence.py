@@ -13,6 +13,9 @@ One false-alarm budget is shared out beforehand: equally to the harms that act, 
 to the whole traffic and the rest to the segments. (Errors and time do not come by segment.) By the union bound the
 chance of any wrong rollback in a champion's whole life is at most `RollbackPolicy.alpha`.
 
+Harm that was shown *stands* until nothing speaks for it any more: until its e-value, which reached 1/alpha, is
+back at the 1 that it began with. Between the two nothing changes, so that evidence about the level does not flap.
+
 Counts may have leading dimensions: then as many champions are judged side by side (benchmarks/monitoring.py).
 """
 
@@ -67,7 +70,9 @@ class RollbackPolicy(BaseModel):
     tolerance: float = Field(default=0.02, ge=0, description="distances from the teacher this close are equal")
     labels: bool = Field(default=False, description="labels will come: they share the false-alarm budget")
     minimum: int = Field(default=200, ge=1, description="transactions compared before any action")
-    cool_down: timedelta = Field(default=timedelta(minutes=10), description="rest after a rollback")
+    cool_down: timedelta = Field(
+        default=timedelta(minutes=10), ge=timedelta(0), description="rest after a promotion or a rollback"
+    )
     hold: bool = Field(default=False, description="a person holds all action")
     dry_run: bool = Field(default=False, description="say what would be done, and do not do it")
 
@@ -89,7 +94,7 @@ class Measure(BaseModel):
     alpha: float = Field(description="its share of the false-alarm budget")
     margin: float
     counts: dict[str, int]
-    harm: bool
+    harm: bool = Field(description="whether harm was shown, and something still speaks for it")
     acts: bool = Field(description="whether harm is a reason to roll back, or to alarm a person only")
 
 
@@ -142,6 +147,16 @@ class Evidence:
         self._errors = _limit(limits.errors, policy.error_margin)
         self._slow = _limit(limits.slow, policy.slow_margin)
         self._farther = RateTest(policy.teacher_margin / (1 + policy.teacher_margin))
+        self._tests: dict[Metric, _AlertTest | MatchedPairsTest | PairedRateTest | RateTest | None] = {
+            "more_alerts": self._more,
+            "fewer_alerts": self._fewer,
+            "false_alerts": self._false,
+            "missed": self._missed,
+            "errors": self._errors,
+            "slow": self._slow,
+            "teacher_disagreement": self._farther,
+        }
+        self._ended: dict[Metric, NDArray[np.bool_]] = {}  # harm that was shown and does not stand
 
     def look(self, news: Mapping[str, ArrayLike]) -> None:
         """Let each test that learnt something see what is new. A look without news is no look.
@@ -161,19 +176,14 @@ class Evidence:
         for test, kinds in ((self._errors, FAILED), (self._slow, SLOW), (self._farther, DISTANCES)):
             if test is not None and (new := _new(news, kinds)):
                 test.update(new[0], new[0] + new[1])
+        for metric, test in self._tests.items():
+            if test is not None:
+                ended = self._ended.get(metric, np.False_) | (test.now <= 1)
+                self._ended[metric] = self.harm(metric) & ended & (test.now * self.alpha(metric) < 1)
 
     def peak(self, metric: Metric) -> NDArray[np.float64]:
         """The largest e-value so far, by group (last dimension); a single number before the first news."""
-        tests: dict[Metric, _AlertTest | MatchedPairsTest | PairedRateTest | RateTest | None] = {
-            "more_alerts": self._more,
-            "fewer_alerts": self._fewer,
-            "false_alerts": self._false,
-            "missed": self._missed,
-            "errors": self._errors,
-            "slow": self._slow,
-            "teacher_disagreement": self._farther,
-        }
-        test = tests[metric]
+        test = self._tests[metric]
         return np.ones(()) if test is None else test.peak
 
     def alpha(self, metric: Metric) -> NDArray[np.float64]:
@@ -187,8 +197,12 @@ class Evidence:
         return share * np.array([WHOLE, *[(1 - WHOLE) / segments] * segments])
 
     def harm(self, metric: Metric) -> NDArray[np.bool_]:
-        """Whether harm is shown, by group."""
+        """Whether harm was shown, by group."""
         return np.asarray(self.peak(metric) * self.alpha(metric) >= 1)
+
+    def stands(self, metric: Metric) -> NDArray[np.bool_]:
+        """Whether harm was shown and something still speaks for it, by group."""
+        return np.asarray(self.harm(metric) & ~self._ended.get(metric, np.False_))
 
     def measures(self, totals: Mapping[str, NDArray[np.int64]]) -> tuple[Measure, ...]:
         """Each metric on the whole, and on the segments that are harmed.
@@ -207,7 +221,7 @@ class Evidence:
             "teacher_disagreement": self.policy.teacher_margin,
         }
         for metric in (*self.policy.acting, "teacher_disagreement"):
-            alpha, harm = self.alpha(metric), self.harm(metric)
+            alpha, harm = self.alpha(metric), self.stands(metric)
             peak = np.broadcast_to(self.peak(metric), alpha.shape)
             for place in range(len(alpha)):
                 if place and not harm[place]:
@@ -248,6 +262,10 @@ class _AlertTest:
         if np.any(only_a) or np.any(only_b) or np.any(both):
             self._relative.update(only_a, only_b, both)
         self._own.update(off, trials)
+
+    @property
+    def now(self) -> NDArray[np.float64]:
+        return np.minimum(self._relative.now, self._own.now)
 
     @property
     def peak(self) -> NDArray[np.float64]:

@@ -29,6 +29,13 @@ _BODY: Final = """
 <h1>Drift report</h1>
 <p>Verdict: <span class="{{ 'bad' if drift.verdict == 'drift' else 'good' }}">{{ drift.verdict }}</span>
    <span class="soft">— {{ drift.recommendation }}.</span></p>
+{% if drift.logged %}
+<p class="soft">Decisions {{ "{:,}".format(drift.logged.first_sequence) }} to
+  {{ "{:,}".format(drift.logged.last_sequence) }} of the log
+  {%- if drift.logged.start %}, from {{ drift.logged.start.isoformat(" ", "seconds") }}{% endif %}
+  {%- if drift.logged.end %}, before {{ drift.logged.end.isoformat(" ", "seconds") }}{% endif %};
+  hash of the last <code>{{ drift.logged.hash }}</code>.</p>
+{% endif %}
 <section class="figures">
   <div>transactions in the window<b>{{ "{:,}".format(drift.rows) }}</b></div>
   <div>in the reference<b>{{ "{:,}".format(drift.reference_rows) }}</b></div>

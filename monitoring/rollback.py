@@ -13,6 +13,10 @@ test of missed laundering errs on the side of the champion.
 Distance from the teacher is measured too, but it alarms and never acts. The teacher answers where the *champion*
 scored high or was unsure, so the transactions are chosen by the champion's own errors: of two equally good models
 the one that chooses looks worse (the winner's curse), and no number of transactions mends that.
+
+Harm that is shown is not acted on while a person holds all action, within the rest that follows a promotion or a
+rollback (caches fill, workers change over), and where the model to return to was itself rolled back once: that is
+for a person to decide.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -49,6 +53,7 @@ class Verdict(BaseModel):
     compared: int = Field(default=0, description="transactions that both models scored")
     looks: int = 0
     measures: tuple[Measure, ...] = ()
+    evidence: dict[str, Any] = Field(default_factory=dict, description="what harm rests on, as a rollback keeps it")
 
 
 class DecisionSource(Protocol):
@@ -98,7 +103,7 @@ class RollbackController:
         champion, previous = self._releases.champion(), self._releases.previous()
         if champion is None:
             return Verdict(action="none", reason="no release is champion")
-        if self._case is None or self._case.champion != champion:
+        if self._case is None or not self._case.is_of(champion):
             try:
                 expected = self._expectation(champion)
             except BundleError as error:  # no decision is passed over: they count once the bundle is back
@@ -118,6 +123,7 @@ class RollbackController:
         measures = case.measures()
         shown = [measure for measure in measures if measure.harm]
         harm = min(shown, key=lambda measure: not measure.acts, default=None)  # the first that acts, if any does
+        evidence = {} if harm is None else case.evidence(harm)
 
         def verdict(action: Action, reason: str, restored: str | None = None) -> Verdict:
             return Verdict(
@@ -128,6 +134,7 @@ class RollbackController:
                 compared=case.compared,
                 looks=case.looks,
                 measures=measures,
+                evidence=evidence,
             )
 
         if harm is None:
@@ -141,23 +148,28 @@ class RollbackController:
             return verdict("alarm", f"{reason}; biased against the champion, so a person has to look into it")
         if previous is None:
             return verdict("alarm", f"{reason}; there is no previous release to return to")
+        if (withdrawn := self._withdrawn(previous)) is not None:
+            return verdict("alarm", f"{reason}; the previous bundle was rolled back itself, as {withdrawn}")
         if self._policy.hold:
             return verdict("held", f"{reason}; a person holds all action")
-        if self._cooling():
-            return verdict("held", f"{reason}; resting after a rollback")
+        if self._clock() < (until := case.champion.changed_at + self._policy.cool_down):
+            return verdict("held", f"{reason}; resting until {until:%H:%M:%S} UTC")
         if self._policy.dry_run:
             return verdict("would_roll_back", f"{reason}; dry run")
         try:
             restored = self._releases.rollback(
-                actor=ACTOR, reason=reason, evidence=case.evidence(harm), release_id=case.champion.release_id
+                actor=ACTOR, reason=reason, evidence=evidence, release_id=case.champion.release_id
             )
         except ReleaseError as error:  # someone changed the releases since this look began
             return verdict("alarm", f"{reason}; {error}")
         return verdict("rolled_back", reason, restored.release_id)
 
-    def _cooling(self) -> bool:
-        rollbacks = [entry.at for entry in self._releases.history() if entry.after is State.ROLLED_BACK]
-        return bool(rollbacks) and self._clock() < rollbacks[-1] + self._policy.cool_down
+    def _withdrawn(self, release: Release) -> str | None:
+        """The release of the same bundle that was rolled back, if one was."""
+        for other in self._releases.list():
+            if other.state is State.ROLLED_BACK and other.bundle_version == release.bundle_version:
+                return other.release_id
+        return None
 
 
 class Stop(Protocol):

@@ -41,7 +41,8 @@ class _MixtureTest:
 
     def __init__(self, effects: int) -> None:
         self.looks = 0
-        self.peak: _Array = np.ones(())
+        self.now: _Array = np.ones(())  # the e-value after the last look
+        self.peak: _Array = np.ones(())  # the largest so far
         self._log_wealth: _Array = np.full(effects, -np.inf)
 
     def rejected(self, alpha: ArrayLike) -> NDArray[np.bool_]:
@@ -54,9 +55,9 @@ class _MixtureTest:
         start = np.log(later(self.looks - 1) - later(self.looks))
         self._log_wealth = np.logaddexp(self._log_wealth, start) + log_factor
         mixed = logsumexp(self._log_wealth, axis=-1) - np.log(self._log_wealth.shape[-1])
-        e_value = np.exp(np.minimum(mixed, 700.0)) + later(self.looks)
-        self.peak = np.maximum(self.peak, e_value)
-        return np.asarray(e_value)
+        self.now = np.asarray(np.exp(np.minimum(mixed, 700.0)) + later(self.looks))
+        self.peak = np.maximum(self.peak, self.now)
+        return self.now
 
 
 class _PayoffTest(_MixtureTest):

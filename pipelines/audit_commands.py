@@ -13,15 +13,27 @@ from rich.console import Console
 from rich.markup import escape
 
 from pipelines.bundle_store import without_password
-from pipelines.command_options import Actor, Decisions, OutFolder, RatesOption, Reason, table_of
+from pipelines.command_options import (
+    Actor,
+    Decisions,
+    DecisionsIfAny,
+    OutFolder,
+    PeriodEnd,
+    PeriodStart,
+    PseudonymKey,
+    RatesOption,
+    Reason,
+    table_of,
+)
+from pipelines.instants import instant
 from riskdistill.errors import AuditError, ConfigError, DataError, NotFoundError
 from riskdistill.storage.administrative_acts import ActLog
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.releases import ReleaseLog
+from riskdistill.storage.suppressions import Change, SuppressionList
 
 audit_app = typer.Typer(no_args_is_help=True, help="Verify, export, explain and prune the decision log.")
 console = Console()
-DecisionsIfAny = Annotated[str | None, typer.Option("--decisions", help="URL of the decision log.")]
 ReleasesIfAny = Annotated[str | None, typer.Option("--releases", help="URL of the release log.")]
 ActsIfAny = Annotated[str | None, typer.Option("--acts", help="URL of the log of administrative acts.")]
 PublicKeys = Annotated[
@@ -82,16 +94,33 @@ def record(
     decisions: Decisions,
     releases: Annotated[str, typer.Option("--releases", help="URL of the release log.")],
     out: OutFolder,
+    start: PeriodStart = None,
+    end: PeriodEnd = None,
 ) -> None:
-    """Write audit.html and audit.json: all chains, transitions with evidence, acts, decisions by bundle."""
-    from monitoring.audit import write_audit_record
+    """Write audit.html and audit.json: all chains, transitions with evidence, acts, what was decided and why."""
+    from monitoring.audit import audit
+    from monitoring.audit_page import write_audit_record
     from riskdistill.storage.desk_journals import desk_journals
 
-    out.mkdir(parents=True, exist_ok=True)
     logs = ReleaseLog(releases, create=False), DecisionLog(decisions, create=False)
-    console.print(
-        f"record {write_audit_record(out, *logs, desk_journals(decisions))}", soft_wrap=True, highlight=False
+    told = audit(
+        *logs,
+        desk_journals(decisions),
+        start=instant(start, "--from"),
+        end=instant(end, "--to"),
+        suppressions=_suppressions(logs[1]),
     )
+    console.print(f"record {write_audit_record(out, told)}", soft_wrap=True, highlight=False)
+
+
+def _suppressions(log: DecisionLog) -> list[Change]:
+    """The journal beside a decision log; empty where no service has made one."""
+    import sqlalchemy as sa
+
+    if not sa.inspect(log.engine).has_table("suppressions"):
+        return []
+    url = log.engine.url.render_as_string(hide_password=False)
+    return SuppressionList(url, create=False).history()
 
 
 @audit_app.command()
@@ -116,9 +145,7 @@ def explain(
     history: Annotated[
         Path | None, typer.Option(help="Canonical transactions that the service started on.")
     ] = None,
-    pseudonym_key: Annotated[
-        Path | None, typer.Option(help="Secret file of the pseudonym key, for the history's accounts.")
-    ] = None,
+    pseudonym_key: PseudonymKey = None,
     rates: RatesOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, for machines.")] = False,
 ) -> None:

@@ -12,31 +12,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from monitoring.evidence import Expectation
 from monitoring.profile import load_profile
 from riskdistill.bundle import Bundle
-from riskdistill.errors import BundleDamagedError, ConfigError
+from riskdistill.errors import ConfigError
 from riskdistill.manifest import MANIFEST
+from riskdistill.releasing import load_release, load_version
+from riskdistill.storage.database import database_folder
 from riskdistill.storage.releases import Release
-
-
-def database_folder(url: str) -> Path | None:
-    """The folder of the SQLite file at a SQLAlchemy `url`; None where the database is no such file.
-
-    Raises:
-        ConfigError: the URL does not parse.
-    """
-    try:
-        address = make_url(url)
-    except ArgumentError as error:
-        raise ConfigError(
-            f"the database URL cannot be used: {error}", mend="write it as sqlite:///path/to/file.db"
-        ) from error
-    if address.get_backend_name() != "sqlite" or address.database in (None, "", ":memory:"):
-        return None
-    return Path(str(address.database)).resolve().parent
 
 
 def bundle_folder(url: str, store: Path | None = None) -> Path:
@@ -82,24 +66,14 @@ def keep(bundle: Bundle, store: Path) -> Path:
                     shutil.copyfileobj(source, copy)
                     copy.flush()
                     os.fsync(copy.fileno())  # the log that will name it survives a loss of power too
-            _load(draft, bundle.version)
+            load_version(draft, bundle.version)
             try:
                 draft.rename(place)
             except OSError:  # another process was first, or nothing can be written: the next line tells
                 if not place.exists():
                     raise
-    _load(place, bundle.version)
+    load_version(place, bundle.version)
     return place
-
-
-def load_release(release: Release) -> Bundle:
-    """The verified bundle of a release, without its teacher.
-
-    Raises:
-        BundleDamagedError: it is damaged, or another bundle is there now.
-        BundleIncompatibleError: this version cannot read it.
-    """
-    return _load(Path(release.bundle_path), release.bundle_version)
 
 
 def expectation(release: Release) -> Expectation:
@@ -116,14 +90,3 @@ def expectation(release: Release) -> Expectation:
 
 def _rate(share: float, rows: int) -> float:
     return (share * rows + 0.5) / (rows + 1)  # half a row (Jeffreys): none seen is not none ever
-
-
-def _load(path: Path, version: str) -> Bundle:
-    bundle = Bundle.load(path, teacher=False)
-    if bundle.version != version:
-        raise BundleDamagedError(
-            f"bundle {bundle.version} is there now, not {version}",
-            where=str(path),
-            mend="register the bundle that is there as a new release",
-        )
-    return bundle

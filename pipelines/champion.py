@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from pipelines.bundle_store import load_release
 from pipelines.networks import Workshop
 from pipelines.teachers import Teachers, fit_baseline, teacher_names
 from riskdistill.bundle import Bundle
@@ -31,6 +30,7 @@ from riskdistill.models.event_transformer import EventTransformer
 from riskdistill.models.kept_networks import load_network, retold, same_architecture
 from riskdistill.models.teacher import EventTeacher, TreesTeacher
 from riskdistill.provenance import Provenance, provenance_of
+from riskdistill.releasing import load_release
 from riskdistill.storage.releases import Release, ReleaseLog
 
 

@@ -20,6 +20,7 @@ from riskdistill.config import ExperimentConfig, SourceConfig
 from riskdistill.data.ingest import ingest, load_canonical, load_truth
 from riskdistill.dataset import Dataset, RowCache, Tables, build_dataset
 from riskdistill.dataset.card import DatasetCard, describe
+from riskdistill.dataset.split import TEST, VALIDATION
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,14 @@ class Prepared:
     """A dataset, its card and its folder, where card, split and encoded rows are.
 
     Attributes:
-        validation: the canonical transactions of that period, row for row.
+        validation, test: the canonical transactions of those periods, row for row.
     """
 
     dataset: Dataset
     card: DatasetCard
     folder: Path
     validation: pa.Table
+    test: pa.Table
 
 
 def prepare(
@@ -91,8 +93,8 @@ def prepare_tables(
     write_whole(folder / "card.json", card.model_dump_json(indent=1) + "\n")
     write_whole(folder / "card.md", card.markdown())
     _write_split(tables.transactions, dataset, folder / "split.parquet")
-    validation = tables.transactions.filter(pa.array(dataset.parts == "validation"))
-    return Prepared(dataset, card, folder, validation)
+    validation, test = (tables.transactions.filter(pa.array(dataset.parts == part)) for part in (VALIDATION, TEST))
+    return Prepared(dataset, card, folder, validation, test)
 
 
 def read(config: SourceConfig, source: Path, out: Path, steps: Steps) -> Tables:

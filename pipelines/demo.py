@@ -28,7 +28,8 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from monitoring.audit import write_audit_record
+from monitoring.audit import audit
+from monitoring.audit_page import write_audit_record
 from monitoring.evidence import RollbackPolicy
 from monitoring.rollback import RollbackController, Verdict, watch
 from pipelines.bundle_store import expectation, keep
@@ -225,8 +226,9 @@ def _release(releases: ReleaseLog, bundle: Bundle, out: Path, registered: str, p
 
 def _watch(releases: ReleaseLog, service: DemoService) -> tuple[threading.Event, list[Verdict], threading.Thread]:
     """The monitor, looking twice a second beside the traffic as `riskdistill monitor watch` would."""
+    at_once = RollbackPolicy(cool_down=timedelta(0))
     controller = RollbackController(
-        releases, DecisionLog(service.decisions_url, create=False), RollbackPolicy(), expectation
+        releases, DecisionLog(service.decisions_url, create=False), at_once, expectation
     )
     stop: threading.Event = threading.Event()
     verdicts: list[Verdict] = []
@@ -262,7 +264,8 @@ def _report(
     drift_page = write(bundle, window, drift, out / "drift")
     decisions = DecisionLog(service.decisions_url, create=False)
     verified = decisions.verify()
-    audit_page = write_audit_record(out / "audit", releases, decisions, desk_journals(service.decisions_url))
+    told = audit(releases, decisions, desk_journals(service.decisions_url))
+    audit_page = write_audit_record(out / "audit", told)
     step.done()
     names = ", ".join((*drift.drifting[:3], *(["..."] if len(drift.drifting) > 3 else [])))
     story.tell("first live day", f"{before.verdict}: {len(before.drifting)} of {len(before.features)} inputs drift")

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from pipelines.command_options import OutFolder, RatesOption
 from pipelines.progress import Steps
-from pipelines.tracking import tracker
+from riskdistill.tracking import tracker
 
 if TYPE_CHECKING:
     from pipelines.run import RunResult

@@ -20,6 +20,7 @@ from sqlalchemy import select
 from riskdistill.bundle import Bundle, Thresholds
 from riskdistill.data.rates import Rates
 from riskdistill.errors import BundleError, ConfigError, NotFoundError, StateError
+from riskdistill.features import FeatureEngine
 from riskdistill.storage.anchors import anchors_of
 from riskdistill.storage.decisions import Decision, DecisionLog
 from riskdistill.storage.releases import ReleaseLog, State, Transition
@@ -139,22 +140,32 @@ def _bundle(decision: Decision, promotion: Transition | None, store: Path | None
     return None
 
 
-def _again(
-    bundle: Bundle, decision: Decision, log: DecisionLog, sources: Sources
-) -> tuple[float, tuple[FeatureValue, ...]]:
+def engine_before(bundle: Bundle, decision_id: str, log: DecisionLog, sources: Sources) -> FeatureEngine:
+    """Account state just before the transaction of a decision was seen.
+
+    Raises:
+        ConfigError: the pseudonym key cannot be used.
+        StateError: the history lacks what was pruned from the log.
+        UnreadableFileError: the history cannot be read.
+    """
     from api.account_state import rebuild
     from api.pseudonyms import Pseudonyms
     from api.secret_files import read_secret
 
-    rates = Rates.read(sources.rates)
     key = os.environ.get("RISKDISTILL_PSEUDONYM_KEY", "")
     if sources.pseudonym_key is not None:
         key = read_secret(sources.pseudonym_key).strip()
     if sources.history is None:
         key = "0" * 16  # nothing is pseudonymised: the log is already
-    engine = bundle.engine(rates)
-    rebuild(engine, sources.history, log, Pseudonyms(key), until=decision.decision_id)
-    encoded = engine.peek(decision.transaction)
+    engine = bundle.engine(Rates.read(sources.rates))
+    rebuild(engine, sources.history, log, Pseudonyms(key), until=decision_id)
+    return engine
+
+
+def _again(
+    bundle: Bundle, decision: Decision, log: DecisionLog, sources: Sources
+) -> tuple[float, tuple[FeatureValue, ...]]:
+    encoded = engine_before(bundle, decision.decision_id, log, sources).peek(decision.transaction)
     score = float(bundle.student.score(encoded).score[0])
     return score, _features(bundle, encoded.context[0])
 

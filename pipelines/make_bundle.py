@@ -1,4 +1,4 @@
-"""The last step of a run: thresholds, reference profile and model card, written as a checked bundle."""
+"""The last step of a run: thresholds and reference profile, written with the model card as a checked bundle."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from monitoring.profile import build_profile, draw_sample
+from pipelines.datasets import Prepared
+from pipelines.model_card import Carded, model_card
 from pipelines.served import Served
-from pipelines.traffic import Kinds, kinds_of
-from riskdistill import __version__
+from pipelines.traffic import kinds_of
 from riskdistill.bundle import Bundle, BundleParts, KnownRates, Thresholds, write_bundle
 from riskdistill.config import ExperimentConfig, ServingConfig
 from riskdistill.data.rates import Rates
-from riskdistill.dataset import Dataset
-from riskdistill.dataset.card import DatasetCard
-from riskdistill.evaluation.metrics import STUDENT, TEACHER, MetricsReport, ModelMetrics, ScoredPeriod
+from riskdistill.evaluation.metrics import STUDENT, TEACHER, MetricsReport, ScoredPeriod
 from riskdistill.evaluation.thresholds import choose_threshold
 from riskdistill.features import FeatureSpec
 from riskdistill.models.kept_networks import network_files
@@ -72,24 +70,20 @@ def choose_thresholds(
 
 
 def make_bundle(
-    dataset: Dataset,
-    card: DatasetCard,
+    prepared: Prepared,
     config: ExperimentConfig,
     served: Served,
     validation: ScoredPeriod,
+    test: ScoredPeriod,
     report: MetricsReport,
     out: Path,
     provenance: Provenance,
-    traffic: pa.Table | None = None,
 ) -> Bundle:
     """The bundle of student and teacher; its reference is the validation period.
 
     It holds the weights as they were trained and how they came about, so that it can be retrained.
-
-    Args:
-        traffic: the canonical transactions of that period, row for row; without them no kinds and segments are
-            frozen, and none will be compared.
     """
+    dataset = prepared.dataset
     context = dataset.validation.encoded.context
     score = validation.scores[STUDENT]
     span = dataset.validation.end - dataset.validation.start
@@ -103,16 +97,14 @@ def make_bundle(
     quartiles = np.nanquantile(_without_empty_columns(dataset.train_context), (0.25, 0.5, 0.75), axis=0)
     typical, spread = quartiles[1].astype(np.float32), (quartiles[2] - quartiles[0]).astype(np.float32)
     student = _Student(dataset.spec, served.scorers[STUDENT], typical, spread)
-    kinds = Kinds({}, {})
-    if traffic is not None:
-        kinds = kinds_of(
-            traffic,
-            dataset.validation.encoded,
-            score,
-            thresholds=thresholds,
-            student=student,
-            typologies=dataset.typologies,
-        )
+    kinds = kinds_of(
+        prepared.validation,
+        dataset.validation.encoded,
+        score,
+        thresholds=thresholds,
+        student=student,
+        typologies=dataset.typologies,
+    )
     profile = build_profile(
         context,
         dataset.spec.names,
@@ -127,6 +119,7 @@ def make_bundle(
     reference = out / "reference.parquet"
     draw_sample(context, dataset.spec.names, score, seed=config.seed).to_parquet(reference)
     created_at = datetime.now(UTC).replace(microsecond=0)
+    carded = Carded(config, prepared, served, report, test, thresholds, profile, provenance)
     parts = BundleParts(
         name=config.name,
         created_at=created_at,
@@ -141,7 +134,7 @@ def make_bundle(
         spread=spread,
         profile=profile.model_dump(mode="json"),
         reference=reference,
-        model_card=_model_card(config, dataset, card, served, report, thresholds, created_at, provenance),
+        model_card=model_card(carded, created_at),
         experiment=provenance.model_dump_json(indent=1),
     )
     networks = network_files(out / "models", (STUDENT, *served.teachers.names), out / "onnx")
@@ -154,70 +147,3 @@ def make_bundle(
 def _without_empty_columns(context: NDArray[np.float32]) -> NDArray[np.float32]:
     """Columns that are NaN in every row become 0: what a source never has is never surprising."""
     return np.where(np.isnan(context).all(axis=0), np.float32(0), context)
-
-
-def _compressed(config: ExperimentConfig, served: Served, metrics: ModelMetrics) -> str:
-    """What was done to the student after it was taught, in words."""
-    student, whole, compression = served.students[STUDENT], config.student, config.compression
-    left = student.model.config
-    counts = {
-        "attention heads of each layer": (left.heads, whole.heads),
-        "feed-forward units of each layer": (left.feedforward_width, whole.feedforward * whole.width),
-        "context units": (left.context_width, whole.context_width),
-    }
-    done = [f"{kept} of {count} {part} kept" for part, (kept, count) in counts.items() if kept < count]
-    if compression.int8:
-        done.append("served in 8-bit integers")
-    if student.exits is not None:
-        done.append(
-            f"with early exits: {metrics.layers_saved:.0%} of the layer evaluations saved on the test period, "
-            f"{student.exits.gain.saved:.0%} where their rule was chosen"
-        )
-    return ", ".join(done) or "none"
-
-
-def _model_card(
-    config: ExperimentConfig,
-    dataset: Dataset,
-    card: DatasetCard,
-    served: Served,
-    report: MetricsReport,
-    thresholds: Thresholds,
-    created_at: datetime,
-    provenance: Provenance,
-) -> str:
-    student, teacher = report.models[STUDENT], report.models[TEACHER]
-    interval = student.pr_auc_interval
-    return f"""# Model card: {config.name}
-
-Made {created_at:%Y-%m-%d %H:%M} UTC by riskdistill {__version__} from dataset `{dataset.fingerprint}`.
-
-{provenance.told}
-
-**Purpose.** Ranks single payments by the risk that they are money laundering, for review by people. It decides
-nothing about a customer by itself.
-
-**Data.** Learned from {len(dataset.train_label):,} transactions until {dataset.train_span[1]:%Y-%m-%d}
-({int(dataset.train_label.sum()):,} known laundering). Of {len(dataset.validation):,} later ones the earlier half
-tuned the models, the later one gave calibration and thresholds; judged on {len(dataset.test):,} later still.
-
-| on the test period | student | teacher |
-|---|---|---|
-| PR-AUC | {student.pr_auc:.3f} (95 % interval {interval[0]:.3f} to {interval[1]:.3f}) | {teacher.pr_auc:.3f} |
-| ROC-AUC | {student.roc_auc:.3f} | {teacher.roc_auc:.3f} |
-| calibration error | {student.ece:.4f} | {teacher.ece:.4f} |
-| parameters | {student.parameters:,} | {teacher.parameters:,} |
-
-**Compression of the student.** {_compressed(config, served, student)}.
-
-**Thresholds.** Review from {thresholds.review:.4g}, hold from {thresholds.hold:.4g}; the teacher is asked between
-{thresholds.uncertain_low:.4g} and {thresholds.uncertain_high:.4g} and from {thresholds.high_risk:.4g}.
-
-**Limits.** Scores hold for traffic like that of the reference profile; drift is watched against it. Labels mark
-what was found: laundering that nobody found counts as normal. Typologies seen in training:
-{", ".join(dataset.typologies[1:])}.
-
-Of the dataset (its card has the rest):
-
-{chr(10).join(f"- {limit}" for limit in card.limits)}
-"""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -14,13 +16,25 @@ from rich.console import Console
 
 from monitoring.pages import write_whole
 from pipelines.bundle_store import expectation
-from pipelines.command_options import Decisions, OutFolder, RatesOption, Releases, table_of
+from pipelines.command_options import (
+    Decisions,
+    DecisionsIfAny,
+    OutFolder,
+    PeriodEnd,
+    PeriodStart,
+    PseudonymKey,
+    RatesOption,
+    Releases,
+    table_of,
+)
+from pipelines.instants import instant
 from pipelines.label_file import LabelFile
 from riskdistill.bundle import Bundle
 from riskdistill.errors import ConfigError, NotFoundError
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.releases import ReleaseLog
 from riskdistill.storage.shadows import ShadowLog
+from riskdistill.tracking import follow
 
 monitor_app = typer.Typer(no_args_is_help=True, help="Compare live traffic with the profile; watch and roll back.")
 
@@ -30,20 +44,45 @@ console = Console()
 @monitor_app.command()
 def drift(
     bundle: Annotated[Path, typer.Option("--bundle", help="Whose reference profile to compare with.")],
-    input: Annotated[Path, typer.Option("--input", help="Canonical transactions of the window to look at.")],
     out: OutFolder,
-    history: Annotated[Path | None, typer.Option(help="Canonical transactions that came before.")] = None,
+    input: Annotated[
+        Path | None, typer.Option("--input", help="Canonical transactions of the window to look at.")
+    ] = None,
+    decisions: DecisionsIfAny = None,
+    start: PeriodStart = None,
+    end: PeriodEnd = None,
+    history: Annotated[
+        Path | None, typer.Option(help="Canonical transactions before the window, or that the service started on.")
+    ] = None,
+    pseudonym_key: PseudonymKey = None,
     rates: RatesOption = None,
 ) -> None:
-    """Write the drift report of a window of traffic: drift.html, drift.json, and Evidently's page."""
-    from pipelines.drift import drift_report
+    """Write the drift report of a window of traffic: drift.html, drift.json, and Evidently's page.
 
+    The window is a file (--input), or what a service decided on (--decisions, --from, --to).
+    """
+    from pipelines.drift import file_window, logged_window, measure, write
+    from pipelines.explain_decision import Sources
+
+    if (input is None) == (decisions is None) or (input is not None and (start or end)):
+        raise ConfigError(
+            "a window is a file or a period of a log",
+            where="monitor drift",
+            mend="give --input, or --decisions with --from and --to",
+        )
     if history is None:
         print(
             "warning: no --history, so account state starts empty: features of the past will look like drift",
             file=sys.stderr,
         )
-    report, page = drift_report(Bundle.load(bundle, teacher=False), input, history, out, rates=rates)
+    model, logged = Bundle.load(bundle, teacher=False), None
+    if input is not None:
+        window = file_window(model, input, history, rates)
+    else:
+        log, sources = DecisionLog(str(decisions), create=False), Sources(None, history, pseudonym_key, rates)
+        window, logged = logged_window(model, log, instant(start, "--from"), instant(end, "--to"), sources)
+    report = measure(model, window, logged)
+    page = write(model, window, report, out)
     console.print(f"verdict: {report.verdict}; {len(report.drifting)} of {len(report.features)} features drift")
     console.print(report.recommendation)
     console.print(f"report {page}", soft_wrap=True, highlight=False)
@@ -57,27 +96,54 @@ def watch(
     looks: Annotated[int | None, typer.Option(min=1, help="Stop after so many looks.")] = None,
     dry_run: Annotated[bool, typer.Option(help="Say what would be done; do nothing.")] = False,
     hold: Annotated[bool, typer.Option(help="A person holds all action.")] = False,
+    minimum: Annotated[int, typer.Option(min=1, help="Transactions compared before any action.")] = 200,
+    cool_down: Annotated[float, typer.Option(min=0, help="Minutes of rest after a promotion or a rollback.")] = 10,
     labels: Annotated[
         Path | None, typer.Option(help="Parquet or CSV with tx_id, is_laundering; read again when it changes.")
+    ] = None,
+    webhook: Annotated[
+        str | None, typer.Option(help="URL to tell of alarms and rollbacks; RISKDISTILL_WEBHOOK_SECRET signs.")
+    ] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="Serve Prometheus metrics there, on loopback; 0: any.")
     ] = None,
 ) -> None:
     """Watch the champion for harm and roll back by itself; Ctrl-C ends it."""
     from monitoring.evidence import RollbackPolicy
+    from monitoring.notices import Notices
     from monitoring.rollback import RollbackController
     from monitoring.rollback import watch as watch_champion
+    from monitoring.watch_metrics import WatchMetrics
+    from monitoring.webhook import SECRET, Webhook
 
-    controller = RollbackController(
-        ReleaseLog(releases, create=False),
-        DecisionLog(decisions, create=False),
-        RollbackPolicy(dry_run=dry_run, hold=hold, labels=labels is not None),
-        expectation,
+    log = ReleaseLog(releases, create=False)
+    policy = RollbackPolicy(
+        dry_run=dry_run,
+        hold=hold,
+        minimum=minimum,
+        cool_down=timedelta(minutes=cool_down),
+        labels=labels is not None,
     )
+    controller = RollbackController(log, DecisionLog(decisions, create=False), policy, expectation)
     known = dict if labels is None else LabelFile(labels)
-    stop = threading.Event()
-    for number, verdict in enumerate(watch_champion(controller, interval, stop, known), start=1):
-        console.print(f"{number:>4}  {verdict.action:<15} {verdict.reason}", highlight=False)
-        if looks is not None and number >= looks:
-            stop.set()
+    stop, notices, metrics, hook = threading.Event(), Notices(), WatchMetrics(), None
+    with ExitStack() as stack:
+        if webhook is not None:
+            hook = Webhook(webhook, os.environ.get(SECRET, ""), metrics.undelivered.inc)
+            stack.callback(hook.close)
+        if metrics_port is not None:
+            port = stack.enter_context(metrics.served(metrics_port))
+            console.print(f"metrics at http://127.0.0.1:{port}/metrics", highlight=False)
+        for number, verdict in enumerate(watch_champion(controller, interval, stop, known), start=1):
+            console.print(f"{number:>4}  {verdict.action:<15} {verdict.reason}", highlight=False)
+            if verdict.action == "rolled_back":
+                follow(log)
+            told = notices.of(verdict)
+            metrics.looked(verdict, told, alarm=notices.alarm)
+            for notice in told if hook is not None else ():
+                hook.tell(notice)
+            if looks is not None and number >= looks:
+                stop.set()
 
 
 @monitor_app.command()
@@ -94,14 +160,7 @@ def performance(
     """Write performance.html and .json: realised where labels have had their time, estimated elsewhere."""
     from pipelines.performance import performance_report
 
-    now = datetime.now(UTC)
-    if as_of is not None:
-        try:
-            now = datetime.fromisoformat(as_of)
-        except ValueError as error:
-            raise ConfigError(str(error), where="--as-of", mend="write it as 2026-09-10T00:00:00Z") from error
-        if now.tzinfo is None:
-            raise ConfigError("it has no time zone", where="--as-of", mend="write it as 2026-09-10T00:00:00Z")
+    now = instant(as_of, "--as-of") or datetime.now(UTC)
     log = DecisionLog(decisions, create=False)
     report, page = performance_report(log, labels, Bundle.load(bundle, teacher=False), out, now, days=days)
     table = table_of("window", "alerts", "labelled", "precision", "estimated")

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from pipelines.bundle_store import bundle_folder, keep, load_release, without_password
-from pipelines.command_options import Actor, Reason, Releases, table_of
-from pipelines.tracking import Tracker, follow
+from pipelines.bundle_store import bundle_folder, keep, without_password
+from pipelines.command_options import Actor, DecisionsIfAny, OutFolder, Reason, Releases, table_of
+from riskdistill import releasing
 from riskdistill.bundle import Bundle
-from riskdistill.errors import UnavailableError
+from riskdistill.errors import ConfigError, UnavailableError
+from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.releases import ReleaseLog, State
+from riskdistill.storage.shadows import ShadowLog, ShadowScore
+from riskdistill.tracking import Tracker, follow
 
 release_app = typer.Typer(
     no_args_is_help=True, help="Register, shadow, promote, roll back; see what serves and why."
@@ -50,10 +54,42 @@ def list_releases(releases: Releases) -> None:
 @release_app.command()
 def show(release: ReleaseId, releases: Releases) -> None:
     """One release as it stands, with every entry about it and the figures behind them, as JSON."""
+    console.print_json(releasing.story(ReleaseLog(releases, create=False), release).model_dump_json())
+
+
+@release_app.command()
+def report(
+    release: ReleaseId,
+    releases: Releases,
+    out: OutFolder,
+    decisions: DecisionsIfAny = None,
+    hours: Annotated[float, typer.Option(min=0.01, help="Width of a window of shadow scores.")] = 24.0,
+) -> None:
+    """Write release.html and release.json: who let it decide, on which figures, what came of it, its model card.
+
+    With --decisions also what it decided, how soon the service followed, and the windows of its shadow.
+    """
+    from monitoring.release_page import write_release_report
+    from monitoring.release_report import release_report
+
     log = ReleaseLog(releases, create=False)
-    found = log.get(release).model_dump(mode="json")
-    entries = [step.model_dump(mode="json") for step in log.history() if step.release_id == release]
-    console.print_json(json.dumps(found | {"history": entries}))
+    bundle = releasing.load_release(log.get(release))
+    decided = None if decisions is None else DecisionLog(decisions, create=False)
+    scores = [] if decisions is None else _shadow_scores(log, release, decisions)
+    told = release_report(log, release, bundle, decided, scores, timedelta(hours=hours))
+    console.print(f"report {write_release_report(out, told)}", soft_wrap=True, highlight=False)
+
+
+def _shadow_scores(log: ReleaseLog, release: str, decisions: str) -> list[ShadowScore]:
+    """The scores of a release that shadowed; a note where there are none to be had."""
+    staged = (State.SHADOW, State.CANARY)
+    if not any(step.release_id == release and step.after in staged for step in log.history()):
+        return []
+    try:
+        return list(ShadowLog(decisions, create=False).read(release))
+    except (ConfigError, UnavailableError) as error:
+        print(f"note: no shadow scores: {error}", file=sys.stderr)
+        return []
 
 
 @release_app.command()
@@ -73,8 +109,7 @@ def register(
 @release_app.command()
 def approve(release: ReleaseId, releases: Releases, actor: Actor, reason: Reason) -> None:
     """Say that a release may decide; whoever promotes it must be another person."""
-    log = ReleaseLog(releases, create=False)
-    found = log.approve(release, actor=actor, reason=reason, evidence={"bundle": log.get(release).bundle_version})
+    found = releasing.approve(ReleaseLog(releases, create=False), release, actor=actor, reason=reason)
     console.print(f"{found.release_id} is approved by {', '.join(found.approved_by)}; it stays {found.state}")
 
 
@@ -82,8 +117,7 @@ def approve(release: ReleaseId, releases: Releases, actor: Actor, reason: Reason
 def shadow(release: ReleaseId, releases: Releases, actor: Actor, reason: Reason) -> None:
     """Let a release score beside the champion; it decides nothing. A canary goes back to this."""
     log = ReleaseLog(releases, create=False)
-    load_release(log.get(release))
-    staged = log.stage(release, State.SHADOW, actor=actor, reason=reason, evidence={})
+    staged = releasing.shadow(log, release, actor=actor, reason=reason)
     follow(log)
     console.print(f"{staged.release_id} shadows: bundle {staged.bundle_version}")
 
@@ -99,10 +133,7 @@ def canary(
 ) -> None:
     """Let a release decide for a share of the accounts, always the same ones; a larger share keeps them."""
     log = ReleaseLog(releases, create=False)
-    load_release(log.get(release))
-    staged = log.stage(
-        release, State.CANARY, actor=actor, reason=reason, evidence={}, share=share, approvals=approvals
-    )
+    staged = releasing.canary(log, release, share=share, actor=actor, reason=reason, approvals=approvals)
     follow(log)
     console.print(f"{staged.release_id} decides for {share:.1%} of the accounts: bundle {staged.bundle_version}")
 
@@ -111,10 +142,7 @@ def canary(
 def promote(release: ReleaseId, releases: Releases, actor: Actor, reason: Reason, approvals: Approvals = 0) -> None:
     """Make a release the champion; the one before it stays warm."""
     log = ReleaseLog(releases, create=False)
-    found = log.get(release)
-    load_release(found)
-    evidence = {"approvals_needed": approvals, "approved_by": list(found.approved_by)}
-    champion = log.promote(release, actor=actor, reason=reason, evidence=evidence, approvals=approvals)
+    champion = releasing.promote(log, release, actor=actor, reason=reason, approvals=approvals)
     follow(log)
     console.print(f"{champion.release_id} is champion: bundle {champion.bundle_version}")
 
@@ -128,23 +156,17 @@ def rollback(
 ) -> None:
     """Put the previous release back, or with --canary withdraw the canary. Needs nobody's approval."""
     log = ReleaseLog(releases, create=False)
-    if canary:
-        challenger = log.challenger()
-        release_id = "none" if challenger is None else challenger.release_id
-        withdrawn = log.withdraw(release_id, actor=actor, reason=reason, evidence={})
-        follow(log)
-        console.print(f"{withdrawn.release_id} is withdrawn: bundle {withdrawn.bundle_version}")
-        return
-    champion = log.rollback(actor=actor, reason=reason, evidence={})
+    found = releasing.roll_back(log, actor=actor, reason=reason, canary=canary)
     follow(log)
-    console.print(f"{champion.release_id} is champion again: bundle {champion.bundle_version}")
+    became = "withdrawn" if canary else "champion again"
+    console.print(f"{found.release_id} is {became}: bundle {found.bundle_version}")
 
 
 @release_app.command()
 def retire(release: ReleaseId, releases: Releases, actor: Actor, reason: Reason) -> None:
     """End a release that does not decide; its bundle stays where it is kept."""
     log = ReleaseLog(releases, create=False)
-    retired = log.retire(release, actor=actor, reason=reason, evidence={})
+    retired = releasing.retire(log, release, actor=actor, reason=reason)
     follow(log)
     console.print(f"{retired.release_id} is retired: bundle {retired.bundle_version}")
 

@@ -40,14 +40,12 @@ from riskdistill.dataset import Period, RowCache, Tables, split_points
 from riskdistill.dataset.clock import microseconds
 from riskdistill.dataset.labels import matured
 from riskdistill.dataset.split import MATURE
-from riskdistill.evaluation.gates import Gate, judge
+from riskdistill.evaluation.gates import RETRAINING, Gate, judge
 from riskdistill.evaluation.metrics import STUDENT
 from riskdistill.evaluation.misses import TYPOLOGY, ErrorAnalysis, amount_bands, analyse
 from riskdistill.features import Encoded
 from riskdistill.provenance import Provenance
 from riskdistill.storage.releases import Release, ReleaseLog
-
-EVIDENCE = "retraining"  # the key of a retraining's figures in the evidence of a release
 
 
 @dataclass(frozen=True)
@@ -137,7 +135,7 @@ def retrain(
         bundle.version,
         actor=actor,
         reason=f"retrained from {champion.release.release_id}: {passed} of {len(gates)} gates passed",
-        evidence={EVIDENCE: evidence | {"page": str(page.resolve())}},
+        evidence={RETRAINING: evidence | {"page": str(page.resolve())}},
         shadow=True,
         against=champion.release.release_id,
     )
@@ -235,7 +233,7 @@ def _identity(champion: Champion, settings: ExperimentConfig, prepared: Prepared
 def _registered(log: ReleaseLog, identity: str) -> Retrained | None:
     """What the release log says of this very retraining, if it has registered a challenger already."""
     for entry in log.history():
-        told = entry.evidence.get(EVIDENCE, {})
+        told = entry.evidence.get(RETRAINING, {})
         if told.get("identity") == identity:
             gates = tuple(Gate.model_validate(gate) for gate in told["gates"])
             champion, challenger = log.get(told["champion"]["release"]), log.get(entry.release_id)

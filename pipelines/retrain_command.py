@@ -17,9 +17,9 @@ from pipelines.command_options import OutFolder, Releases
 from pipelines.experiment_commands import made
 from pipelines.progress import Steps
 from pipelines.release_commands import Store
-from pipelines.tracking import tracker
 from riskdistill.errors import ConfigError, ReleaseError
 from riskdistill.storage.releases import ReleaseLog
+from riskdistill.tracking import tracker
 
 if TYPE_CHECKING:
     from pipelines.retrain import Retrained

@@ -133,9 +133,7 @@ def judge_and_bundle(
         "riskdistill": __version__,
     }
     page = write_report(out, report, test, config, made_of)
-    bundle = make_bundle(
-        dataset, prepared.card, config, served, validation, report, out, provenance, prepared.validation
-    )
+    bundle = make_bundle(prepared, config, served, validation, test, report, out, provenance)
     step.done(f"bundle {bundle.version}")
     return Judged(served, test, report, page, bundle)
 

@@ -63,6 +63,8 @@ class Readiness(_Said):
     bundle_version: str
     release_id: str | None = None
     teacher: bool = False
+    challenger_release: str | None = None
+    canary_share: float = 0.0
 
 
 class _Item(_Said):

@@ -61,6 +61,33 @@ def as_known_at(labels: pa.Table, moment: datetime) -> pa.Table:
     return pa.Table.from_arrays([columns.get(name, labels[name]) for name in LABELS.names], schema=LABELS)
 
 
+def completed(transactions: pa.Table, cases: pa.Table, recorded: pa.Table, moment: datetime) -> pa.Table:
+    """One label for each transaction, row for row, as known at `moment`.
+
+    What became known last holds, a case before what was `recorded` elsewhere at the same time. A transaction that
+    neither tells of is normal, and counts as known when it was paid: nobody looked at it.
+
+    Args:
+        transactions: canonical.
+        cases, recorded: canonical labels, of any transactions in any order.
+    """
+    told = pa.concat_tables([cases, recorded])
+    told = told.filter(pc.less_equal(told["known_at"], pa.scalar(moment, LABELS.field("known_at").type)))
+    told = told.take(pc.sort_indices(told, [("known_at", "descending")]))  # stable: the cases come first
+    ids = told["tx_id"].to_pylist()
+    latest = {tx_id: place for place, tx_id in zip(reversed(range(len(ids))), reversed(ids), strict=True)}
+    place = pa.array([latest.get(tx_id) for tx_id in transactions["tx_id"].to_pylist()], pa.int64())
+    found = told.take(place)
+    columns = {
+        "tx_id": transactions["tx_id"],
+        "is_laundering": pc.fill_null(found["is_laundering"], False),
+        "typology": pc.fill_null(found["typology"], NORMAL),
+        "scheme_id": found["scheme_id"],
+        "known_at": pc.coalesce(found["known_at"], transactions["timestamp"]),
+    }
+    return pa.Table.from_arrays([columns[name] for name in LABELS.names], schema=LABELS)
+
+
 def matured(tables: Tables, now: datetime, share: float) -> Tables:
     """What is known at `now` of the payments that are old enough for it to be nearly all: no truth, nothing later.
 

@@ -21,6 +21,9 @@ from riskdistill.evaluation.metrics import Interval
 from riskdistill.evaluation.ranking import Floats, Labels, alert_probability, alerts_within
 
 DRAWS: Final = 1_000
+RETRAINING: Final = (
+    "retraining"  # the key of a retraining's figures, gates among them, in the evidence of a release
+)
 
 
 class Gate(BaseModel):

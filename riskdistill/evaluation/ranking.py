@@ -75,7 +75,7 @@ def calibration_error(labels: Labels, scores: Floats, bins: int = 15) -> float:
 
 
 def reliability_groups(labels: Labels, scores: Floats, bins: int) -> tuple[Floats, Floats, Floats, Floats]:
-    """Predicted frequency, Wilson's lower limit (1927), observed frequency, upper limit: of each group of scores.
+    """Predicted frequency, Wilson's lower limit, observed frequency, upper limit: of each group of scores.
 
     Every group holds the same predicted amount of laundering; limits are of 95 %.
     """
@@ -88,10 +88,16 @@ def reliability_groups(labels: Labels, scores: Floats, bins: int) -> tuple[Float
     n = size[used]
     predicted = np.bincount(group, weights=scores)[used] / n
     observed = np.bincount(group, weights=labels)[used] / n
-    z = 1.96
-    middle = (observed + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * np.sqrt(observed * (1 - observed) / n + z * z / (4 * n * n))
-    return np.maximum(predicted, 1e-6), middle - half, observed, middle + half
+    low, high = wilson(observed, n)
+    return np.maximum(predicted, 1e-6), low, observed, high
+
+
+def wilson(share: Floats | float, n: NDArray[np.int64] | int) -> tuple[Floats, Floats]:
+    """Limits of 95 % of a share seen in `n` trials, or of several (Wilson, 1927)."""
+    share, z = np.asarray(share, np.float64), 1.96
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)
 
 
 def bootstrap_pr_auc(

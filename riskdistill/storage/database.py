@@ -68,6 +68,23 @@ def open_database(url: str, *, create: bool = True) -> Engine:
     return engine
 
 
+def database_folder(url: str) -> Path | None:
+    """The folder of the SQLite file at a SQLAlchemy `url`; None where the database is no such file.
+
+    Raises:
+        ConfigError: the URL does not parse.
+    """
+    try:
+        address = make_url(url)
+    except ArgumentError as error:
+        raise ConfigError(
+            f"the database URL cannot be used: {error}", mend="write it as sqlite:///path/to/file.db"
+        ) from error
+    if address.get_backend_name() != "sqlite" or address.database in (None, "", ":memory:"):
+        return None
+    return Path(str(address.database)).resolve().parent
+
+
 @contextmanager
 def writing(engine: Engine, log: str) -> Iterator[Connection]:
     """A transaction that holds the write lock of `log` from its first statement.

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
-from sqlalchemy import Connection, Engine, Row, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, func, insert, select, true
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from riskdistill.data.transaction import Transaction
@@ -232,9 +233,21 @@ class DecisionLog:
         """The decisions that exist for these transactions, by transaction id, in one read."""
         return {found.tx_id: found for found in self._select(DECISIONS.c.tx_id.in_(tx_ids))}
 
-    def read(self, after_sequence: int = 0, limit: int | None = None) -> Iterator[Entry]:
-        """Entries in the order of the log, from the one after `after_sequence`, at most `limit`."""
-        for row in self._rows(after_sequence, limit):
+    def read(
+        self,
+        after_sequence: int = 0,
+        limit: int | None = None,
+        *,
+        start: datetime | None = None,
+        end: datetime | None = None,
+    ) -> Iterator[Entry]:
+        """Entries in the order of the log, from the one after `after_sequence`, at most `limit`.
+
+        Args:
+            start: decided then or later.
+            end: decided before.
+        """
+        for row in self._rows(after_sequence, limit, within(start, end)):
             yield Entry(row.sequence, Decision.model_validate_json(row.body))
 
     def head(self) -> Head:
@@ -287,10 +300,10 @@ class DecisionLog:
         """Releases the database's connections."""
         self.engine.dispose()
 
-    def _rows(self, after: int, limit: int | None) -> Iterator[Row[Any]]:
+    def _rows(self, after: int, limit: int | None, which: ColumnElement[bool]) -> Iterator[Row[Any]]:
         while limit is None or limit > 0:
             size = PAGE if limit is None else min(PAGE, limit)
-            page = select(DECISIONS).where(DECISIONS.c.sequence > after).order_by(DECISIONS.c.sequence)
+            page = select(DECISIONS).where(DECISIONS.c.sequence > after, which).order_by(DECISIONS.c.sequence)
             rows = self.fetch(page.limit(size))
             yield from rows
             if len(rows) < size:
@@ -333,6 +346,12 @@ class DecisionLog:
                 yield connection
         except SQLAlchemyError as error:
             raise _unavailable(error) from error
+
+
+def within(start: datetime | None, end: datetime | None) -> ColumnElement[bool]:
+    """Which rows of DECISIONS were decided from `start` on and before `end`; None is no limit."""
+    since = true() if start is None else DECISIONS.c.decided_at >= as_text(start)
+    return and_(since, true() if end is None else DECISIONS.c.decided_at < as_text(end))
 
 
 def _chained(decisions: Iterable[Decision], bodies: Iterable[str], newest: Head) -> Iterator[dict[str, Any]]:

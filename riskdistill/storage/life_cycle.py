@@ -101,6 +101,11 @@ Releases = Mapping[str, Release]
 Move = tuple[Release | None, Release]  # as it was, as it shall be; an approval where the state stays
 
 
+def is_approval(before: Release | None, after: Release) -> bool:
+    """Whether a move leaves the release where it is."""
+    return before is not None and (before.state, before.share) == (after.state, after.share)
+
+
 def told(
     sequence: int,
     before: Release | None,
@@ -117,7 +122,6 @@ def told(
         ReleaseError: the evidence holds what JSON does not.
     """
     actor, reason, evidence = why
-    stays = before is not None and (before.state, before.share) == (after.state, after.share)
     try:
         return canonical_json(
             {
@@ -131,7 +135,7 @@ def told(
                 "reason": reason,
                 "evidence": dict(evidence),
                 "at": at.isoformat(),
-                "kind": "approval" if stays else "transition",
+                "kind": "approval" if is_approval(before, after) else "transition",
                 "share": after.share,
             }
         )

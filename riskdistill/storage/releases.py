@@ -13,7 +13,7 @@ those of others than whoever promotes count.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from riskdistill.storage.verification import VerifyResult
 __all__ = ["LIFE_CYCLE", "OVER", "Release", "ReleaseLog", "Serving", "State", "Transition"]
 
 _Plan = Callable[[Releases, datetime], list[Move]]  # as it stands and the time now -> what to write
+Announce = Callable[[Sequence[Move], str, str], None]
 
 
 class ReleaseLog:
@@ -37,12 +38,14 @@ class ReleaseLog:
     Args:
         url: a SQLAlchemy URL.
         create: make the file and table if missing, and migrate older ones; readers pass False.
+        announce: called before each change is written, with its moves, actor and reason; raises to prevent it.
 
     Raises:
         ConfigError: nothing opens at `url`, or it holds a log of a newer version (for a reader: of an older).
     """
 
-    def __init__(self, url: str, *, create: bool = True) -> None:
+    def __init__(self, url: str, *, create: bool = True, announce: Announce | None = None) -> None:
+        self._announce = announce
         self._journal = Journal(url, "releases", "release log", create=create)
 
     def close(self) -> None:
@@ -296,6 +299,8 @@ class ReleaseLog:
         """Write the planned moves as one unit and return the last; plan anew if another writer came first."""
         if not actor.strip() or not reason.strip():
             raise ReleaseError("a transition needs an actor and a reason", where="release log")
+        if self._announce is not None:  # planned first: what is refused is not announced
+            self._announce(plan(life.fold(self.history()), datetime.now(UTC)), actor, reason)
         moves: list[Move] = []
 
         def bodies(connection: sa.Connection, sequence: int) -> list[str]:

@@ -24,7 +24,8 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True)
 def _fake_bundles(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("api.serving_bundle.Bundle", fake_serving.FakeBundle)
+    for module in ("api.serving_bundle", "riskdistill.releasing"):
+        monkeypatch.setattr(f"{module}.Bundle", fake_serving.FakeBundle)
     monkeypatch.setattr("api.serving_bundle.explain", fake_serving.fake_explain)
     monkeypatch.setattr("api.alert_reasons.explain", fake_serving.fake_explain)
     monkeypatch.setattr("api.explanation.explain", fake_serving.fake_explain)

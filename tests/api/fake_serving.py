@@ -147,7 +147,7 @@ class FakeBundle:
             self.teacher = teacher
 
     @classmethod
-    def load(cls, path: Path, *, teacher: bool, provider: str) -> FakeBundle:
+    def load(cls, path: Path, *, teacher: bool, provider: str = "cpu") -> FakeBundle:
         try:
             fields = json.loads((path / "fake.json").read_text())
         except (OSError, ValueError) as error:

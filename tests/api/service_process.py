@@ -1,4 +1,4 @@
-"""The service as a process of its own, started by its command line, for tests of what only a process does."""
+"""The service, or any other command, as a process of its own, for tests of what only a process does."""
 
 from __future__ import annotations
 
@@ -54,29 +54,45 @@ def until(true: Any, seconds: float = START_SECONDS) -> None:
 
 
 @contextmanager
-def serving(folder: Path, bundle: Path, *options: str, **settings: Any) -> Iterator[Running]:
-    """`riskdistill serve`, from when it is ready; it is stopped in the end."""
+def serving(folder: Path, bundle: Path | None, *options: str, **settings: Any) -> Iterator[Running]:
+    """`riskdistill serve`, from when it is ready; it is stopped in the end.
+
+    Without a bundle, the settings name a release log.
+    """
     folder.mkdir(exist_ok=True)
     given = {
         "api_keys": KEY,
         "pseudonym_key": "0123456789abcdef",
         "port": free_port(),
         "state_dir": folder / "state",
-    }
-    named = {f"RISKDISTILL_{name.upper()}": str(value) for name, value in (given | settings).items()}
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RISKDISTILL_")}
+    } | settings
     log = folder / "stderr.log"
-    with log.open("wb") as told:
-        process = subprocess.Popen(
-            [sys.executable, "-c", _COMMAND, "serve", "--bundle", str(bundle), *options],
-            env=environment | named | {"PYTHONPATH": str(_REPOSITORY)},
-            stderr=told,
-        )
-    running = Running(process, f"http://127.0.0.1:{named['RISKDISTILL_PORT']}", log)
-    try:
+    fixed = () if bundle is None else ("--bundle", str(bundle))
+    with started("serve", *fixed, *options, log=log, **given) as process:
+        running = Running(process, f"http://127.0.0.1:{given['port']}", log)
         until(lambda: process.poll() is not None or _is_ready(running.url))
         assert process.poll() is None, log.read_text()
         yield running
+
+
+@contextmanager
+def started(*words: str, log: Path, **settings: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A command of `riskdistill` in a process; what it prints goes to `log`, and it is stopped in the end.
+
+    Args:
+        settings: the variables RISKDISTILL_…; the test's own are not passed on.
+    """
+    named = {f"RISKDISTILL_{name.upper()}": str(value) for name, value in settings.items()}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RISKDISTILL_")}
+    with log.open("wb") as told:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _COMMAND, *words],
+            env=environment | named | {"PYTHONPATH": str(_REPOSITORY)},
+            stdout=told,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield process
     finally:
         process.terminate()
         try:

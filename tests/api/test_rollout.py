@@ -180,9 +180,9 @@ async def test_every_release_that_is_followed_is_loaded_once(
     loaded: list[str] = []
     load = FakeBundle.load
 
-    def counted(path: Path, *, provider: str) -> FakeBundle:
+    def counted(path: Path, **options: Any) -> FakeBundle:
         loaded.append(path.name)
-        return load(path, provider=provider)
+        return load(path, **options)
 
     monkeypatch.setattr(FakeBundle, "load", counted)
     url = f"sqlite:///{tmp_path}/releases.db"

@@ -35,6 +35,15 @@ SCOPE_OF = {
     "POST /v1/suppressions": "operate",
     "GET /v1/suppressions": "operate",
     "DELETE /v1/suppressions/{suppression_id}": "operate",
+    "GET /v1/releases": "operate",
+    "GET /v1/releases/history": "operate",
+    "GET /v1/releases/{release_id}": "operate",
+    "POST /v1/releases/rollback": "admin",
+    "POST /v1/releases/{release_id}/approve": "admin",
+    "POST /v1/releases/{release_id}/shadow": "admin",
+    "POST /v1/releases/{release_id}/canary": "admin",
+    "POST /v1/releases/{release_id}/promote": "admin",
+    "POST /v1/releases/{release_id}/retire": "admin",
 }
 
 

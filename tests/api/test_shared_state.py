@@ -211,7 +211,7 @@ async def test_a_score_is_of_the_features_that_were_seen_first_though_another_wo
         def overtaken(*arguments: Any) -> Any:
             """Before this worker writes, another one writes the same, and more."""
             monkeypatch.setattr(OnceEngine, "_apply", apply)
-            arguments[3](tiny_bundle.engine().observe(hidden[20]))  # it scores what is soon outdated
+            arguments[3](hidden[20:21], tiny_bundle.engine().observe(hidden[20]))  # it scores what is soon outdated
             faster.observe_once([*hidden[21:40], hidden[20]], lambda *_: None)
             return None
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from traffic_log import NEW, REVIEW, decide
 
 from monitoring.case import Case
 from monitoring.evidence import BY_SEGMENT, Evidence, Expectation, RollbackPolicy, ServiceLimits
+from monitoring.sequential import RateTest
 from monitoring.service_level import LEAST, ServiceHours, upper_rate
 from riskdistill.storage.decisions import Decision, Entry
 from riskdistill.storage.releases import Release, State
@@ -146,3 +149,25 @@ def test_champions_side_by_side_are_judged_as_each_alone() -> None:
     for metric in LABELLED.acting:
         together_peak = np.broadcast_to(together.peak(metric), (4, 3))[2]
         assert together_peak == pytest.approx(np.broadcast_to(alone.peak(metric), (3,)))
+
+
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=60))
+def test_harm_begins_at_its_level_and_ends_where_it_began_and_not_between(failures: list[int]) -> None:
+    """Of 1,000 decisions a look, 2 % may fail: whatever comes, evidence about the level does not flap."""
+    evidence, alone = Evidence(LABELLED, EXPECTED, ServiceLimits(errors=0.02)), RateTest(0.02)
+    (alpha,), stood = evidence.alpha("errors"), False
+    for failed in failures:
+        evidence.look({"failed": [failed], "answered": [1_000 - failed]})
+        e_value = float(alone.update(failed, 1_000))
+        expected = True if e_value * alpha >= 1 else False if e_value <= 1 else stood
+        stood = bool(evidence.stands("errors")[0])
+        assert stood is expected
+        assert evidence.harm("errors")[0] or not stood
+
+
+def test_harm_that_is_over_was_still_shown() -> None:
+    evidence = Evidence(LABELLED, EXPECTED, ServiceLimits(errors=0.02))
+    for failed in [60] * 3 + [0] * 40:
+        evidence.look({"failed": [failed], "answered": [1_000 - failed]})
+    assert evidence.harm("errors").tolist() == [True]
+    assert evidence.stands("errors").tolist() == [False]

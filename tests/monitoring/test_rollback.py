@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from traffic_log import GOOD, REVIEW, decide, open_logs, traffic
+from traffic_log import GOOD, NEW, REVIEW, decide, open_logs, traffic
 
+from monitoring.notices import Notices
 from monitoring.rollback import Expectation, RollbackController, RollbackPolicy, Verdict, watch
 from riskdistill.errors import BundleDamagedError, ConfigError, UnavailableError
-from riskdistill.storage.decisions import DecisionLog
+from riskdistill.storage.decisions import Decision, DecisionLog
 from riskdistill.storage.releases import Release, ReleaseLog, State
 
 Logs = tuple[ReleaseLog, DecisionLog]
@@ -29,7 +31,9 @@ def logs(tmp_path: Path) -> Iterator[Logs]:
 
 
 def controller(logs: Logs, expected: Expectation = EXPECTED, **policy: Any) -> RollbackController:
-    return RollbackController(*logs, RollbackPolicy(**policy), lambda release: expected)
+    """A controller that does not rest after a promotion, unless `policy` says so."""
+    settings = RollbackPolicy(**({"cool_down": timedelta(0)} | policy))
+    return RollbackController(*logs, settings, lambda release: expected)
 
 
 def flood(logs: Logs, rows: int = 400) -> None:
@@ -218,19 +222,69 @@ def test_a_hold_and_a_dry_run_change_nothing(logs: Logs, policy: dict[str, Any],
     assert logs[0].get("r2").state is State.CHAMPION
 
 
-def test_after_a_rollback_the_controller_rests(logs: Logs) -> None:
+def test_after_a_promotion_and_after_a_rollback_the_controller_rests(logs: Logs) -> None:
     now = [datetime.now(UTC)]
     watcher = RollbackController(
         *logs, RollbackPolicy(cool_down=timedelta(hours=1)), lambda _: EXPECTED, lambda: now[0]
     )
     flood(logs)
+    verdict = watcher.look()
+    assert verdict.action == "held"
+    assert re.search(r"more_alerts: .*; resting until \d\d:\d\d:\d\d UTC", verdict.reason)
+    now[0] += timedelta(hours=2)
     assert watcher.look().action == "rolled_back"
     again = logs[0].register("bundles/other", "other", actor="ann", reason="second try")
     logs[0].promote(again.release_id, actor="ann", reason="second try", evidence={})
     logs[1].append([d.model_copy(update={"bundle_version": "other"}) for d in traffic(400, 0.2, 0, 0.02, 6)])
-    assert watcher.look().reason.endswith("resting after a rollback")
-    now[0] += timedelta(hours=2)
+    now[0] = datetime.now(UTC) + timedelta(minutes=59)
+    assert watcher.look().action == "held"
+    now[0] += timedelta(minutes=2)
     assert watcher.look().action == "rolled_back"
+
+
+def test_a_model_that_was_rolled_back_is_not_returned_to(logs: Logs) -> None:
+    """r2 floods and is withdrawn; its bundle is tried again as r3, and r4 follows. What served before r4 is r3."""
+    releases, decisions = logs
+    flood(logs)
+    assert controller(logs).look().action == "rolled_back"
+    for version in (NEW, "other"):
+        tried = releases.register(f"bundles/{version}", version, actor="ann", reason="again")
+        releases.promote(tried.release_id, actor="ann", reason="again", evidence={})
+    flooded = traffic(400, 0.2, 0, 0.02, 6)
+    decisions.append([_decided_by("other", NEW, one) for one in flooded])
+    verdict = controller(logs).look()
+    assert (verdict.action, verdict.release_id) == ("alarm", "r4")
+    assert verdict.reason.endswith("the previous bundle was rolled back itself, as r2")
+    assert releases.get("r4").state is State.CHAMPION
+
+
+def _decided_by(champion: str, previous: str, decision: Decision) -> Decision:
+    assert decision.shadow is not None
+    shadow = decision.shadow.model_copy(update={"bundle_version": previous})
+    return decision.model_copy(update={"bundle_version": champion, "shadow": shadow})
+
+
+def test_an_approval_of_the_champion_leaves_its_evidence_as_it_is(logs: Logs) -> None:
+    watcher = controller(logs, minimum=400)
+    flood(logs, 300)
+    assert watcher.look().action == "waiting"
+    logs[0].approve("r2", actor="bob", reason="seen", evidence={})
+    flood(logs, 100)
+    assert watcher.look().action == "rolled_back"
+
+
+def test_an_alarm_that_nothing_speaks_for_any_more_ends_and_does_not_flap(logs: Logs) -> None:
+    """The champion is farther from the teacher for a while, and then the previous model is."""
+    watcher, notices = controller(logs), Notices()
+    told, actions = [], []
+    for champion, previous, looks in ((0.9, 0.8, 4), (0.8, 0.9, 12), (0.9, 0.8, 16)):
+        for _ in range(looks):
+            logs[1].append([decide(champion, previous, teacher=0.7) for _ in range(50)])
+            verdict = watcher.look()
+            actions.append(verdict.action)
+            told += [notice.kind for notice in notices.of(verdict)]
+    assert told == ["alarm_began", "alarm_ended", "alarm_began"]
+    assert actions[-1] == "alarm"
 
 
 def test_a_new_champion_starts_with_a_clean_slate(logs: Logs) -> None:
@@ -254,7 +308,7 @@ def test_a_champion_whose_bundle_is_damaged_is_an_alarm_until_the_bundle_is_back
             raise BundleDamagedError("student.onnx is missing", where=release.bundle_path)
         return EXPECTED
 
-    watcher = RollbackController(*logs, RollbackPolicy(), expectation)
+    watcher = RollbackController(*logs, RollbackPolicy(cool_down=timedelta(0)), expectation)
     flood(logs)
     verdict = watcher.look()
     assert (verdict.action, verdict.release_id) == ("alarm", "r2")

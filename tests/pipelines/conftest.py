@@ -1,6 +1,6 @@
 """Fixture strategy: files as the commands take them, made of the session's tiny world, and one scored decision log.
 
-`one_export_of_equal_weights` spares runs the seconds that an export takes.
+`one_export_of_equal_weights` spares runs the seconds that an export takes. `bank` is what retraining starts from.
 
 `simulated` is what `riskdistill simulate` would have written. `service_folder` is what a service leaves behind that
 followed a release of the tiny bundle and decided on `SENT` transactions: it is read only, a test that wants to
@@ -29,6 +29,7 @@ from riskdistill.simulator import PRESETS, Simulated, write
 from riskdistill.storage.releases import ReleaseLog
 
 if TYPE_CHECKING:
+    from tiny_bank import Bank
     from tiny_runs import Epochs
 
     from riskdistill.features import Encoded
@@ -63,6 +64,14 @@ def one_export_of_equal_weights(tmp_path_factory: pytest.TempPathFactory) -> Ite
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(served, "export_onnx", export)
         yield
+
+
+@pytest.fixture(scope="session")
+def bank(one_export_of_equal_weights: None, tmp_path_factory: pytest.TempPathFactory) -> Bank:
+    """A bank with a trained champion, shared: a test that wants a release log of its own asks for `log(name)`."""
+    from tiny_bank import founded
+
+    return founded(tmp_path_factory.mktemp("bank"))
 
 
 @pytest.fixture

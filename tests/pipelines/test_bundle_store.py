@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.bundle_store import expectation, keep, load_release
+from pipelines.bundle_store import expectation, keep
 from riskdistill.bundle import Bundle, rebuild_bundle
 from riskdistill.errors import BundleDamagedError
 from riskdistill.models.calibration import Calibrator
+from riskdistill.releasing import load_release
 from riskdistill.storage.releases import ReleaseLog
 
 SIGNED = ("--actor", "ann", "--reason", "a test")

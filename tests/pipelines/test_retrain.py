@@ -10,88 +10,20 @@ import json
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 import yaml
-from tiny_runs import Epochs, config_with
+from tiny_bank import WORLD, Bank, settings
+from tiny_runs import Epochs
 
-from pipelines.bundle_store import keep
-from pipelines.datasets import prepare
-from pipelines.progress import Steps
-from pipelines.retrain import EVIDENCE, Retrained, retrain
-from pipelines.run import furnished, judge_and_bundle, taught_student
-from pipelines.teachers import fit_teachers
 from riskdistill.bundle import Bundle
-from riskdistill.config import ExperimentConfig
 from riskdistill.errors import BundleIncompatibleError, ConfigError, DataError, ReleaseError
-from riskdistill.provenance import Provenance, provenance_of
-from riskdistill.simulator import PRESETS, Simulated, SimulationConfig, simulate, write
+from riskdistill.evaluation.gates import RETRAINING
+from riskdistill.provenance import provenance_of
 from riskdistill.storage.releases import ReleaseLog, State
 
-pytestmark = pytest.mark.usefixtures("one_export_of_equal_weights")
-WORLD = PRESETS["tiny"].model_copy(update={"accounts": 300, "days": 80, "seed": 1, "laundering_share": 0.06})
 WHO: dict[str, Any] = {"actor": "ann", "reason": "a test"}
-# the networks here learn nearly nothing: what the gates say is tested where they are
-EVERYTHING_PASSES = {
-    "recall_margin": 1.0,
-    "forgetting": 1.0,
-    "typology_floor": 1.0,
-    "calibration": 1.0,
-    "latency": 100.0,
-    "size": 10.0,
-    "reasons": 0.0,
-}
-
-
-def settings(**gates: float) -> ExperimentConfig:
-    retraining = {"mode": "student", "gates": EVERYTHING_PASSES | gates}
-    return config_with({"retraining": retraining, "serving": {"review": {"budget": 0.05}}})
-
-
-class Bank(NamedTuple):
-    """Folders of the traffic before and now, and of what is made."""
-
-    before: Path
-    now: Path
-    out: Path
-    champion: Bundle
-
-    def log(self, name: str) -> ReleaseLog:
-        """A new release log whose champion is the bank's."""
-        log = ReleaseLog(f"sqlite:///{self.out}/{name}.db")
-        release = log.register(keep(self.champion, self.out / "bundles"), self.champion.version, **WHO)
-        log.promote(release.release_id, **WHO, evidence={})
-        return log
-
-    def retrained(self, log: ReleaseLog, **changes: Any) -> Retrained:
-        with Steps() as steps:
-            return retrain(log, self.now, self.out / "retrained", self.out / "bundles", steps, **changes)
-
-
-def written(world: Simulated, until: int, folder: Path, config: SimulationConfig) -> Path:
-    times = world.transactions["timestamp"]
-    before = pc.less(times, pa.scalar(config.start + timedelta(days=until), times.type))
-    tables = (world.transactions, world.labels, world.truth)
-    write([Simulated(*(table.filter(before) for table in tables))], folder, config)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
-    out = tmp_path_factory.mktemp("bank")
-    world, config = simulate(WORLD), settings()
-    before = written(world, 50, out / "before", WORLD)
-    with Steps() as steps:
-        prepared = prepare(config, before, out / "first", steps, command="a test")
-        workshop = furnished(out / "first", config, prepared.dataset, steps)
-        teachers = fit_teachers(config, workshop)
-        student = {"student": taught_student(teachers, config, workshop)}
-        made = Provenance.of(config, prepared.dataset)
-        bundle = judge_and_bundle(config, prepared, workshop, teachers, student, made).bundle
-    return Bank(before, written(world, 80, out / "now", WORLD), out, bundle)
 
 
 def test_a_killed_retraining_registers_nothing_and_goes_on_to_a_challenger_in_shadow(
@@ -111,7 +43,7 @@ def test_a_killed_retraining_registers_nothing_and_goes_on_to_a_challenger_in_sh
     assert log.challenger() == result.challenger
     registered, shadowed = log.history()[-2:]
     assert (registered.after, shadowed.after, shadowed.actor) == (State.REGISTERED, State.SHADOW, "nightly")
-    told = shadowed.evidence[EVIDENCE]
+    told = shadowed.evidence[RETRAINING]
     assert told["champion"] == {"release": "r1", "bundle": bank.champion.version}
     assert [gate["name"] for gate in told["gates"]] == [gate.name for gate in result.gates]
 

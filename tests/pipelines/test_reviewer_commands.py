@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import re
 import shutil
 import sqlite3
@@ -9,7 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from webhook_receiver import SECRET, receiving
 
+from monitoring.audit import AuditRecord
+from monitoring.drift import DriftReport
+from pipelines.cli import main
+from pipelines.drift import logged_window
+from pipelines.explain_decision import Sources
+from riskdistill import tracking
 from riskdistill.bundle import Bundle, rebuild_bundle
 from riskdistill.models.calibration import Calibrator
 from riskdistill.storage.decisions import DecisionLog
@@ -32,6 +41,54 @@ def test_drift_writes_its_pages(
     assert {"drift.html", "drift.json"} < {path.name for path in (tmp_path / "drift").iterdir()}
 
 
+def test_drift_of_what_a_service_decided_is_the_same_each_time(
+    done: Callable[..., str], service_folder: Path, tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    log = DecisionLog(f"sqlite:///{service_folder}/decisions.db", create=False)
+    made = [entry.decision for entry in log.read()]
+    period = ("--from", made[20].decided_at.isoformat(), "--to", made[70].decided_at.isoformat())
+    options = ("--bundle", tiny_bundle.path, *logs_in(service_folder)[:2], *period)
+    written = []
+    for name in "ab":
+        done("monitor", "drift", *options, "--out", tmp_path / name)
+        written.append([(tmp_path / name / file).read_bytes() for file in ("drift.html", "drift.json")])
+    assert written[0] == written[1]
+    told = DriftReport.model_validate_json(written[0][1])
+    assert told.logged is not None
+    assert (told.rows, told.logged.first_sequence, told.logged.last_sequence) == (50, 21, 70)
+    assert told.logged.hash in written[0][0].decode()
+    window, _ = logged_window(tiny_bundle, log, made[20].decided_at, None, Sources(None, None, None, None))
+    assert window.score == pytest.approx(
+        [one.student_score for one in made[20:]], abs=1e-6
+    )  # as the service saw it
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ((), "give --input, or --decisions"),
+        (("--input", "x", "--from", "2026-01-01T00:00:00Z"), "give --input, or --decisions"),
+        (
+            ("--decisions", "sqlite:///{folder}/decisions.db", "--to", "2020-01-01T00:00:00Z"),
+            "nothing was decided then",
+        ),
+        (("--decisions", "sqlite:///{folder}/decisions.db", "--from", "May"), "--from: Invalid isoformat"),
+    ],
+)
+def test_a_window_that_is_none_is_refused(
+    refused: Callable[..., str],
+    service_folder: Path,
+    tiny_bundle: Bundle,
+    tmp_path: Path,
+    options: tuple[str, ...],
+    told: str,
+) -> None:
+    named = [option.format(folder=service_folder) for option in options]
+    drift = ("monitor", "drift", "--bundle", tiny_bundle.path, "--out", tmp_path, "--history", tmp_path)
+    assert told in refused(*drift, *named)
+    assert not list(tmp_path.iterdir())
+
+
 def test_watching_empty_logs_finds_no_champion(done: Callable[..., str], tmp_path: Path) -> None:
     releases, decisions = f"sqlite:///{tmp_path}/releases.db", f"sqlite:///{tmp_path}/decisions.db"
     ReleaseLog(releases).close()
@@ -44,6 +101,36 @@ def test_watching_a_service_compares_its_champion(done: Callable[..., str], serv
     logs = [f"sqlite:///{service_folder}/{name}.db" for name in ("releases", "decisions")]
     told = done("monitor", "watch", "--releases", logs[0], "--decisions", logs[1], "--looks", 1, "--dry-run")
     assert told == "1 none no harm is shown"
+
+
+def test_a_watch_tells_a_webhook_of_an_alarm_once(
+    done: Callable[..., str], tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The champion's bundle is damaged: every look is an alarm."""
+    log = ("--releases", f"sqlite:///{tmp_path}/releases.db")
+    done("release", "register", tiny_bundle.path, *log, *SIGNED)
+    done("release", "promote", "r1", *log, *SIGNED)
+    (tmp_path / "bundles" / tiny_bundle.version / "student.onnx").unlink()
+    decisions = f"sqlite:///{tmp_path}/decisions.db"
+    DecisionLog(decisions).close()
+    monkeypatch.setenv("RISKDISTILL_WEBHOOK_SECRET", SECRET)
+    with receiving() as receiver:
+        looks = ("--looks", 3, "--interval", 0.1, "--webhook", receiver.url, "--metrics-port", 0)
+        told = done("monitor", "watch", *log, "--decisions", decisions, *looks)
+    assert told.startswith("metrics at http://127.0.0.1:")
+    assert told.count(" alarm ") == 3
+    (received,) = receiver.received
+    body = json.loads(received.body)
+    assert (body["type"], body["data"]["release_id"]) == ("monitor.alarm_began", "r1")
+    assert "student.onnx" in body["data"]["about"]
+
+
+def test_a_watch_without_the_secret_of_its_webhook_does_not_begin(
+    refused: Callable[..., str], service_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RISKDISTILL_WEBHOOK_SECRET", raising=False)
+    told = refused("monitor", "watch", *logs_in(service_folder), "--webhook", "https://example.com/hook")
+    assert told.startswith("RISKDISTILL_WEBHOOK_SECRET: the webhook needs a secret")
 
 
 @pytest.mark.parametrize(
@@ -97,6 +184,37 @@ def test_the_life_of_two_releases(
     assert "no release 'r3'" in refused("release", "promote", "r3", *log, *SIGNED)
 
 
+def test_the_report_of_a_release_is_the_same_each_time_and_names_no_account(
+    done: Callable[..., str], refused: Callable[..., str], service_folder: Path, tmp_path: Path
+) -> None:
+    written = []
+    for name in "ab":
+        said = done("release", "report", "r1", *logs_in(service_folder), "--out", tmp_path / name)
+        assert said == f"report {tmp_path}/{name}/release.html"
+        written.append([(tmp_path / name / file).read_bytes() for file in ("release.html", "release.json")])
+    assert written[0] == written[1]
+    told = json.loads(written[0][1])
+    assert told["spells"][0]["decisions"] == told["spells"][0]["all_decisions"] == 80
+    log = DecisionLog(f"sqlite:///{service_folder}/decisions.db", create=False)
+    first = next(log.read()).decision.transaction
+    assert first.sender_account not in written[0][0].decode() + written[0][1].decode()
+    assert "no release 'r7'" in refused("release", "report", "r7", *logs_in(service_folder), "--out", tmp_path)
+
+
+def test_a_release_that_no_service_shadowed_is_reported_with_a_note(
+    service_folder: Path, tiny_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("decisions", "releases"):
+        shutil.copyfile(service_folder / f"{name}.db", tmp_path / f"{name}.db")
+    calibrators = {role: Calibrator() for role in ("student", "teacher")}
+    second = rebuild_bundle(tiny_bundle, tmp_path / "second", calibrators=calibrators)
+    releases = ReleaseLog(f"sqlite:///{tmp_path}/releases.db")
+    releases.register(second.path, second.version, actor="ann", reason="a test", shadow=True)
+    assert main(["release", "report", "r2", *logs_in(tmp_path), "--out", str(tmp_path / "report")]) == 0
+    assert "note: no shadow scores: " in capsys.readouterr().err
+    assert json.loads((tmp_path / "report" / "release.json").read_text())["shadow"] == []
+
+
 def test_ids_and_paths_are_whole_on_a_narrow_terminal(
     done: Callable[..., str], tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +232,25 @@ def test_a_release_outlives_the_folder_that_it_was_registered_from(
     done("release", "register", path, *log, *SIGNED)
     rebuild_bundle(tiny_bundle, path, calibrators={role: Calibrator() for role in ("student", "teacher")})
     assert f"bundle {tiny_bundle.version}" in done("release", "promote", "r1", *log, *SIGNED)
+
+
+def test_a_release_is_promoted_though_mlflow_is_away(
+    done: Callable[..., str],
+    tiny_bundle: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def away(*_: object) -> bool:
+        logging.getLogger(tracking.__name__).warning("away")
+        return False
+
+    monkeypatch.setenv(tracking.VARIABLE, "https://mlflow.example.com")
+    monkeypatch.setattr(tracking.Tracker, "_within_the_deadline", away)
+    signed = ("--releases", f"sqlite:///{tmp_path}/releases.db", "--actor", "ann", "--reason", "a test")
+    done("release", "register", tiny_bundle.path, *signed)
+    assert "r1 is champion" in done("release", "promote", "r1", *signed)
+    assert caplog.text.count("away") == 2
 
 
 # --- audit
@@ -178,6 +315,19 @@ def test_the_audit_record_and_one_decision(
     decisions = logs_in(service_folder)[:2]
     assert f'"tx_id": "{decision.tx_id}"' in done("audit", "show", decision.decision_id, *decisions)
     assert "no decision d-x" in refused("audit", "show", "d-x", *decisions)
+
+
+def test_the_audit_record_of_a_period(done: Callable[..., str], service_folder: Path, tmp_path: Path) -> None:
+    made = [
+        entry.decision for entry in DecisionLog(f"sqlite:///{service_folder}/decisions.db", create=False).read()
+    ]
+    period = ("--from", made[10].decided_at.isoformat(), "--to", made[60].decided_at.isoformat())
+    done("audit", "record", *logs_in(service_folder), *period, "--out", tmp_path)
+    record = AuditRecord.model_validate_json((tmp_path / "audit.json").read_text())
+    assert sum(count.decisions for count in record.decisions) == 50
+    assert record.decision_log.entries == 80
+    assert sum(asked.decisions for asked in record.bypass) == sum(one.bypass is not None for one in made[10:60])
+    assert sum(one.strongest for one in record.reasons) == sum(bool(one.reasons) for one in made[10:60])
 
 
 def test_nothing_to_verify_is_a_mistake(refused: Callable[..., str]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -123,6 +124,37 @@ def test_every_model_names_the_dataset_it_was_trained_on(finished: RunResult) ->
     model_card = (finished.bundle.path / "model_card.md").read_text()
     assert fingerprint in model_card
     assert all(limit in model_card for limit in card.limits)
+
+
+def test_the_model_card_answers_a_reviewer_with_the_figures_of_the_run(finished: RunResult) -> None:
+    card = (finished.bundle.path / "model_card.md").read_text()
+    sections = dict(re.findall(r"## (.*)\n\n((?:(?!## ).*\n)*)", card))
+    assert list(sections) == [
+        "Purpose",
+        "Data",
+        "Performance",
+        "Performance by typology",
+        "Performance by part of the traffic",
+        "Calibration",
+        "Thresholds",
+        "Limits",
+        "Monitoring and fallback",
+        "Human oversight",
+        "Changes",
+    ]
+    assert all(text.strip() for text in sections.values())
+    test, review = finished.dataset.test, finished.bundle.thresholds.review
+    alert = finished.bundle.student.score_all(test.encoded).score >= review
+    caught = (alert & test.label).sum() / test.label.sum()
+    whole = re.search(r"\| all \| (.*) \|", sections["Performance by part of the traffic"])
+    assert whole is not None
+    rows, laundering, alerts, _, recall = whole[1].split(" | ")
+    assert (rows, laundering) == (f"{len(test):,}", f"{test.label.sum():,}")
+    assert (alerts, recall.split(" ")[0]) == (f"{alert.sum():,}", f"{caught:.1%}")
+    typologies = re.findall(r"\| ([a-z_]+) \| [\d,]+ \| ([\d,]+) \|", sections["Performance by typology"])
+    assert {name: int(count) for name, count in typologies} == finished.report.typology_counts
+    assert "no statement that any rule is met" in " ".join(card.split())
+    assert "compliant" not in card
 
 
 def test_periods_follow_one_another_and_split_what_was_ingested(finished: RunResult) -> None:

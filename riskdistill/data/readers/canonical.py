@@ -83,6 +83,26 @@ def _with_columns(table: pa.Table, more: dict[str, Column]) -> pa.Table:
     return table
 
 
+def read_labels(file: Path) -> pa.Table:
+    """The labels in a Parquet file, in schema LABELS.
+
+    Raises:
+        DataError: absent columns, damaged, or a row that is no label.
+    """
+    try:
+        return _labels_in(file).cast(LABELS)
+    except EmptyInputError:
+        return LABELS.empty_table()
+    except (pa.ArrowException, ValueError) as error:
+        raise DataError(
+            f"not canonical labels: {error}", where=str(file), mend="take those that ingest or labels export wrote"
+        ) from error
+
+
+def _labels_in(file: Path) -> pa.Table:
+    return pa.concat_tables(rows.table.select(LABELS.names) for rows in read_rows(file, LABELS.names))
+
+
 def _known_beside(transactions: Path, name: str) -> _KnownLabels | None:
     """The labels in the file `name` beside `transactions.parquet`; None where it is not, or holds no row.
 
@@ -93,7 +113,7 @@ def _known_beside(transactions: Path, name: str) -> _KnownLabels | None:
     if transactions.name != TRANSACTIONS_FILE or not file.is_file():
         return None
     try:
-        labels = pa.concat_tables(rows.table.select(LABELS.names) for rows in read_rows(file, LABELS.names))
+        labels = _labels_in(file)
     except EmptyInputError:
         return None
     if name == TRUTH_FILE and labels.schema.types != LABELS.types:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from riskdistill.data.schema import LABELS, NORMAL
 from riskdistill.dataset import Tables, as_known_at
-from riskdistill.dataset.labels import matured, of_typologies
+from riskdistill.dataset.labels import completed, matured, of_typologies
 from riskdistill.errors import DataError
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -95,3 +95,44 @@ def test_what_is_too_young_for_its_labels_is_left_out_and_what_is_found_later_is
 def test_before_anything_is_known_nothing_is_mature() -> None:
     with pytest.raises(DataError, match="no laundering is known at 2026-01-03"):
         matured(_paid([0, 1], [10, None]), MOMENT + timedelta(days=2), 0.9)
+
+
+def labels_of(*told: tuple[str, str | None, int]) -> pa.Table:
+    """Labels by transaction, scheme (None: normal) and the day on which they became known."""
+    rows = [
+        {
+            "tx_id": tx_id,
+            "is_laundering": scheme is not None,
+            "typology": NORMAL if scheme is None else "cycle",
+            "scheme_id": scheme,
+            "known_at": MOMENT + timedelta(days=day),
+        }
+        for tx_id, scheme, day in told
+    ]
+    return pa.Table.from_pylist(rows, LABELS)
+
+
+def paid(*tx_ids: str) -> pa.Table:
+    stamps = pa.array([MOMENT - timedelta(days=9)] * len(tx_ids), LABELS.field("known_at").type)
+    return pa.table({"tx_id": pa.array(tx_ids, pa.string()), "timestamp": stamps})
+
+
+def test_every_transaction_has_the_label_that_became_known_last_or_none_looked_at_it() -> None:
+    cases = labels_of(
+        ("both", None, -1), ("case", "c1", -3), ("late", "c2", 1), ("tie", "c3", -5), ("alien", None, -5)
+    )
+    recorded = labels_of(("both", "s1", -2), ("older", "s2", -8), ("tie", None, -5), ("late", None, -4))
+    found = completed(paid("tie", "unseen", "late", "older", "both", "case"), cases, recorded, MOMENT)
+    assert found.schema.equals(LABELS)
+    schemes = dict(zip(found["tx_id"].to_pylist(), found["scheme_id"].to_pylist(), strict=True))
+    assert schemes == {"tie": "c3", "unseen": None, "late": None, "older": "s2", "both": None, "case": "c1"}
+    assert found["tx_id"].to_pylist() == ["tie", "unseen", "late", "older", "both", "case"]
+    days = [(known - MOMENT).days for known in found["known_at"].to_pylist()]
+    assert days == [-5, -9, -4, -8, -1, -3]
+
+
+@given(st.lists(st.sampled_from("abcde"), unique=True), st.lists(st.sampled_from("abcdefg"), unique=True))
+def test_completed_labels_are_the_transactions_row_for_row(tx_ids: list[str], told: list[str]) -> None:
+    found = completed(paid(*tx_ids), labels_of(*((one, "s", -1) for one in told)), LABELS.empty_table(), MOMENT)
+    assert found["tx_id"].to_pylist() == tx_ids
+    assert found["is_laundering"].to_pylist() == [one in told for one in tx_ids]

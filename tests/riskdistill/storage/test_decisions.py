@@ -67,6 +67,17 @@ def test_reading_goes_on_after_a_sequence_and_stops_at_the_limit(
     assert list(log.read(limit=0)) == []
 
 
+def test_reading_a_period_takes_its_beginning_and_not_its_end_whatever_the_zone(
+    log: DecisionLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decisions_module, "PAGE", 2)
+    log.append([make(number) for number in range(1, 9)])  # each a second after the one before
+    start = make(3).decided_at.astimezone(timezone(timedelta(hours=5)))
+    assert [entry.sequence for entry in log.read(start=start, end=make(7).decided_at)] == [3, 4, 5, 6]
+    assert [entry.sequence for entry in log.read(4, 2, start=start)] == [5, 6]
+    assert [entry.sequence for entry in log.read(end=make(2).decided_at)] == [1]
+
+
 def test_state_order_is_the_order_of_observation(log: DecisionLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decisions_module, "PAGE", 2)
     observed = [2, 1, 5, 3, 4]

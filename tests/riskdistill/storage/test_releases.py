@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,8 +14,9 @@ from databases import execute
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from riskdistill.errors import AuditError, ConfigError, NotFoundError, ReleaseError
+from riskdistill.errors import AuditError, ConfigError, NotFoundError, ReleaseError, UnavailableError
 from riskdistill.storage.chain import GENESIS
+from riskdistill.storage.life_cycle import Move
 from riskdistill.storage.releases import LIFE_CYCLE, OVER, Release, ReleaseLog, State
 
 WHO = {"actor": "ann", "reason": "because"}
@@ -29,6 +31,29 @@ def test_a_new_log_has_no_champion_and_verifies(url: str) -> None:
     log = ReleaseLog(url)
     assert (log.champion(), log.previous(), log.list(), log.history()) == (None, None, (), ())
     assert log.verify() == (0, GENESIS, 0)
+
+
+def test_each_change_is_announced_before_it_is_written_and_what_is_refused_is_not(url: str) -> None:
+    told = []
+
+    def announce(moves: Sequence[Move], actor: str, reason: str) -> None:
+        told.append(([after.state for _, after in moves], actor, reason, len(plain.history())))
+
+    plain, log = ReleaseLog(url), ReleaseLog(url, announce=announce)
+    champion(log, "a")
+    with pytest.raises(ReleaseError, match="no previous champion"):
+        log.rollback(**WHO, evidence={})
+    assert told == [([State.REGISTERED], "ann", "because", 0), ([State.CHAMPION], "ann", "because", 1)]
+
+
+def test_what_cannot_be_announced_is_not_written(url: str) -> None:
+    def away(*_: object) -> None:
+        raise UnavailableError("the act log is away")
+
+    log = ReleaseLog(url, announce=away)
+    with pytest.raises(UnavailableError, match="act log is away"):
+        champion(log, "a")
+    assert log.history() == ()
 
 
 def test_promotion_keeps_one_previous_and_retires_the_one_before(url: str) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pipelines.bundle_store import database_folder
+from riskdistill.storage.database import database_folder
 from riskdistill.storage.releases import Release, ReleaseLog
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ VARIABLE: Final = "RISKDISTILL_MLFLOW"
 MODEL: Final = "riskdistill"  # of the registered model, and of the experiment that runs are in
 DEADLINE: Final = 60.0  # seconds for one call here, bundle and all
 _RELEASE: Final = "riskdistill.release"
+_FOLLOWING: Final = threading.Lock()
 
 _logger = logging.getLogger(__name__)
 
@@ -111,9 +112,10 @@ def tracker() -> Tracker | None:
 
 
 def follow(log: ReleaseLog) -> None:
-    """Let MLflow follow the release log, where the environment names one."""
+    """Let MLflow follow the release log, where the environment names one. One call after another."""
     if (tracking := tracker()) is not None:
-        tracking.follow(log)
+        with _FOLLOWING:  # else the aliases of an earlier change could come last
+            tracking.follow(log)
 
 
 def _experiment(client: MlflowClient) -> str:

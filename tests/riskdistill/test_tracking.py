@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import builtins
-import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from pipelines import tracking
-from pipelines.tracking import MODEL, VARIABLE, Tracker
-from riskdistill.bundle import Bundle
+from riskdistill import tracking
 from riskdistill.storage.releases import ReleaseLog, State
+from riskdistill.tracking import MODEL, VARIABLE, Tracker
 
 # MLflow 3.17 uses a loader strategy that SQLAlchemy 2.1 is about to drop
 pytestmark = pytest.mark.filterwarnings(
@@ -108,22 +106,3 @@ def test_nothing_is_tracked_unless_the_environment_names_it(
     monkeypatch.setenv(VARIABLE, "https://mlflow.example.com")
     tracking.follow(log)
     assert asked == ["https://mlflow.example.com"]
-
-
-def test_a_release_is_promoted_though_mlflow_is_away(
-    done: Callable[..., str],
-    tiny_bundle: Bundle,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    def away(*_: object) -> bool:
-        logging.getLogger(tracking.__name__).warning("away")
-        return False
-
-    monkeypatch.setenv(VARIABLE, "https://mlflow.example.com")
-    monkeypatch.setattr(Tracker, "_within_the_deadline", away)
-    signed = ("--releases", f"sqlite:///{tmp_path}/releases.db", "--actor", "ann", "--reason", "a test")
-    done("release", "register", tiny_bundle.path, *signed)
-    assert "r1 is champion" in done("release", "promote", "r1", *signed)
-    assert caplog.text.count("away") == 2
