@@ -9,9 +9,9 @@ Scopes stand beside one another; none includes another:
 | scope | lets a caller |
 |---|---|
 | `score` | have transactions scored |
-| `read` | read stored decisions |
+| `read` | read stored decisions, have them explained, and read the alert queue |
 | `label` | report outcomes of cases |
-| `operate` | work on the alert queue and suppressions, and see the releases |
+| `operate` | work on suppressions, and see the releases |
 | `admin` | change releases, and read the log of administrative acts |
 
 A router of these has `route_class=ScopedRoute`, and each of its routes `dependencies=[needs("read")]`.

@@ -7,7 +7,7 @@ in it, kept apart from the database, also betray a log whose newest entries were
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import takewhile
 
@@ -113,14 +113,12 @@ def audit(
     *,
     start: datetime | None = None,
     end: datetime | None = None,
-    suppressions: Sequence[Change] = (),
 ) -> AuditRecord:
     """Verify the logs and sum up what they hold of a period.
 
     Args:
         journals: those that live beside the decisions, see `riskdistill.storage.desk_journals`.
         start, end: see `AuditRecord`.
-        suppressions: what their journal says.
 
     Raises:
         UnavailableError: a log cannot be read now.
@@ -132,18 +130,19 @@ def audit(
         tally.add(decision)
     history = () if release_log.fault else releases.history()[: release_log.entries]
     acts = (act for sequence, act in decisions.acts() if sequence <= decision_log.entries)
+    checked = {journal.log: _check(journal.verify) for journal in journals if journal.is_there()}
     return AuditRecord(
         start=start,
         end=end,
         decision_log=decision_log,
         release_log=release_log,
-        journals={journal.log: _check(journal.verify) for journal in journals if journal.is_there()},
+        journals=checked,
         first_decision=tally.first,
         last_decision=tally.last,
         decisions=tally.counts(),
         reasons=tally.reasons(),
         bypass=tally.bypasses(),
-        suppressed=tally.suppressions({change.entry.suppression_id: change.entry for change in suppressions}),
+        suppressed=tally.suppressions(_suppressions(journals, checked)),
         transitions=_of_period(history, start, end),
         acts=tuple(act for act in acts if _within(act.at, start, end)),
     )
@@ -205,6 +204,16 @@ class _Tally:
             Suppressed(suppression_id=name, alerts=number, held=self._held[name], entry=entries.get(name))
             for name, number in sorted(self._passed.items())
         )
+
+
+def _suppressions(journals: Sequence[Journal], checked: Mapping[str, ChainCheck]) -> dict[str, Suppression]:
+    """All that ever were, by id; none where their journal is not there or is broken."""
+    found: dict[str, Suppression] = {}
+    for journal in journals:
+        if journal.log == "suppressions" and journal.log in checked and checked[journal.log].fault is None:
+            changes = (Change.model_validate_json(entry.body) for entry in journal.every())
+            found.update((change.entry.suppression_id, change.entry) for change in changes)
+    return found
 
 
 def _of_period(

@@ -30,7 +30,6 @@ from riskdistill.errors import AuditError, ConfigError, DataError, NotFoundError
 from riskdistill.storage.administrative_acts import ActLog
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.releases import ReleaseLog
-from riskdistill.storage.suppressions import Change, SuppressionList
 
 audit_app = typer.Typer(no_args_is_help=True, help="Verify, export, explain and prune the decision log.")
 console = Console()
@@ -86,7 +85,7 @@ def acts(log: Annotated[str, typer.Option("--log", help="URL of the log of admin
         when = act.at.strftime("%Y-%m-%d %H:%M:%S")
         table.add_row(str(act.sequence), when, *map(escape, (act.actor, act.act, act.subject, details)))
     console.print(table)
-    console.print(f"act log {told(opened.verify())}", highlight=False)
+    console.print(f"act log {told(opened.verify())}", soft_wrap=True, highlight=False)
 
 
 @audit_app.command()
@@ -103,24 +102,8 @@ def record(
     from riskdistill.storage.desk_journals import desk_journals
 
     logs = ReleaseLog(releases, create=False), DecisionLog(decisions, create=False)
-    told = audit(
-        *logs,
-        desk_journals(decisions),
-        start=instant(start, "--from"),
-        end=instant(end, "--to"),
-        suppressions=_suppressions(logs[1]),
-    )
+    told = audit(*logs, desk_journals(decisions), start=instant(start, "--from"), end=instant(end, "--to"))
     console.print(f"record {write_audit_record(out, told)}", soft_wrap=True, highlight=False)
-
-
-def _suppressions(log: DecisionLog) -> list[Change]:
-    """The journal beside a decision log; empty where no service has made one."""
-    import sqlalchemy as sa
-
-    if not sa.inspect(log.engine).has_table("suppressions"):
-        return []
-    url = log.engine.url.render_as_string(hide_password=False)
-    return SuppressionList(url, create=False).history()
 
 
 @audit_app.command()

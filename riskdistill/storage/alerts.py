@@ -6,13 +6,15 @@ stands in their bodies too. `riskdistill.storage.alert_queue` reads it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import sqlalchemy as sa
 
-from riskdistill.storage.tables import METADATA, Place
+from riskdistill.errors import AuditError
+from riskdistill.storage.tables import DECISIONS, METADATA, Place
+from riskdistill.storage.verification import PAGE, Fetch
 
 if TYPE_CHECKING:
     from riskdistill.storage.decisions import Decision
@@ -38,6 +40,39 @@ def note_alerts(connection: sa.Connection, decisions: Iterable[tuple[int, Decisi
     rows = [row for sequence, decision in decisions if (row := _row(sequence, decision)) is not None]
     if rows:
         connection.execute(sa.insert(ALERTS), rows)
+
+
+def check_alerts(fetch: Fetch, decision_of: Callable[[str], Decision]) -> None:
+    """Compares the index with the decisions that it repeats, from its first entry on: older logs had none.
+
+    Args:
+        fetch: runs a query on the log's database.
+        decision_of: reads the body of a decision.
+
+    Raises:
+        AuditError: naming the first alert or sample that is not in the index as it was decided.
+    """
+    place, decided = ALERTS.c.sequence, DECISIONS.c.sequence
+    told = sa.select(ALERTS, DECISIONS.c.body).outerjoin(DECISIONS, place == decided).order_by(place).limit(PAGE)
+    after = 0
+    while rows := fetch(told.where(place > after)):
+        for row in rows:
+            expected = None if row.body is None else _row(row.sequence, decision_of(row.body))
+            if expected is None or any(getattr(row, name) != value for name, value in expected.items()):
+                raise _differs(row.sequence)
+        after = rows[-1].sequence
+    first = sa.select(sa.func.min(place)).scalar_subquery()
+    hidden = sa.select(sa.func.min(decided)).where(DECISIONS.c.action != "allow", decided >= first)
+    if (lost := fetch(hidden.where(decided.not_in(sa.select(place))))[0][0]) is not None:
+        raise _differs(lost)
+
+
+def _differs(sequence: int) -> AuditError:
+    return AuditError(
+        f"the table {ALERTS.name} does not tell of the decision at sequence {sequence} what was decided",
+        where=f"entry {sequence}",
+        mend="the queue of alerts cannot be trusted: restore the table from a copy, and find out who changed it",
+    )
 
 
 def _row(sequence: int, decision: Decision) -> dict[str, Any] | None:

@@ -24,7 +24,7 @@ from riskdistill.data.transaction import Transaction
 from riskdistill.errors import ConfigError, ConflictError, UnavailableError
 from riskdistill.storage import verification
 from riskdistill.storage.acts import Act, Head, head, write_act
-from riskdistill.storage.alerts import note_alerts
+from riskdistill.storage.alerts import check_alerts, note_alerts
 from riskdistill.storage.chain import link
 from riskdistill.storage.database import cause_of, insert_many, open_database, writing
 from riskdistill.storage.schema import prepare
@@ -284,7 +284,7 @@ class DecisionLog:
             key = (rows[-1].observed, rows[-1].sequence)
 
     def verify(self, kept: Mapping[int, str] | None = None) -> VerifyResult:
-        """Follows the chain from the first entry to the last.
+        """Follows the chain from the first entry to the last, and checks that the index of alerts repeats it.
 
         Args:
             kept: digests by sequence, known from elsewhere, that the log must agree with.
@@ -292,7 +292,9 @@ class DecisionLog:
         Raises:
             AuditError: naming the first broken link: its sequence, its decision, and what does not fit.
         """
-        return verification.verify(self.fetch, kept or {})
+        result = verification.verify(self.fetch, kept or {})
+        check_alerts(self.fetch, Decision.model_validate_json)
+        return result
 
     def close(self) -> None:
         """Releases the database's connections."""

@@ -63,7 +63,7 @@ def test_logs_that_live_beside_the_decisions_are_in_the_record(tmp_path: Path) -
         "DROP TRIGGER suppressions_no_update",
         "UPDATE suppressions SET body = replace(body, 'ann', 'eve')",
     )
-    page = write_audit_record(tmp_path / "audit", *logs, desk_journals(url))
+    page = write_audit_record(tmp_path / "audit", audit(*logs, desk_journals(url)))
     record = AuditRecord.model_validate_json((page.parent / "audit.json").read_text())
     assert not record.intact
     assert "broken: suppression log, entry 1" in page.read_text()
@@ -120,7 +120,7 @@ def test_reasons_the_bypass_and_suppressions_are_counted(tmp_path: Path) -> None
     journal = SuppressionList(f"sqlite:///{tmp_path}/logs.db")
     until = datetime.now(UTC) + timedelta(days=1)
     journal.add(Target(account="a" * 32), owner="ops", reason="payroll", expires_at=until, actor="ann")
-    record = audit(releases, decisions, suppressions=journal.history())
+    record = audit(releases, decisions, desk_journals(f"sqlite:///{tmp_path}/logs.db"))
     assert [(one.code, one.alerts, one.strongest) for one in record.reasons] == [("fan_in", 2, 1), ("amount", 1, 1)]
     assert [(one.outcome, one.decisions, one.changed, one.raised, one.cost) for one in record.bypass] == [
         ("answered", 2, 1, 0, 1.0),

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from databases import execute
 from hypothesis import given
 from hypothesis import strategies as st
 from made_decisions import decision
 
-from riskdistill.errors import ConfigError, UnavailableError
+from riskdistill.errors import AuditError, ConfigError, UnavailableError
 from riskdistill.evaluation.recall_estimate import Stratum
 from riskdistill.storage.alert_queue import AlertQueue, Waiting, in_order, places
 from riskdistill.storage.cases import CaseLog, Finding, Outcome
@@ -144,3 +145,31 @@ def test_places_keep_to_the_budget_and_leave_none_empty(
     assert shown[0] <= alerts
     assert shown[1] <= samples
     assert sum(shown) == min(left, alerts + samples)
+
+
+@pytest.mark.parametrize(
+    ("tampering", "sequence"),
+    [
+        ("DELETE FROM alerts WHERE tx_id = 'b'", 2),
+        ("UPDATE alerts SET expected_loss = 0 WHERE tx_id = 'b'", 2),
+        ("UPDATE alerts SET kind = 'suppressed' WHERE tx_id = 'c'", 3),
+        ("INSERT INTO alerts VALUES (9, 'd-9', 'z', '2026', 'alert', 1.0, NULL)", 9),
+    ],
+)
+def test_a_queue_that_tells_otherwise_than_the_decisions_does_not_verify(
+    desk: Desk, tmp_path: Path, tampering: str, sequence: int
+) -> None:
+    for name in "abc":
+        desk.alert(name, 0.9, 100)
+    desk.sample("d")
+    assert desk.log.verify().entries == 4
+    execute(f"sqlite:///{tmp_path}/decisions.db", tampering)
+    with pytest.raises(AuditError, match=f"entry {sequence}: the table alerts"):
+        desk.log.verify()
+
+
+def test_decisions_from_before_there_was_a_queue_are_not_missed_in_it(desk: Desk, tmp_path: Path) -> None:
+    desk.alert("old", 0.9, 100)
+    execute(f"sqlite:///{tmp_path}/decisions.db", "DELETE FROM alerts")
+    desk.alert("new", 0.9, 100)
+    assert desk.log.verify().entries == 2

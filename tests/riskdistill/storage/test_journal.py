@@ -8,12 +8,13 @@ import pytest
 from databases import execute
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import MetaData
 
 from riskdistill.errors import AuditError, UnavailableError
 from riskdistill.storage import journal as module
 from riskdistill.storage.chain import GENESIS, link
 from riskdistill.storage.database import open_database
-from riskdistill.storage.journal import Journal
+from riskdistill.storage.journal import Journal, entries_table
 
 
 @pytest.fixture
@@ -81,6 +82,18 @@ def test_more_entries_than_a_page_verify(url: str, journal: Journal, monkeypatch
     execute(url, "UPDATE suppressions SET body = 'x' WHERE sequence = 5")
     with pytest.raises(AuditError, match="entry 5 is missing, was changed"):
         journal.verify()
+
+
+def test_one_from_before_there_were_migrations_goes_on(url: str) -> None:
+    engine, hash_of_a = open_database(url), link(GENESIS, "a")
+    table = entries_table("suppressions", MetaData())
+    with engine.begin() as connection:
+        table.create(connection)
+        connection.execute(table.insert(), {"sequence": 1, "body": "a", "hash": hash_of_a})
+    journal = Journal(url, "suppressions", "suppression log")
+    write(journal, "b")
+    assert journal.verify() == (2, link(hash_of_a, "b"), 0)
+    journal.close()
 
 
 def test_a_database_without_it_is_told_from_an_empty_one(url: str) -> None:
