@@ -62,6 +62,7 @@ def serving(folder: Path, bundle: Path, *options: str, **settings: Any) -> Itera
         "pseudonym_key": "0123456789abcdef",
         "port": free_port(),
         "state_dir": folder / "state",
+        "deadline_ms": 60_000,
     }
     named = {f"RISKDISTILL_{name.upper()}": str(value) for name, value in (given | settings).items()}
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RISKDISTILL_")}
