@@ -15,6 +15,7 @@ from fake_serving import body, ready, running, settings_for
 from fastapi import FastAPI
 
 from api.app import create_app
+from api.deadline import Deadline
 from api.problems import Problem
 
 pytestmark = pytest.mark.anyio
@@ -100,3 +101,28 @@ async def test_a_body_that_does_not_come_is_a_timeout_of_the_request(app: FastAP
         answer = await client.post("/v1/score", content=never(), headers={"Content-Type": "application/json"})
     assert answer.status_code == 408
     assert "nothing came of the body for 0.05 s" in answer.json()["detail"]
+
+
+async def test_a_body_may_take_its_time_as_long_as_pieces_of_it_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, read = 0.0, 0
+    monkeypatch.setattr("api.deadline.monotonic", lambda: now)
+
+    async def slow_body() -> dict[str, Any]:
+        nonlocal now
+        now += 0.9
+        deadline._sweep()
+        await asyncio.sleep(0)  # where one that is late is stopped
+        return {"type": "http.request", "body": b"x", "more_body": True}
+
+    async def read_four(_scope: Any, receive: Any, _send: Any) -> None:
+        nonlocal read
+        for _ in range(4):
+            await receive()
+            read += 1
+
+    async def nowhere(_message: Any) -> None:
+        raise AssertionError("it was refused")
+
+    deadline = Deadline(read_four, seconds=1.0)
+    await deadline({"type": "http"}, slow_body, nowhere)
+    assert read == 4
