@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any, Final
 from unittest import SkipTest
 
@@ -126,7 +127,7 @@ def _send_all(server: ServerProcess, key: str, judge: Judge, cases: int) -> None
         left = cases - judge.cases.total()
         for operation in taking:
             if operation.path in SCORING:
-                _near(operation, left // len(SCORING), client, judge)
+                _near(operation, ceil(left / len(SCORING)), client, judge)
 
 
 def _from_schema(
