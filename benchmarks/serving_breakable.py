@@ -204,11 +204,10 @@ class Line:
 
     def cut(self) -> None:
         """Ends all connections and refuses new ones."""
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for end in self._ends:
-            with suppress(OSError):
+        for end in (self._listener, *self._ends):
+            with suppress(OSError):  # it is closed already
                 end.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
         self._ends.clear()
 
     def go_silent(self) -> None:

@@ -13,15 +13,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from math import inf
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, Final
 
 import httpx
-from feature_data import Measurement
+from feature_data import ROOT, Measurement
 from serving_breakable import AbsentError, Clock, Line, PostgresServer, RedisServer, Teacher, small_disk
-from serving_process import NOTHING, PROGRAM, ServerProcess, Service, driving
+from serving_process import PROGRAM, ServerProcess, Service, driving
 from serving_speed import Bench
 
 from riskdistill.storage.decisions import DecisionLog
@@ -46,7 +45,7 @@ class Fault:
         strike, mend: begin and end it.
         deadline: seconds within which each request is answered all the same.
         recovers: seconds after its end within which all is as before.
-        settings: of the service.
+        settings: variables of the service.
     """
 
     strike: Callable[[], object]
@@ -242,7 +241,7 @@ def _suffered(bench: Bench, name: str, make: Callable[[Path], AbstractContextMan
         with make(bench.new_folder()) as fault:
             service = bench.service(**fault.settings)
             bodies = bench.world.bodies(int(CLIENTS * (lasts + PATIENCE + 2 * CALM) / PAUSE))
-            with service.running(PROGRAM, NOTHING) as server, driving():
+            with service.running() as server, driving():
                 clients = Clients(server, service, bodies)
                 with clients.sending():
                     time.sleep(CALM)
@@ -262,14 +261,15 @@ def _suffered(bench: Bench, name: str, make: Callable[[Path], AbstractContextMan
 
 def _wait_until_whole(clients: Clients, mended: float) -> None:
     """Returns CALM seconds after the first request that was sent since and got a whole answer."""
-    while _recovered(list(clients.sent), mended) == inf and time.perf_counter() < mended + PATIENCE:
+    while time.perf_counter() < _recovered(list(clients.sent), mended):
         time.sleep(PAUSE)
     time.sleep(CALM)
 
 
 def _recovered(sent: Sequence[Sent], mended: float) -> float:
-    """When the first request since `mended` got a whole answer."""
-    return min((one.at + one.seconds for one in sent if one.at > mended and one.is_whole), default=inf)
+    """When the first request since `mended` got a whole answer; PATIENCE after it if none did."""
+    whole = (one.at + one.seconds for one in sent if one.at > mended and one.is_whole)
+    return min(whole, default=mended + PATIENCE)
 
 
 def _rows(
@@ -311,7 +311,7 @@ def _unlike_log(service: Service, sent: Sequence[Sent]) -> list[str]:
     """Acknowledged decisions that the log lacks, and entries that are too many; `audit verify` must hold."""
     found = []
     command = [*PROGRAM, "audit", "verify", "--decisions", service.log_url]
-    verified = subprocess.run(command, capture_output=True, text=True)
+    verified = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     if verified.returncode:
         found.append(f"audit verify: {verified.stderr.strip()}")
     log = DecisionLog(service.log_url, create=False)
