@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 
 from api.auth import ScopedRoute, needs
 from api.explanation import Explained, explained
-from api.problems import documented
+from api.problems import REFUSALS, documented
 from api.routes import Serving
 from riskdistill.errors import NotFoundError
 from riskdistill.evaluation.recall_estimate import RecallEstimate
@@ -24,7 +24,7 @@ alerts = APIRouter(
     prefix="/v1",
     tags=["alerts"],
     route_class=ScopedRoute,
-    responses=documented(400, 401, 403, 413, 415, 422, 429, 500, 503),
+    responses=documented(*REFUSALS),
 )
 
 

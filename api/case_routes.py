@@ -13,7 +13,7 @@ from fastapi import APIRouter, Path, Query
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from api.auth import Calling, ScopedRoute, needs
-from api.problems import documented
+from api.problems import REFUSALS, documented
 from api.routes import Serving
 from api.schemas import Words
 from api.service import Service
@@ -44,13 +44,13 @@ cases = APIRouter(
     prefix="/v1",
     tags=["cases"],
     route_class=ScopedRoute,
-    responses=documented(400, 401, 403, 413, 415, 422, 429, 500, 503),
+    responses=documented(*REFUSALS),
 )
 suppressions = APIRouter(
     prefix="/v1",
     tags=["suppressions"],
     route_class=ScopedRoute,
-    responses=documented(400, 401, 403, 413, 415, 422, 429, 500, 503),
+    responses=documented(*REFUSALS),
 )
 
 

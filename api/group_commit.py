@@ -2,9 +2,10 @@
 
 While a commit is under way, later decisions gather and go together in the next. A commit that fails fails its
 requests, but its decisions are kept, in order, and written first once the log is back, because account state
-has seen their transactions: state and log never part. Until then new transactions are refused. A transaction
-that the log has already, which only another writer can have put there, keeps the decision stored there. Where
-payloads are kept, a decision and its encrypted payload are durable together.
+has seen their transactions: state and log never part. Until then new transactions are refused, as they are while a
+commit takes longer than `patience`: the log's server is silent. A transaction that the log has already, which only
+another writer can have put there, keeps the decision stored there. Where payloads are kept, a decision and its
+encrypted payload are durable together.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from time import perf_counter
+from typing import Final
 
 from riskdistill.data.transaction import Transaction
 from riskdistill.errors import ConflictError, UnavailableError
@@ -22,25 +24,37 @@ from riskdistill.storage.decisions import Decision, DecisionLog
 from riskdistill.storage.payloads import PayloadKeys
 
 _logger = logging.getLogger(__name__)
-_MEND = "send the request again in a moment"
+_MEND: Final = "send the request again in a moment"
 Tell = Callable[[Decision | UnavailableError], None]
 
 
 class GroupCommit:
     """Writes to `log` from one thread of its own, from `start` to `close`.
 
+    Args:
+        log: written to by nobody else in this process.
+        retry_seconds: between two tries of a commit that failed.
+        payload_keys: encrypt what is kept of requests; None: nothing is.
+        patience: seconds after which a log that does not answer counts as away.
+
     Attributes:
         on_commit: told of each commit: how many decisions, how many seconds, and whether it failed.
     """
 
     def __init__(
-        self, log: DecisionLog, retry_seconds: float = 1.0, payload_keys: PayloadKeys | None = None
+        self,
+        log: DecisionLog,
+        retry_seconds: float = 1.0,
+        payload_keys: PayloadKeys | None = None,
+        patience: float = 5.0,
     ) -> None:
         self._log, self._retry_seconds, self._payload_keys = log, retry_seconds, payload_keys
+        self.patience = patience
         self._payloads: dict[str, Transaction] = {}  # as they came, by decision
         self.on_commit: Callable[[int, float, bool], None] = lambda _decisions, _seconds, _failed: None
         self._waiting: list[tuple[Decision, Tell]] = []
         self._unstored: dict[str, Decision] = {}  # of commits that failed, by transaction
+        self._began: float | None = None  # of the commit that is under way
         self._wake = asyncio.Event()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
@@ -51,9 +65,16 @@ class GroupCommit:
         return len(self._waiting) + len(self._unstored)
 
     def check(self) -> None:
-        """Raises UnavailableError while the log cannot be written."""
+        """Raises UnavailableError while the log cannot be written, or does not answer."""
         if self._unstored:
             raise UnavailableError("the decision log cannot be written now", mend=_MEND)
+        if self._began is not None:
+            self.check_since(self._began)
+
+    def check_since(self, asked: float) -> None:
+        """Raises UnavailableError if the log, asked at that time of `perf_counter`, should have answered by now."""
+        if perf_counter() - asked > self.patience:
+            raise UnavailableError("the decision log does not answer", mend=_MEND)
 
     def check_none_unstored(self, tx_ids: Iterable[str]) -> None:
         """Raises UnavailableError if one of these is decided and kept, but not durable yet.
@@ -104,7 +125,7 @@ class GroupCommit:
         if not batch:
             return
         known: dict[str, Decision] = {}
-        began = perf_counter()
+        self._began = began = perf_counter()
         try:
             known = await asyncio.get_running_loop().run_in_executor(self._thread, self._append, batch)
             self._unstored = {}
@@ -113,6 +134,7 @@ class GroupCommit:
         except Exception as error:
             _logger.error("the decision log cannot be written: %s", error)
             self._unstored = {decision.tx_id: decision for decision in batch}
+        self._began = None
         self.on_commit(len(batch), perf_counter() - began, bool(self._unstored))
         for decision, tell in group:
             outcome = known.get(decision.tx_id, decision)

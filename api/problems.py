@@ -4,7 +4,7 @@
 |---|---|
 | an error of riskdistill's tree | the class's own (`riskdistill.errors`) |
 | a body or parameter that does not validate | 422, with one entry in `errors` for each fault |
-| no such path, method not allowed, body too large | 404, 405, 413 |
+| no such path, method not allowed, body late or too large | 404, 405, 408, 413 |
 | anything else | 500, with no detail; the server logs the traceback |
 
 Input values of a request are never repeated beyond what an error's own message quotes.
@@ -27,6 +27,7 @@ from riskdistill.errors import ForbiddenError, RiskDistillError, TooManyRequests
 
 MEDIA_TYPE: Final = "application/problem+json"
 INVALID: Final = "Request does not validate"
+REFUSALS: Final = (400, 401, 403, 408, 413, 415, 422, 429, 500, 503)  # statuses that any route under a key may have
 RETRY_AFTER: Final = "2"  # seconds; longer than a failed commit waits before it is tried again
 
 

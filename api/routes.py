@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from api import idempotency
 from api.auth import ScopedRoute, caller_of, count_batch, needs
-from api.problems import documented, problem
+from api.problems import REFUSALS, documented, problem
 from api.schemas import TRANSACTION_EXAMPLE, Alive, Answer, Batch, BatchAnswer, BatchItem, Ready
 from api.service import Service
 from riskdistill.data.transaction import Transaction
@@ -30,7 +30,7 @@ operation = APIRouter(tags=["operation"])
 v1 = APIRouter(
     prefix="/v1",
     route_class=ScopedRoute,
-    responses=documented(400, 401, 403, 413, 415, 422, 429, 500, 503),
+    responses=documented(*REFUSALS),
 )
 
 

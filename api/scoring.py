@@ -109,6 +109,7 @@ class Scorer:
             UnavailableError: the log cannot be written now. Some may be stored: sending all again is safe.
         """
         arrived, trace = perf_counter(), tracing.here()
+        self.check()
         check_stamps(transactions, datetime.now(UTC))
         hidden = [self._pseudonyms.transaction(transaction) for transaction in transactions]
         hashes = [request_hash(transaction) for transaction in hidden]
@@ -126,6 +127,11 @@ class Scorer:
         self._move()
         outcomes = await reply.complete
         return [same_body(*found) for found in zip(hidden, hashes, outcomes, strict=True)]
+
+    def check(self) -> None:
+        """Raises UnavailableError while the first in line waits in vain for what the log tells of it."""
+        if self._line and not (first := self._line[0]).is_looked_up:
+            self._commit.check_since(first.marks.began)
 
     def request_hashes(self, transactions: Sequence[Transaction]) -> list[str]:
         """What tells these bodies from others, as it is stored with their decisions."""

@@ -128,6 +128,7 @@ class Service:
             raise UnavailableError("the service is stopping", mend="send requests to another replica")
         parts = self.parts
         parts.commit.check()
+        parts.scorer.check()
         if parts.state is not None:
             parts.state.check()
         warm, refused = self.bundles.warm, self.bundles.refused
@@ -234,7 +235,7 @@ class Service:
         )
         anchoring.start()
         self._stack.push_async_callback(anchoring.close)
-        commit = GroupCommit(log, payload_keys=_payload_keys(settings))
+        commit = GroupCommit(log, payload_keys=_payload_keys(settings), patience=settings.deadline_ms / 1e3)
         commit.on_commit = self.metrics.committed
         commit.start()
         if shared is not None:

@@ -101,6 +101,7 @@ class ApiSettings(BaseSettings):
         "default: fixed rates",
     )
     provider: Provider = Field("cpu", description="what computes the networks: cpu, cuda or tensorrt")
+    deadline_ms: float = Field(5_000.0, gt=0, description="the longest wait for any answer; then it is 503")
     teacher_deadline_ms: float = Field(100.0, gt=0, description="the longest wait for the teacher")
     teacher_key: SecretStr | None = Field(None, description="bearer token for a teacher behind HTTP")
     bypass: Path | None = Field(

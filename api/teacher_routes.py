@@ -11,7 +11,7 @@ from fastapi import APIRouter
 
 from api.auth import ScopedRoute, needs
 from api.bypass.open_inference import InferRequest, InferResponse, rows_of, tensor
-from api.problems import documented
+from api.problems import REFUSALS, documented
 from api.routes import Serving
 from riskdistill.errors import BundleDamagedError, TransactionError
 
@@ -19,7 +19,7 @@ v2 = APIRouter(
     prefix="/v2/models/teacher",
     tags=["teacher"],
     route_class=ScopedRoute,
-    responses=documented(400, 401, 403, 413, 415, 422, 429, 500, 503),
+    responses=documented(*REFUSALS),
 )
 
 

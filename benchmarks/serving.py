@@ -1,11 +1,13 @@
-"""The scoring service under load: the real server on one core, driven from another process on another core.
+"""The scoring service under load, faults and hostile input: the real server, driven from another process.
 
     python benchmarks/serving.py --json serving.json
     python benchmarks/serving.py --quick                      # minutes: shorter runs, not the README's figures
     python benchmarks/serving.py --only single batch --keep runs/serving
     python benchmarks/serving.py --only killed --database postgresql+psycopg://root@127.0.0.1/test
+    python benchmarks/serving.py --only faults fuzz           # needs redis-server, PostgreSQL, libfaketime, root
 
-Every section prints what was measured beside the bar that it is held to. What the rate of single transactions is
+Every section prints what was measured beside the bar that it is held to. The server has one core and whoever drives
+it another. What the rate of single transactions is
 compared with, an endpoint of FastAPI and pydantic that does nothing, runs in the same run on the same core. The
 bundle has networks of the usual size, which learned nothing: what they cost is the same. Run it on a quiet machine
 with two cores; the load is written beside the figures.
@@ -25,6 +27,7 @@ import serving_stages
 from feature_data import ROOT, Measurement
 from http_load import closed
 from section import run_sections
+from serving_faults import faults
 from serving_killed import killed
 from serving_process import driving
 from serving_speed import CONNECTIONS, Bench
@@ -45,10 +48,19 @@ def sections(chosen: argparse.Namespace, bench: Bench) -> dict[str, Callable[[],
         "bypass": lambda: speed.bypass(bench),
         "stages": lambda: stages(bench),
         "killed": lambda: killed(bench, kills, chosen.database),
+        "faults": lambda: faults(bench),
+        "fuzz": lambda: fuzz(bench),
         "start": lambda: speed.start(bench),
         "memory": lambda: speed.memory(bench),
         "same": lambda: speed.same(bench),
     }
+
+
+def fuzz(bench: Bench) -> list[Measurement]:
+    """Hostile requests; Schemathesis, which makes them, is in the extra `benchmarks`, and the others do without."""
+    import serving_fuzz
+
+    return serving_fuzz.fuzz(bench)
 
 
 def stages(bench: Bench) -> list[Measurement]:

@@ -35,7 +35,7 @@ class ServerProcess:
     """
 
     def __init__(self, command: Sequence[str], log: Path, environment: dict[str, str]) -> None:
-        self.port, self.log = _free_port(), log
+        self.port, self.log = free_port(), log
         started = time.perf_counter()
         with log.open("ab") as output:
             self._process = subprocess.Popen(
@@ -154,6 +154,7 @@ def driving() -> Iterator[None]:
         os.sched_setaffinity(0, CORES)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nobody listens on now."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])

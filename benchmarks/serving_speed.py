@@ -48,8 +48,13 @@ class Bench:
 
     def service(self, routed: float = 0.0, **settings: str) -> Service:
         """On an empty state, with history."""
-        state = self._folder / f"state-{next(self._numbers)}"
-        return Service(self.world.bundle(routed), state, self.world.history, **settings)
+        return Service(self.world.bundle(routed), self.new_folder(), self.world.history, **settings)
+
+    def new_folder(self) -> Path:
+        """An empty one, which goes in the end."""
+        folder = self._folder / f"state-{next(self._numbers)}"
+        folder.mkdir()
+        return folder
 
     @cached_property
     def empty(self) -> Timed:

@@ -37,6 +37,7 @@ OFFSET_EXAMPLE: Final = "add a UTC offset, e.g. 2026-01-01T00:00:00Z"
 _STARTS_WITH_DATE: Final = re.compile(r"\s*\d{4}-\d{2}-\d{2}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
+_NAME_LIKE: Final = re.compile(r"[A-Za-z .-]{0,32}")
 _COUNTRY: Final = re.compile(r"[A-Z]{2}")
 _ROWS_AT_A_TIME: Final = 8192
 _set_attribute: Final = object.__setattr__  # a transaction's own refuses
@@ -60,7 +61,12 @@ def unknown_currency(value: str) -> str:
     """The message for a currency that is not known: names the nearest codes, or some where none is near."""
     near = nearest_currencies(value)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known codes: {', '.join(CURRENCY_CODES)}"
-    return f"unknown currency {value[:40]!r}; {hint}"
+    return f"unknown currency{_quoted(value)}; {hint}"
+
+
+def _quoted(value: str) -> str:
+    """` 'value'` where it may be a misspelt name; nothing of what has digits, as an account id out of place has."""
+    return f" {value!r}" if _NAME_LIKE.fullmatch(value) else ""
 
 
 def _currency(value: str) -> str:
@@ -102,7 +108,7 @@ def _text(limit: int) -> AfterValidator:
 
 def _country(value: str | None) -> str | None:
     if value is not None and not _COUNTRY.fullmatch(value):
-        raise ValueError(f"country {value[:40]!r} is not an ISO 3166 code of two capitals, e.g. GB")
+        raise ValueError(f"country{_quoted(value)} is not an ISO 3166 code of two capitals, e.g. GB")
     return value
 
 

@@ -22,6 +22,7 @@ from riskdistill.errors import ConfigError
 BUSY_TIMEOUT_MS: Final = 5_000  # how long a writer waits for another process's transaction
 STATEMENT_TIMEOUT_MS: Final = 30_000  # PostgreSQL: no statement of ours takes as long
 _CONNECT_SECONDS: Final = 5  # PostgreSQL: then the server counts as away
+_IDLE_SECONDS: Final = 5  # PostgreSQL: without a byte, before the line is probed
 _AGAIN_SECONDS: Final = 0.01
 _WRITES: Final = "riskdistill_writes"
 
@@ -144,7 +145,9 @@ def _options(address: URL) -> dict[str, Any]:
     # whoever waited for the lock must then see what the one before it wrote, whatever the server's default is
     options: dict[str, Any] = {"isolation_level": "READ COMMITTED"}
     if address.drivername == "postgresql+psycopg":
-        given = {"connect_timeout": _CONNECT_SECONDS, "tcp_user_timeout": BUSY_TIMEOUT_MS}
+        # a server that vanished while we wait for its answer is found by probes of the idle line
+        probes = {"keepalives_idle": _IDLE_SECONDS, "keepalives_interval": 1}
+        given = {"connect_timeout": _CONNECT_SECONDS, "tcp_user_timeout": BUSY_TIMEOUT_MS, **probes}
         options["connect_args"] = {name: value for name, value in given.items() if name not in address.query}
     return options
 

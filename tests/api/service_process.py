@@ -65,6 +65,7 @@ def serving(folder: Path, bundle: Path | None, *options: str, **settings: Any) -
         "pseudonym_key": "0123456789abcdef",
         "port": free_port(),
         "state_dir": folder / "state",
+        "deadline_ms": 60_000,
     } | settings
     log = folder / "stderr.log"
     fixed = () if bundle is None else ("--bundle", str(bundle))

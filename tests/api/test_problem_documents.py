@@ -10,8 +10,6 @@ import httpx
 import pytest
 from fake_serving import KEY, body, running, settings_for
 from fastapi import FastAPI
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from api.app import create_app
 from api.gate import MAX_BODY_BYTES
@@ -203,7 +201,7 @@ async def test_every_operation_documents_its_problems_and_examples(app: FastAPI)
     for path, operations in schema["paths"].items():
         for operation in operations.values():
             if path.startswith("/v1"):
-                assert {"200", "400", "401", "403", "413", "415", "422", "429", "503"} <= set(
+                assert {"200", "400", "401", "403", "408", "413", "415", "422", "429", "503"} <= set(
                     operation["responses"]
                 )
                 assert operation["security"]
@@ -212,19 +210,3 @@ async def test_every_operation_documents_its_problems_and_examples(app: FastAPI)
     assert "Problem" in schema["components"]["schemas"]
     assert "HTTPValidationError" not in schema["components"]["schemas"]
     assert schema["paths"]["/v1/score"]["post"]["requestBody"]["content"]["application/json"]["schema"]["examples"]
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=10),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(list(body())), inner, max_size=4),
-    max_leaves=6,
-)
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(changes=st.dictionaries(st.sampled_from([*body(), "other"]), json_values, max_size=3), whole=json_values)
-async def test_no_json_body_makes_the_service_fail(
-    client: httpx.AsyncClient, changes: dict[str, Any], whole: Any
-) -> None:
-    for content in (body() | changes, whole):
-        assert (await client.post("/v1/score", json=content)).status_code in (200, 422)

@@ -1,0 +1,94 @@
+"""ASGI middleware that lets nobody wait for ever: 503 where no answer came in time, 408 where the request did not.
+
+Each part that the service rests on has a deadline of its own. This one is behind them all, for what has none: a
+database that takes connections and says nothing. What was begun goes on without its caller, who may send it again.
+
+One timer serves all requests, for a timer of each would cost a scoring request a twentieth of its time: they stand
+in the order in which they fall due.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api import problems
+from riskdistill.errors import UnavailableError
+
+
+class Deadline:
+    """Passes requests on to `app`, whose answer must begin within `seconds` after the last that came of each."""
+
+    def __init__(self, app: ASGIApp, seconds: float) -> None:
+        self._app, self._seconds = app, seconds
+        self._due: dict[asyncio.Task[Any], float] = {}
+        self._late: set[asyncio.Task[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes one request on, and answers it if nobody else does."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        awaits_body = False
+
+        async def receive_in_time() -> Message:
+            nonlocal awaits_body
+            awaits_body = True
+            message = await receive()
+            awaits_body = False
+            if message.get("more_body", False):
+                self._due.pop(task, None)  # to the end of the line
+                self._expect(task)
+            return message
+
+        async def send_in_peace(message: Message) -> None:
+            self._due.pop(task, None)  # it is being answered
+            await send(message)
+
+        self._expect(task)
+        try:
+            await self._app(scope, receive_in_time, send_in_peace)
+        except asyncio.CancelledError:
+            if task not in self._late:
+                raise
+            task.uncancel()
+            answer = await self._refusal(Request(scope), awaits_body)
+            await answer(scope, receive, send)
+        finally:
+            self._due.pop(task, None)
+            self._late.discard(task)
+
+    def _expect(self, task: asyncio.Task[Any]) -> None:
+        self._due[task] = monotonic() + self._seconds
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._seconds, self._sweep)
+
+    def _sweep(self) -> None:
+        """Stops those that are due, and comes again for the next."""
+        self._timer, now = None, monotonic()
+        while self._due:
+            task, due = next(iter(self._due.items()))
+            if due > now:
+                self._timer = asyncio.get_running_loop().call_later(due - now, self._sweep)
+                return
+            del self._due[task]
+            self._late.add(task)
+            task.cancel()
+
+    async def _refusal(self, request: Request, awaits_body: bool) -> Response:
+        if awaits_body:
+            late = f"nothing came of the body for {self._seconds:g} s (mend: send the request again)"
+            return await problems.on_http(request, HTTPException(408, late, {"Connection": "close"}))
+        error = UnavailableError(
+            f"there was no answer within {self._seconds:g} s", mend="send the request again in a moment"
+        )
+        return await problems.on_known(request, error)
