@@ -64,7 +64,7 @@ class Service:
     """A scoring service from `start` to `stop`.
 
     `start` returns at once: bundle and account state come up behind it while `/livez` answers. If they
-    cannot, `failure` keeps the error, requests are told, and `on_failure` is called.
+    cannot, `failure` keeps the error, requests are told, and `on_failure` is called; else `on_ready` is.
 
     Raises:
         ConfigError: the settings of the teacher bypass are wrong.
@@ -75,6 +75,7 @@ class Service:
         self._told = read_bypass(settings.bypass)
         self.failure: Exception | None = None
         self.on_failure: Callable[[], None] = lambda: None
+        self.on_ready: Callable[[], None] = lambda: None
         self.draining = False  # it stops soon: takes nothing new, and answers what is under way
         self._began = monotonic()
         self._parts: Parts | None = None
@@ -169,6 +170,7 @@ class Service:
             self.on_failure()
             return
         self.metrics.started(monotonic() - self._began)
+        self.on_ready()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.bundles.run(self.settings.follow_seconds))
             tasks.create_task(self._measure())

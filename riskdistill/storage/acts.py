@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 from sqlalchemy import Connection, insert, select, union_all
@@ -16,6 +16,14 @@ from sqlalchemy import Connection, insert, select, union_all
 from riskdistill.errors import AuditError
 from riskdistill.storage.chain import GENESIS, canonical_json, link
 from riskdistill.storage.tables import ACTS, DECISIONS
+
+# made once: it is run for every commit, and making it takes longer than running it
+_NEWEST: Final = union_all(
+    *(
+        select(select(table.c.sequence, table.c.hash).order_by(table.c.sequence.desc()).limit(1).subquery())
+        for table in (DECISIONS, ACTS)
+    )
+)
 
 
 class Act(BaseModel):
@@ -39,11 +47,7 @@ class Head(NamedTuple):
 
 def head(connection: Connection) -> Head:
     """The head of the chain as `connection` sees it; under the log's write lock it stays the head."""
-    newest = [
-        select(table.c.sequence, table.c.hash).order_by(table.c.sequence.desc()).limit(1).subquery()
-        for table in (DECISIONS, ACTS)
-    ]
-    rows = connection.execute(union_all(*(select(part) for part in newest))).all()
+    rows = connection.execute(_NEWEST).all()
     return Head(*max(rows)) if rows else Head(0, GENESIS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -47,6 +48,29 @@ def test_it_answers_over_a_socket_and_stops_on_an_interrupt(tmp_path: Path, bund
     log = DecisionLog(settings.database_url, create=False)
     assert log.verify().entries == 1
     log.close()
+
+
+def test_the_collector_spares_what_lasts_while_it_serves_and_no_longer(tmp_path: Path, bundle: Path) -> None:
+    settings, before = settings_for(tmp_path / "state", bundle=bundle, port=free_port()), gc.get_threshold()
+    serving: list[tuple[int, int]] = []
+
+    def visit() -> None:
+        try:
+            with httpx.Client(transport=httpx.HTTPTransport(retries=10)) as client:
+                while client.get(f"http://127.0.0.1:{settings.port}/readyz").status_code != 200:
+                    pass
+                serving.append((gc.get_freeze_count(), gc.get_threshold()[0]))
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    visitor = threading.Thread(target=visit)
+    visitor.start()
+    serve(settings)
+    visitor.join()
+    ((spared, threshold),) = serving
+    assert spared > 10_000
+    assert threshold > before[0]
+    assert (gc.get_freeze_count(), gc.get_threshold()) == (0, before)
 
 
 def test_a_damaged_bundle_ends_it_with_that_error(tmp_path: Path) -> None:
