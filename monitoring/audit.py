@@ -130,7 +130,7 @@ def audit(
         tally.add(decision)
     history = () if release_log.fault else releases.history()[: release_log.entries]
     acts = (act for sequence, act in decisions.acts() if sequence <= decision_log.entries)
-    checked = {journal.log: _check(journal.verify) for journal in journals if journal.is_there()}
+    checked: dict[str, ChainCheck] = {one.log: _check(one.verify) for one in journals if one.is_there()}
     return AuditRecord(
         start=start,
         end=end,
