@@ -13,7 +13,7 @@ from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.auth import Calling, ScopedRoute, needs
-from api.problems import documented
+from api.problems import REFUSALS, documented
 from api.routes import Serving
 from api.schemas import Words
 from api.service import Service
@@ -28,7 +28,7 @@ releases = APIRouter(
     prefix="/v1/releases",
     tags=["releases"],
     route_class=ScopedRoute,
-    responses=documented(400, 401, 403, 404, 413, 415, 422, 429, 500, 503),
+    responses=documented(*REFUSALS, 404),
 )
 
 

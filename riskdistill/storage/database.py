@@ -87,15 +87,20 @@ def database_folder(url: str) -> Path | None:
 
 
 @contextmanager
-def writing(engine: Engine, log: str) -> Iterator[Connection]:
+def writing(engine: Engine, log: str, patience_ms: int = BUSY_TIMEOUT_MS) -> Iterator[Connection]:
     """A transaction that holds the write lock of `log` from its first statement.
 
     What it reads is therefore still true when it writes; without that, two processes could chain to one head.
     SQLite has one lock for the whole file. In PostgreSQL it is an advisory lock of that name in that schema, so
     that a writer needs no right beyond INSERT; readers never wait.
+
+    Args:
+        patience_ms: PostgreSQL: how long to wait for the lock; at most `STATEMENT_TIMEOUT_MS`.
     """
     with engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
         if engine.dialect.name == "postgresql":
+            if patience_ms != BUSY_TIMEOUT_MS:
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {patience_ms}")
             connection.execute(_LOCK, {"log": log})
         yield connection
 

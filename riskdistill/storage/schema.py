@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from riskdistill.errors import ConfigError
-from riskdistill.storage.database import cause_of, writing
+from riskdistill.storage.database import STATEMENT_TIMEOUT_MS, cause_of, writing
 
 LogName = Literal["decisions", "cases", "suppressions", "shadows", "releases", "administrative_acts"]
 _FOLDER: Final = Path(__file__).parent / "migrations"
@@ -85,7 +85,8 @@ def _migrate(engine: Engine, log: LogName) -> None:
     config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
     config.set_main_option("version_locations", str(_FOLDER / log).replace("%", "%%"))
     config.set_main_option("path_separator", "newline")
-    with writing(engine, f"{log}.schema") as connection:  # of several processes that start at once, one migrates
+    # of several processes that start at once, one migrates, and the others wait for as long as that may take
+    with writing(engine, f"{log}.schema", STATEMENT_TIMEOUT_MS) as connection:
         config.attributes |= {"connection": connection, "version_table": _version_table(log)}
         found = _version(connection, log)
         if found is not None and not inspect(connection).has_table(_version_table(log)):

@@ -170,4 +170,8 @@ def test_a_key_that_does_not_fit_or_that_others_can_read_is_refused(
     shared.chmod(0o644)
     for key, says in ((other, "belong together"), (shared, "chmod 600")):
         with pytest.raises(ConfigError, match=says):
-            serve(settings_for(tmp_path / "state", bundle=bundle, tls_certificate=pems[0], tls_key=key))
+            serve(
+                settings_for(
+                    tmp_path / "state", bundle=bundle, port=free_port(), tls_certificate=pems[0], tls_key=key
+                )
+            )
