@@ -128,7 +128,9 @@ def release_report(
     checked = releases.verify()
     history = releases.history()[: checked.entries]
     mine = tuple(step for step in history if step.release_id == release_id)
-    retraining = next((step.evidence[RETRAINING] for step in mine if RETRAINING in step.evidence), {})
+    retraining: dict[str, Any] = next(
+        (step.evidence[RETRAINING] for step in mine if RETRAINING in step.evidence), {}
+    )
     champions = [step for step in history if step.after is State.CHAMPION]
     promotions = [step for step in champions if step.release_id == release_id]
     later = [step for step in champions if promotions and step.sequence > promotions[-1].sequence]
@@ -189,10 +191,10 @@ def _counted(spell: Spell, version: str, decisions: DecisionLog | None) -> Spell
     """The spell with what was decided in it."""
     if decisions is None:
         return spell
-    own = sa.func.count().filter(DECISIONS.c.bundle_version == version)
-    query = sa.select(sa.func.count(), own).where(within(spell.start, spell.end))
-    everything, mine = decisions.fetch(query)[0]
-    return spell.model_copy(update={"decisions": mine, "all_decisions": everything})
+    own = sa.func.count().filter(DECISIONS.c.bundle_version == version).label("own")
+    query = sa.select(sa.func.count().label("everything"), own).where(within(spell.start, spell.end))
+    found = decisions.fetch(query)[0]
+    return spell.model_copy(update={"decisions": found.own, "all_decisions": found.everything})
 
 
 def _rollback(
