@@ -191,10 +191,10 @@ def _counted(spell: Spell, version: str, decisions: DecisionLog | None) -> Spell
     """The spell with what was decided in it."""
     if decisions is None:
         return spell
-    own = sa.func.count().filter(DECISIONS.c.bundle_version == version)
-    query = sa.select(sa.func.count(), own).where(within(spell.start, spell.end))
-    everything, mine = tuple(decisions.fetch(query)[0])
-    return spell.model_copy(update={"decisions": mine, "all_decisions": everything})
+    own = sa.func.count().filter(DECISIONS.c.bundle_version == version).label("own")
+    query = sa.select(sa.func.count().label("everything"), own).where(within(spell.start, spell.end))
+    found = decisions.fetch(query)[0]
+    return spell.model_copy(update={"decisions": found.own, "all_decisions": found.everything})
 
 
 def _rollback(
