@@ -63,6 +63,7 @@ class NewCase(BaseModel):
     decision_id: str | None = Field(None, max_length=64, description="in place of tx_ids")
     outcome: Outcome
     typology: str | None = Field(None, max_length=64, description="of laundering; `unlisted` if left out")
+    is_new_typology: bool = Field(False, description="no model was taught it yet: a retraining will be")
     note: Words | None = Field(None, description="kept as it is: name no person and no account in it")
     known_at: AwareDatetime = Field(description="when the outcome became known; not in the future")
 
@@ -173,7 +174,8 @@ def _record(service: Service, new: NewCase, actor: str) -> Case:
     else:
         decided = parts.log.by_txs(new.tx_ids)
     finding = Finding(new.tx_ids or list(decided), new.outcome, new.known_at, typology=new.typology, note=new.note)
-    return parts.desk.cases.record(finding, decided=decided, typologies=_typologies(service), actor=actor)
+    typologies = None if new.is_new_typology else _typologies(service)
+    return parts.desk.cases.record(finding, decided=decided, typologies=typologies, actor=actor)
 
 
 def _typologies(service: Service) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ each other, the second is refused.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple
@@ -24,6 +25,7 @@ from riskdistill.storage.journal import Index, Journal
 from riskdistill.storage.verification import VerifyResult
 
 Outcome = Literal["laundering", "false_alert", "inconclusive"]
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 SETTLED: Final = ("laundering", "false_alert")  # outcomes that say what is true
 
 _METADATA: Final = sa.MetaData()
@@ -88,7 +90,7 @@ class CaseLog:
         finding: Finding,
         *,
         decided: Mapping[str, Decision],
-        typologies: Collection[str],
+        typologies: Collection[str] | None,
         actor: str,
         now: datetime | None = None,
     ) -> Case:
@@ -96,7 +98,7 @@ class CaseLog:
 
         Args:
             decided: the decisions on its transactions, by transaction.
-            typologies: names that a typology may have.
+            typologies: names that a typology may have, beside those that earlier cases gave; None: it is new.
             actor: who tells it.
             now: the default is the clock's.
 
@@ -108,6 +110,8 @@ class CaseLog:
             UnavailableError: the database cannot be written now.
         """
         now = now or datetime.now(UTC)
+        if typologies is not None:
+            typologies = {*typologies, *self._named(finding.typology)}
         finding = _checked(finding, decided, typologies, now)
         known: list[str] = []  # id of the case that says the same already
 
@@ -121,6 +125,11 @@ class CaseLog:
 
         written = self._journal.append(plan)
         return Case.model_validate_json(written[0].body) if written else self.get(known[-1])
+
+    def _named(self, typology: str | None) -> set[str]:
+        """The typology, if an earlier case gave it."""
+        query = sa.select(CASE_TRANSACTIONS.c.typology).where(CASE_TRANSACTIONS.c.typology == typology).limit(1)
+        return {row.typology for row in self._journal.fetch(query)} if typology is not None else set()
 
     def get(self, case_id: str) -> Case:
         """The case of that id.
@@ -189,7 +198,7 @@ def as_text(moment: datetime) -> str:
 
 
 def _checked(
-    finding: Finding, decided: Mapping[str, Decision], typologies: Collection[str], now: datetime
+    finding: Finding, decided: Mapping[str, Decision], typologies: Collection[str] | None, now: datetime
 ) -> Finding:
     unknown = [tx_id for tx_id in finding.tx_ids if tx_id not in decided]
     if unknown:
@@ -209,13 +218,28 @@ def _checked(
         )
     if finding.typology is not None and finding.outcome != "laundering":
         raise CaseError(f"an outcome of {finding.outcome} has no typology", where="typology", mend="leave it out")
-    named = sorted({*typologies, UNLISTED} - {NORMAL})
-    if finding.typology is not None and finding.typology not in named:
-        raise CaseError("no such typology", where="typology", mend=f"use one of {', '.join(named)}")
+    if finding.typology is not None:
+        _check_typology(finding.typology, typologies)
     typology = finding.typology or UNLISTED if finding.outcome == "laundering" else None
     return finding._replace(
         tx_ids=tuple(sorted(set(finding.tx_ids))), typology=typology, known_at=finding.known_at.astimezone(UTC)
     )
+
+
+def _check_typology(name: str, typologies: Collection[str] | None) -> None:
+    if typologies is None:
+        if name == NORMAL or not _NAME.fullmatch(name):
+            raise CaseError(
+                f"{name!r} cannot name a typology",
+                where="typology",
+                mend="write it in small letters, as layered_cycle",
+            )
+        return
+    named = sorted({*typologies, UNLISTED} - {NORMAL})
+    if name not in named:
+        raise CaseError(
+            "no such typology", where="typology", mend=f"use one of {', '.join(named)}, or say that it is new"
+        )
 
 
 def _told_before(connection: sa.Connection, finding: Finding) -> str | None:

@@ -125,6 +125,8 @@ async def test_a_bundle_that_is_not_warm_is_said_to_be_lacking(client: httpx.Asy
         ({}, 422, "name one of the two"),
         ({"tx_ids": ["alert"], "decision_id": "d"}, 422, "name one of the two"),
         ({"tx_ids": ["alert"], "typology": "no_such"}, 422, "use one of cycle, fan_in, unlisted"),
+        ({"tx_ids": ["alert"], "typology": "No such!", "is_new_typology": True}, 422, "cannot name a typology"),
+        ({"tx_ids": ["alert"], "typology": "normal", "is_new_typology": True}, 422, "cannot name a typology"),
         ({"tx_ids": ["alert"], "outcome": "guilty"}, 422, "outcome"),
         ({"tx_ids": ["alert"], "outcome": "false_alert"}, 422, "has no typology"),
         ({"tx_ids": ["alert"], "known_at": "2099-01-01T00:00:00Z"}, 422, "in the future"),
@@ -139,6 +141,16 @@ async def test_a_case_that_cannot_be_is_refused(
     await score(client, "alert", 850)
     await refused(await client.post("/v1/cases", json=CASE | changes), status, said)
     assert (await client.get("/v1/cases")).json() == {"cases": [], "next_after": None}
+
+
+async def test_a_new_method_is_named_once_as_new_and_known_from_then_on(client: httpx.AsyncClient) -> None:
+    await score(client, "alert", 850)
+    await score(client, "other", 860)
+    named = CASE | {"typology": "layered_loans"}
+    await refused(await client.post("/v1/cases", json=named | {"tx_ids": ["alert"]}), 422, "or say that it is new")
+    said = await client.post("/v1/cases", json=named | {"tx_ids": ["alert"], "is_new_typology": True})
+    assert (said.status_code, said.json()["typology"]) == (200, "layered_loans")
+    assert (await client.post("/v1/cases", json=named | {"tx_ids": ["other"]})).status_code == 200
 
 
 async def test_a_contradicting_outcome_is_a_conflict_and_a_later_one_corrects(client: httpx.AsyncClient) -> None:

@@ -200,8 +200,8 @@ def tell_cases(loop: Loop, service: Running, answers: list[Answer]) -> None:
             cases["false_alert", None, None, seen].append(payment.tx_id)
     with service.client() as http:
         for (outcome, typology, _, known_at), tx_ids in cases.items():
-            known = typology if typology in loop.bank.champion.typologies else None
-            case = {"outcome": outcome, "typology": known, "tx_ids": tx_ids}
+            is_new = typology is not None and typology not in loop.bank.champion.typologies
+            case = {"outcome": outcome, "typology": typology, "is_new_typology": is_new, "tx_ids": tx_ids}
             answer = http.post("/v1/cases", json=case | {"known_at": known_at.isoformat()})
             assert answer.status_code == 200, answer.text
     assert {outcome for outcome, *_ in cases} == {"laundering", "false_alert"}
