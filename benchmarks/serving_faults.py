@@ -212,7 +212,7 @@ def _disk(folder: Path) -> Iterator[Fault]:
 @contextmanager
 def _clock(folder: Path) -> Iterator[Fault]:
     clock = Clock(folder)
-    yield Fault(lambda: clock.step(-3_600), lambda: clock.step(0), SLACK, SLACK, clock.environment)
+    yield Fault(lambda: clock.step(-3_600), lambda: clock.step(0), ANSWER, CALM, clock.environment)
 
 
 FAULTS: Final[dict[str, Callable[[Path], AbstractContextManager[Fault]]]] = {
