@@ -58,7 +58,7 @@ from riskdistill.storage.decisions import Decision, DecisionLog, Explained, Shad
 
 _logger = logging.getLogger(__name__)
 REASONS_SECONDS: Final = 0.1  # the longest wait for an explanation, queueing included
-TOGETHER: Final = 32  # rows of one call of the student: more would make the first of them wait for the last
+TOGETHER: Final = 64  # rows of one call of the student: 128 gain nothing more, and the first wait for the last
 
 
 class Scorer:
