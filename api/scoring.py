@@ -50,11 +50,11 @@ from api.triage import Triager
 from riskdistill.bundle import ACTIONS, Bundle
 from riskdistill.data.schema import NORMAL
 from riskdistill.data.transaction import Transaction
-from riskdistill.errors import ConflictError, UnavailableError
+from riskdistill.errors import BundleDamagedError, ConflictError, UnavailableError
 from riskdistill.features.encoded import Encoded
 from riskdistill.features.engine import FeatureEngine
 from riskdistill.reasons import Explanation, explain
-from riskdistill.storage.decisions import Decision, DecisionLog, Explained, Shadow, WantedReason
+from riskdistill.storage.decisions import Decision, DecisionLog, Explained, Shadow, WantedReason, trusted
 
 _logger = logging.getLogger(__name__)
 REASONS_SECONDS: Final = 0.1  # the longest wait for an explanation, queueing included
@@ -306,33 +306,38 @@ class Scorer:
         explained: Explained | None = None,
     ) -> Decision:
         transaction, bundle, band, now = seen.transaction, seen.bundle, verdict.band, datetime.now(UTC)
+        student_score = float(seen.student.score[0])
+        if not 0 <= student_score <= 1:  # NaN too; the teacher's is checked where it answers
+            raise BundleDamagedError("the student gave no probability", mend="serve the previous bundle")
         typology = _typology(bundle, verdict) if band != "low" else None
         triage = self._triager.settle(bundle, seen.encoded, transaction, band, verdict.score, typology, now)
-        return Decision(
-            decision_id=self._ids.next(),
-            tx_id=transaction.tx_id,
-            transaction=transaction,
-            request_hash=pending.digest,
-            decided_at=now,
-            observed=seen.place,
-            score=verdict.score,
-            student_score=float(seen.student.score[0]),
-            teacher_score=verdict.teacher_score,
-            band=band,
-            action=triage.action,
-            route=verdict.route,
-            route_reason=verdict.reason,
-            reasons=stated(found.reasons) if found else (),
-            typology=typology,
-            bundle_version=bundle.version,
-            latency_ms=(perf_counter() - pending.marks.began) * 1e3,
-            shadow=seen.shadow,
-            bypass=verdict.bypass,
-            explained=explained,
-            at_risk_usd=triage.at_risk_usd,
-            suppression=triage.suppression,
-            sample_share=triage.sample_share,
-            features=triage.features,
+        return trusted(
+            {
+                "decision_id": self._ids.next(),
+                "tx_id": transaction.tx_id,
+                "transaction": transaction,
+                "request_hash": pending.digest,
+                "decided_at": now,
+                "observed": seen.place,
+                "score": verdict.score,
+                "student_score": student_score,
+                "teacher_score": verdict.teacher_score,
+                "band": band,
+                "action": triage.action,
+                "route": verdict.route,
+                "route_reason": verdict.reason,
+                "reasons": stated(found.reasons) if found else (),
+                "typology": typology,
+                "bundle_version": bundle.version,
+                "latency_ms": (perf_counter() - pending.marks.began) * 1e3,
+                "shadow": seen.shadow,
+                "bypass": verdict.bypass,
+                "explained": explained,
+                "at_risk_usd": triage.at_risk_usd,
+                "suppression": triage.suppression,
+                "sample_share": triage.sample_share,
+                "features": triage.features,
+            }
         )
 
     async def _reasons(self, bundle: Bundle, encoded: Encoded) -> Explanation | None:
