@@ -106,6 +106,7 @@ class Metrics:
         self._workers.set(1)
         self._flying = 0
         self._answered: Tally[tuple[str, int]] = Tally()
+        self._decided: Tally[tuple[str, str]] = Tally()
         self._times: defaultdict[tuple[BatchHistogram, str], list[float]] = defaultdict(list)
         self._shown: set[tuple[str, str]] = set()
 
@@ -154,7 +155,7 @@ class Metrics:
 
     def decided(self, decision: Decision, marks: Marks) -> None:
         """Counts a decision that is durable now, and the time that it took in each stage."""
-        self._decisions.labels(decision.route, decision.action).inc()
+        self._decided[decision.route, decision.action] += 1
         if decision.route_reason != "none":
             self._bypass.labels(decision.route_reason).inc()
         if decision.bypass is not None:
@@ -228,6 +229,9 @@ class Metrics:
             self._requests.labels(route, str(status)).inc(count)
             if (reason := REFUSALS.get(status)) is not None:
                 self._refusals.labels(reason).inc(count)
+        decided, self._decided = self._decided, Tally()
+        for labels, count in decided.items():
+            self._decisions.labels(*labels).inc(count)
         times, self._times = self._times, defaultdict(list)
         for (histogram, label), amounts in times.items():
             child = histogram.labels(label) if label else histogram

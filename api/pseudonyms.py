@@ -14,7 +14,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from api.secret_files import read_secret, write_secret
-from riskdistill.data.transaction import Transaction, checked
+from riskdistill.data.transaction import Transaction, trusted
 from riskdistill.errors import ConfigError
 
 DIGEST_BYTES: Final = 16
@@ -48,7 +48,7 @@ class Pseudonyms:
     def transaction(self, transaction: Transaction) -> Transaction:
         """`transaction` with pseudonyms for both account ids."""
         sender, receiver = self.of(transaction.sender_account), self.of(transaction.receiver_account)
-        return checked({**vars(transaction), "sender_account": sender, "receiver_account": receiver})
+        return trusted({**vars(transaction), "sender_account": sender, "receiver_account": receiver})
 
     def table(self, transactions: pa.Table) -> pa.Table:
         """A canonical table with pseudonyms for the account ids; each distinct id is hashed once."""

@@ -48,17 +48,17 @@ def decides(challenger: Challenger, account: str) -> bool:
 
 def judge(warm: Warm, transactions: Sequence[Transaction], rows: Encoded) -> list[tuple[Bundle, Scored]]:
     """For each transaction, one to a row: the bundle that decides on it, and its student's score."""
-    mine = [
-        warm.challenger is not None and decides(warm.challenger, transaction.sender_account)
-        for transaction in transactions
-    ]
-    found: dict[int, tuple[Bundle, Scored]] = {}
-    for bundle, own in ((warm.bundle, False), (warm.challenger.bundle if warm.challenger else None, True)):
-        at = [number for number, canary in enumerate(mine) if canary is own]
-        if bundle is not None and at:
-            student = bundle.student.score(rows if len(at) == len(rows) else rows.take(np.array(at)))
-            found |= {place: (bundle, student.take(slice(row, row + 1))) for row, place in enumerate(at)}
-    return [found[number] for number in range(len(mine))]
+    challenger = warm.challenger
+    if challenger is None or not challenger.share:
+        return [(warm.bundle, scored) for scored in warm.bundle.student.score(rows).rows()]
+    mine = np.array([decides(challenger, transaction.sender_account) for transaction in transactions])
+    found: list[tuple[Bundle, Scored] | None] = [None] * len(mine)
+    for bundle, at in ((warm.bundle, np.flatnonzero(~mine)), (challenger.bundle, np.flatnonzero(mine))):
+        if len(at):
+            scores = bundle.student.score(rows if len(at) == len(rows) else rows.take(at)).rows()
+            for place, scored in zip(at.tolist(), scores, strict=True):
+                found[place] = bundle, scored
+    return [one for one in found if one is not None]
 
 
 class Waiting(NamedTuple):

@@ -50,13 +50,13 @@ from api.triage import Triager
 from riskdistill.bundle import ACTIONS, Bundle
 from riskdistill.data.schema import NORMAL
 from riskdistill.data.transaction import Transaction
-from riskdistill.errors import ConflictError, UnavailableError
+from riskdistill.errors import BundleDamagedError, ConflictError, UnavailableError
 from riskdistill.features.encoded import Encoded
 from riskdistill.features.engine import FeatureEngine
-from riskdistill.storage.decisions import Decision, DecisionLog, Shadow, WantedReason
+from riskdistill.storage.decisions import Decision, DecisionLog, Shadow, WantedReason, trusted
 
 _logger = logging.getLogger(__name__)
-TOGETHER: Final = 32  # rows of one call of the student: more would make the first of them wait for the last
+TOGETHER: Final = 64  # rows of one call of the student: 128 gain nothing more, and the first wait for the last
 
 
 class Scorer:
@@ -301,33 +301,38 @@ class Scorer:
 
     def _decision(self, pending: Pending, seen: Seen, verdict: Verdict, found: Found) -> Decision:
         transaction, bundle, band, now = seen.transaction, seen.bundle, verdict.band, datetime.now(UTC)
+        student_score = float(seen.student.score[0])
+        if not 0 <= student_score <= 1:  # NaN too; the teacher's is checked where it answers
+            raise BundleDamagedError("the student gave no probability", mend="serve the previous bundle")
         typology = _typology(bundle, verdict) if band != "low" else None
         triage = self._triager.settle(bundle, seen.encoded, transaction, band, verdict.score, typology, now)
-        return Decision(
-            decision_id=self._ids.next(),
-            tx_id=transaction.tx_id,
-            transaction=transaction,
-            request_hash=pending.digest,
-            decided_at=now,
-            observed=seen.place,
-            score=verdict.score,
-            student_score=float(seen.student.score[0]),
-            teacher_score=verdict.teacher_score,
-            band=band,
-            action=triage.action,
-            route=verdict.route,
-            route_reason=verdict.reason,
-            reasons=found.reasons,
-            typology=typology,
-            bundle_version=bundle.version,
-            latency_ms=(perf_counter() - pending.marks.began) * 1e3,
-            shadow=seen.shadow,
-            bypass=verdict.bypass,
-            explained=found.explained,
-            at_risk_usd=triage.at_risk_usd,
-            suppression=triage.suppression,
-            sample_share=triage.sample_share,
-            features=triage.features,
+        return trusted(
+            {
+                "decision_id": self._ids.next(),
+                "tx_id": transaction.tx_id,
+                "transaction": transaction,
+                "request_hash": pending.digest,
+                "decided_at": now,
+                "observed": seen.place,
+                "score": verdict.score,
+                "student_score": student_score,
+                "teacher_score": verdict.teacher_score,
+                "band": band,
+                "action": triage.action,
+                "route": verdict.route,
+                "route_reason": verdict.reason,
+                "reasons": found.reasons,
+                "typology": typology,
+                "bundle_version": bundle.version,
+                "latency_ms": (perf_counter() - pending.marks.began) * 1e3,
+                "shadow": seen.shadow,
+                "bypass": verdict.bypass,
+                "explained": found.explained,
+                "at_risk_usd": triage.at_risk_usd,
+                "suppression": triage.suppression,
+                "sample_share": triage.sample_share,
+                "features": triage.features,
+            }
         )
 
     def _store(self, pending: Pending, seen: Seen, decision: Decision) -> None:

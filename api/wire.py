@@ -19,7 +19,7 @@ from api.problems import problem
 from api.schemas import MAX_BATCH, Answer
 from riskdistill.data.currencies import CURRENCY_CODES
 from riskdistill.data.schema import EARLIEST, LATEST, MAX_AMOUNT, MAX_FORMAT_LENGTH, MAX_ID_LENGTH, MAX_TALLY
-from riskdistill.data.transaction import Transaction, checked
+from riskdistill.data.transaction import Transaction, trusted
 from riskdistill.errors import ConflictError
 from riskdistill.storage.decisions import Decision
 
@@ -120,7 +120,7 @@ def _transaction(body: _Body) -> Transaction | None:
         return None
     fields = msgspec.structs.asdict(body)
     fields["timestamp"] = moment
-    return checked(fields)
+    return trusted(fields)
 
 
 def _is_plain(text: str) -> bool:

@@ -32,6 +32,7 @@ from riskdistill.data.schema import (
     TRANSACTIONS,
 )
 from riskdistill.errors import TransactionError
+from riskdistill.trusted import Trusted
 
 OFFSET_EXAMPLE: Final = "add a UTC offset, e.g. 2026-01-01T00:00:00Z"
 _STARTS_WITH_DATE: Final = re.compile(r"\s*\d{4}-\d{2}-\d{2}")
@@ -40,7 +41,6 @@ _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _NAME_LIKE: Final = re.compile(r"[A-Za-z .-]{0,32}")
 _COUNTRY: Final = re.compile(r"[A-Z]{2}")
 _ROWS_AT_A_TIME: Final = 8192
-_set_attribute: Final = object.__setattr__  # a transaction's own refuses
 
 
 def nearest_currencies(value: str) -> list[str]:
@@ -159,21 +159,7 @@ class Transaction(BaseModel):
     )
 
 
-_ALL_FIELDS: Final = set(Transaction.model_fields)
-
-
-def checked(fields: dict[str, Any]) -> Transaction:
-    """The transaction of `fields`, which are known to be valid; it keeps the dictionary.
-
-    Args:
-        fields: every field, as a transaction holds it.
-    """
-    transaction = Transaction.__new__(Transaction)
-    _set_attribute(transaction, "__dict__", fields)
-    _set_attribute(transaction, "__pydantic_fields_set__", _ALL_FIELDS)
-    _set_attribute(transaction, "__pydantic_extra__", None)
-    _set_attribute(transaction, "__pydantic_private__", None)
-    return transaction
+trusted: Final = Trusted(Transaction)
 
 
 def describe(error: ValidationError) -> str:

@@ -108,6 +108,10 @@ class Scored:
         """The chosen rows."""
         return Scored(self.score[rows], self.logit[rows], self.typology[rows])
 
+    def rows(self) -> list[Scored]:
+        """Each row by itself."""
+        return [self.take(slice(row, row + 1)) for row in range(len(self.score))]
+
     @staticmethod
     def concat(parts: Sequence[Scored]) -> Scored:
         """All rows of `parts`, one after another."""

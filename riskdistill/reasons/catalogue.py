@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from math import isnan
 from pathlib import Path
 from string import Formatter
 from typing import Final
 
-import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -66,7 +66,7 @@ class Phrase:
     def applies(self, values: Mapping[str, float]) -> bool:
         """Whether it is true of `values`: all that it names is known, and its conditions hold."""
         return (
-            not any(np.isnan(values[name]) for name in self.names)
+            not any(isnan(values[name]) for name in self.names)
             and all(values[name] > 0 for name in self.when)
             and all(values[name] == 0 for name in self.unless)
         )

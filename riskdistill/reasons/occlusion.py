@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final, Protocol
 
 import numpy as np
@@ -89,12 +90,12 @@ def explain(bundle: Explainable, encoded: Encoded, limit: int = 3, model: Scorer
     codes = [*bundle.spec.groups, *(f"{party} events" for party in PARTIES)]
     chosen = _strongest(rows.effects(parts), limit)
 
-    values = dict(zip(bundle.spec.names, map(float, encoded.context[0]), strict=True))
+    values = dict(zip(bundle.spec.names, encoded.context[0].tolist(), strict=True))
     for party in PARTIES:
         if f"{party} events" in {codes[index] for index, _ in chosen}:
             values |= past_facts(encoded.events[0], bundle.spec, party)
     tellable = [_tellable(bundle, catalogue, codes[index], values) for index, _ in chosen]
-    present = [place for place in range(2 * half) if encoded.events[0, place, 0] != 0]
+    present = np.flatnonzero(encoded.events[0, :, 0]).tolist()
     place_of = {name: column for column, name in enumerate(bundle.spec.names)}
     finer = [
         _Part(columns=[place_of[name] for name in phrase.names if name in place_of])
@@ -112,7 +113,9 @@ def explain(bundle: Explainable, encoded: Encoded, limit: int = 3, model: Scorer
         reasons.append(Reason(codes[index], _told(bundle, catalogue, phrase, values), effect))
         facts |= {name: round(float(values[name]), 6) for name in phrase.names}
     past = _strongest(effects[len(finer) :], limit)
-    told = encoded.events[0] * np.isin(range(2 * half), [present[index] for index, _ in past])[:, None]
+    told = np.zeros_like(encoded.events[0])
+    for index, _ in past:
+        told[present[index]] = encoded.events[0, present[index]]
     words = event_words(told, bundle.spec)
     return Explanation(
         tuple(reasons),
@@ -145,14 +148,19 @@ class _Rows:
             return np.empty(0)
         context = np.repeat(self._encoded.context, len(parts) + 1, axis=0)
         events = np.repeat(self._encoded.events, len(parts) + 1, axis=0)
-        for row, part in enumerate(parts, start=1):
-            if part.columns:
-                context[row, list(part.columns)] = self._typical[list(part.columns)]
-            if part.events:
-                events[row, list(part.events)] = 0.0
+        rows, columns = _placed([part.columns for part in parts])
+        context[rows, columns] = self._typical[columns]
+        rows, places = _placed([part.events for part in parts])
+        events[rows, places] = 0.0
         logits = self._model.score(Encoded(context, events)).logit
         falls: NDArray[np.float64] = np.asarray(logits[0] - logits[1:], np.float64)
         return falls.round(_DIGITS)
+
+
+def _placed(taken: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
+    """The row of everything that is taken away, from 1, and its place there: to be taken in one step."""
+    rows = [row for row, places in enumerate(taken, start=1) for _ in places]
+    return rows, list(chain.from_iterable(taken))
 
 
 def _without_short_rule(model: Scorer) -> Scorer:

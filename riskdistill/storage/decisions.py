@@ -30,6 +30,7 @@ from riskdistill.storage.database import cause_of, insert_many, open_database, w
 from riskdistill.storage.schema import prepare
 from riskdistill.storage.tables import ACTS, DECISIONS, PAYLOADS
 from riskdistill.storage.verification import VerifyResult, as_text
+from riskdistill.trusted import Trusted
 
 Band = Literal["low", "medium", "high"]
 Action = Literal["allow", "review", "hold"]
@@ -146,6 +147,9 @@ class Decision(_Record):
     features: str | None = Field(
         default=None, description="the row that the models saw, see `riskdistill.features.packed`"
     )
+
+
+trusted: Final = Trusted(Decision)
 
 
 class Entry(NamedTuple):

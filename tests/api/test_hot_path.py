@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from fake_serving import FakeModel, body, running, settings_for
 from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from sqlalchemy import select
 
 from api import wire
 from api.app import create_app
@@ -23,7 +25,9 @@ from api.schemas import Answer, BatchAnswer, BatchItem
 from riskdistill.client import AsyncClient
 from riskdistill.data.transaction import Transaction
 from riskdistill.errors import ConflictError
+from riskdistill.models.onnx_model import Scored
 from riskdistill.storage.decisions import Decision, DecisionLog
+from riskdistill.storage.tables import DECISIONS
 
 pytestmark = pytest.mark.anyio
 ODD = st.one_of(
@@ -122,7 +126,7 @@ async def test_a_body_without_a_length_is_answered_by_fastapi(client: httpx.Asyn
     assert (await client.post("/v1/score", content=pieces(), headers=headers)).status_code == 200
 
 
-async def test_what_arrives_together_is_scored_together_and_at_most_32_at_once(
+async def test_what_arrives_together_is_scored_together_and_at_most_64_at_once(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
@@ -130,7 +134,7 @@ async def test_what_arrives_together_is_scored_together_and_at_most_32_at_once(
     monkeypatch.setattr(FakeModel, "score", lambda model, rows: sizes.append(len(rows)) or score(model, rows))
     batch = {"transactions": [body(f"tx-{n}", 10, sender_account=f"account {n % 35}") for n in range(70)]}
     results = (await client.post("/v1/score/batch", json=batch)).json()["results"]
-    assert sizes == [32, 32, 6]
+    assert sizes == [64, 6]
     assert [item["decision"]["score"] for item in results] == pytest.approx(
         [0.01 + 0.01 * (n // 35) for n in range(70)]
     )
@@ -222,3 +226,24 @@ async def test_the_typed_client_reads_what_the_service_says(app: FastAPI) -> Non
         assert isinstance(found[1], type(answer))
         assert (await client.decision(answer.decision_id)).tx_id == "tx-1"
         assert (await client.ready()).bundle_version == "a" * 16
+
+
+async def test_what_is_stored_is_spelled_as_validation_spells_it(client: httpx.AsyncClient, app: FastAPI) -> None:
+    batch = {"transactions": [body("tx-low", 20), body("tx-high", 850), body("tx-medium", 620)]}
+    await client.post("/v1/score/batch", json=batch)
+    log: DecisionLog = app.state.service.parts.log
+    for row in log.fetch(select(DECISIONS.c.body)):
+        assert Decision.model_validate_json(row.body).model_dump_json() == row.body
+        assert list(json.loads(row.body)) == list(Decision.model_fields)
+
+
+@pytest.mark.parametrize("score", [float("nan"), -0.1, 1.1])
+async def test_what_is_no_probability_decides_nothing(
+    client: httpx.AsyncClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch, score: float
+) -> None:
+    scored = Scored(np.array([score]), np.array([0.0]), np.zeros((1, 3), np.float32))
+    monkeypatch.setattr(FakeModel, "score", lambda _model, _rows: scored)
+    answer = await client.post("/v1/score", json=body())
+    assert answer.status_code >= 500
+    assert "no probability" in answer.json()["detail"]
+    assert app.state.service.parts.log.by_tx(body()["tx_id"]) is None
