@@ -7,18 +7,19 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from api import alert_routes, case_routes, problems, release_routes, routes, teacher_routes
-from api.auth import Authenticator, document_security
-from api.deadline import Deadline
-from api.gate import Gate
-from api.hot_path import HotPath
-from api.key_ring import KeyRing
-from api.metrics import Metrics
-from api.oidc import Issuer
-from api.security_headers import add_docs
+from api import problems, routes, teacher_routes
+from api.desk import alert_routes, case_routes, release_routes
+from api.path.hot_path import HotPath
+from api.security.auth import Authenticator, document_security
+from api.security.deadline import Deadline
+from api.security.gate import Gate
+from api.security.key_ring import KeyRing
+from api.security.oidc import Issuer
+from api.security.security_headers import add_docs
 from api.service import Service
 from api.settings import ApiSettings
-from api.watch import Watch
+from api.telemetry.metrics import Metrics
+from api.telemetry.watch import Watch
 from riskdistill import __version__
 
 

@@ -22,7 +22,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from api.security_headers import API_HEADERS
+from api.security.security_headers import API_HEADERS
 from riskdistill.errors import ForbiddenError, RiskDistillError, TooManyRequestsError
 
 MEDIA_TYPE: Final = "application/problem+json"

@@ -9,10 +9,10 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from api import idempotency
-from api.auth import ScopedRoute, caller_of, count_batch, needs
+from api.path import idempotency
 from api.problems import REFUSALS, documented, problem
 from api.schemas import TRANSACTION_EXAMPLE, Alive, Answer, Batch, BatchAnswer, BatchItem, Ready
+from api.security.auth import ScopedRoute, caller_of, count_batch, needs
 from api.service import Service
 from riskdistill.data.transaction import Transaction
 from riskdistill.errors import ConflictError, NotFoundError
@@ -127,6 +127,6 @@ async def readyz(service: Serving) -> Ready:
 
 @operation.get("/metrics", summary="Prometheus metrics", response_class=Response)
 async def metrics(service: Serving) -> Response:
-    """Text format; see `api.metrics`."""
+    """Text format; see `api.telemetry.metrics`."""
     service.measure()
     return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)

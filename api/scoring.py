@@ -4,19 +4,20 @@
     known already?   the same id with the same body gets the stored decision; with another body, a conflict
     wait in line     for the transactions that came before, and no longer (at most `TOGETHER` are scored at once)
     observe          features from what came strictly before, the student's score (of the champion, or for its
-                     accounts of the canary, `api.rollout`); then the state moves on
+                     accounts of the canary, `api.path.rollout`); then the state moves on
     route            the teacher decides where a policy wants it, if it answers in time (`api.bypass`)
     band             by the deciding bundle's thresholds; one above for want of an answer, where so configured
     reasons          for alerts, which are all bands but low: the student's, whoever decided
-    triage           the action, which a suppression may change; the sample of what passes (`api.triage`)
+    triage           the action, which a suppression may change; the sample of what passes (`api.path.triage`)
     store            after the decisions that it rests on; the reply waits until the decision is durable
 
 Transactions pass the engine one after another, in the order in which they came; that order is stored
 (`Decision.observed`). What arrived while the last ones were scored is scored together; nobody waits for a batch to
-fill. Waiting for the teacher holds up the later transactions of the same accounts only (`api.account_order`), and
-waiting for the disk nobody else. What passes silently, as nearly all do, meets no task and no thread but the log's.
+fill. Waiting for the teacher holds up the later transactions of the same accounts only (`api.path.account_order`),
+and waiting for the disk nobody else. What passes silently, as nearly all do, meets no task and no thread but the
+log's.
 
-Where several workers share the state (`api.shared_state`), a task waits for it, and the log is asked for every
+Where several workers share the state (`api.path.shared_state`), a task waits for it, and the log is asked for every
 transaction: another worker may have decided on it.
 """
 
@@ -31,22 +32,22 @@ from datetime import UTC, datetime
 from time import perf_counter
 from typing import Any, Final
 
-from api import tracing
-from api.account_order import AccountOrder, Turn
-from api.alert_reasons import AlertReasons, Found
-from api.bodies import check_stamps, request_hash, same_body
 from api.bypass import TeacherBypass, Verdict, by_student
-from api.decision_ids import DecisionIds
-from api.group_commit import GroupCommit
-from api.known_ids import KnownIds
-from api.metrics import Metrics
-from api.pseudonyms import Pseudonyms
-from api.replies import Pending, Reply
-from api.rollout import Shadows, Waiting, judge
+from api.path.account_order import AccountOrder, Turn
+from api.path.alert_reasons import AlertReasons, Found
+from api.path.bodies import check_stamps, request_hash, same_body
+from api.path.decision_ids import DecisionIds
+from api.path.group_commit import GroupCommit
+from api.path.known_ids import KnownIds
+from api.path.pseudonyms import Pseudonyms
+from api.path.replies import Pending, Reply
+from api.path.rollout import Shadows, Waiting, judge
+from api.path.shared_state import Seen, SharedState
+from api.path.triage import Triager
 from api.serving_bundle import ServingBundle
-from api.shared_state import Seen, SharedState
-from api.stages import Marks
-from api.triage import Triager
+from api.telemetry import tracing
+from api.telemetry.metrics import Metrics
+from api.telemetry.stages import Marks
 from riskdistill.bundle import ACTIONS, Bundle
 from riskdistill.data.schema import NORMAL
 from riskdistill.data.transaction import Transaction

@@ -22,11 +22,11 @@ from typing import Final
 
 import uvicorn
 
-from api import logs, tracing
 from api.app import create_app
-from api.secret_files import read_secret
+from api.security.secret_files import read_secret
 from api.service import Service, prepare
 from api.settings import ApiSettings
+from api.telemetry import logs, tracing
 from api.workers import metrics_directory, supervise
 from riskdistill.errors import ConfigError
 

@@ -13,25 +13,25 @@ from pathlib import Path
 from time import monotonic
 from typing import Final, NamedTuple
 
-from api.account_state import StateSource
-from api.anchoring import Anchoring
 from api.bypass import TeacherBypass, make_bypass
 from api.bypass.settings import read_bypass
-from api.desk import Desk
-from api.group_commit import GroupCommit
-from api.idempotency import IdempotencyKeys
-from api.known_ids import KnownIds
-from api.metrics import Metrics
-from api.pseudonyms import Pseudonyms, key_from_file
-from api.release_desk import ReleaseDesk
-from api.rollout import Shadows
+from api.desk.desk import Desk
+from api.desk.release_desk import ReleaseDesk
+from api.path.account_state import StateSource
+from api.path.group_commit import GroupCommit
+from api.path.idempotency import IdempotencyKeys
+from api.path.known_ids import KnownIds
+from api.path.pseudonyms import Pseudonyms, key_from_file
+from api.path.rollout import Shadows
+from api.path.shared_state import SharedState
+from api.path.triage import Triager
 from api.schemas import Ready
 from api.scoring import Scorer
-from api.secret_files import read_secret, write_secret
+from api.security.secret_files import read_secret, write_secret
 from api.serving_bundle import ServingBundle
 from api.settings import ApiSettings
-from api.shared_state import SharedState
-from api.triage import Triager
+from api.telemetry.anchoring import Anchoring
+from api.telemetry.metrics import Metrics
 from riskdistill.data.rates import Rates
 from riskdistill.errors import ConfigError, NotFoundError, RiskDistillError, UnavailableError
 from riskdistill.features.engine import FeatureEngine

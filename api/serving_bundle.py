@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, Protocol
 
-from api.metrics import Metrics
+from api.telemetry.metrics import Metrics
 from riskdistill.bundle import Bundle
 from riskdistill.data.rates import Rates
 from riskdistill.data.transaction import Transaction

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from api.key_file import Scope
+from api.security.key_file import Scope
 from riskdistill.errors import ConfigError
 from riskdistill.models.onnx_model import Provider
 

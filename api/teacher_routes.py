@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from api.auth import ScopedRoute, needs
 from api.bypass.open_inference import InferRequest, InferResponse, rows_of, tensor
 from api.problems import REFUSALS, documented
 from api.routes import Serving
+from api.security.auth import ScopedRoute, needs
 from riskdistill.errors import BundleDamagedError, TransactionError
 
 v2 = APIRouter(

@@ -24,9 +24,9 @@ from typing import Final
 
 from prometheus_client.multiprocess import mark_process_dead
 
-from api import logs
-from api.metrics import DIRECTORY
 from api.settings import ApiSettings
+from api.telemetry import logs
+from api.telemetry.metrics import DIRECTORY
 from riskdistill.errors import ConfigError, RiskDistillError
 
 CANNOT_START: Final = 3  # exit code of a worker that would not start if it was tried again, either

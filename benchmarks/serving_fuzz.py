@@ -27,7 +27,7 @@ from schemathesis.core.failures import FailureGroup
 from serving_process import ServerProcess, driving
 from serving_speed import Bench
 
-from api.key_file import SCOPES, KeyFile
+from api.security.key_file import SCOPES, KeyFile
 
 CASES: Final = 10_000
 QUICK_CASES: Final = 1_000

@@ -15,7 +15,7 @@ from http_load import Load, closed
 from serving_process import ServerProcess, Service, driving
 from serving_speed import CONNECTIONS, Bench
 
-from api.pseudonyms import Pseudonyms, key_from_file
+from api.path.pseudonyms import Pseudonyms, key_from_file
 from riskdistill.bundle import Bundle
 from riskdistill.client import Answer, AsyncClient
 from riskdistill.data.transaction import to_table

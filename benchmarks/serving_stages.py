@@ -19,18 +19,22 @@ EVERY: Final = 0.002  # seconds of processor time between two looks
 OUT: Final = "RISKDISTILL_BENCHMARK_SAMPLES"
 # the innermost frame that one of these names tells the stage; (part of the file's path, function or "")
 STAGES: Final = {
-    "authenticate": [("api/gate.py", "__call__"), ("api/auth.py", "")],
-    "decode": [("api/wire.py", "read_transaction"), ("api/wire.py", "_transaction"), ("api/wire.py", "read_batch")],
-    "encode": [("api/wire.py", "")],
-    "pseudonyms": [("api/pseudonyms.py", "")],
-    "hash of the body": [("api/bodies.py", "request_hash")],
-    "known already?": [("api/known_ids.py", "")],
+    "authenticate": [("api/security/gate.py", "__call__"), ("api/security/auth.py", "")],
+    "decode": [
+        ("api/path/wire.py", "read_transaction"),
+        ("api/path/wire.py", "_transaction"),
+        ("api/path/wire.py", "read_batch"),
+    ],
+    "encode": [("api/path/wire.py", "")],
+    "pseudonyms": [("api/path/pseudonyms.py", "")],
+    "hash of the body": [("api/path/bodies.py", "request_hash")],
+    "known already?": [("api/path/known_ids.py", "")],
     "features": [("riskdistill/features/", "")],
     "student": [("riskdistill/models/", ""), ("riskdistill/student/", "")],
-    "decision": [("api/scoring.py", "_decision"), ("api/triage.py", ""), ("api/decision_ids.py", "")],
+    "decision": [("api/scoring.py", "_decision"), ("api/path/triage.py", ""), ("api/path/decision_ids.py", "")],
     "durable log": [("riskdistill/storage/decisions.py", ""), ("riskdistill/storage/database.py", "")],
-    "group commit": [("api/group_commit.py", "")],
-    "metrics": [("api/metrics.py", "")],
+    "group commit": [("api/path/group_commit.py", "")],
+    "metrics": [("api/telemetry/metrics.py", "")],
     "the rest of the path": [("api/", "")],
     "HTTP": [("uvicorn/", ""), ("starlette/", ""), ("fastapi/", "")],
 }

@@ -205,7 +205,7 @@ def prune(
 
 
 def _check_history(log: DecisionLog, history: Path, before: datetime) -> None:
-    from api.account_state import missing_of
+    from api.path.account_state import missing_of
 
     missing = missing_of(log, history, before)
     if missing:

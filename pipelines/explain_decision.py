@@ -148,9 +148,9 @@ def engine_before(bundle: Bundle, decision_id: str, log: DecisionLog, sources: S
         StateError: the history lacks what was pruned from the log.
         UnreadableFileError: the history cannot be read.
     """
-    from api.account_state import rebuild
-    from api.pseudonyms import Pseudonyms
-    from api.secret_files import read_secret
+    from api.path.account_state import rebuild
+    from api.path.pseudonyms import Pseudonyms
+    from api.security.secret_files import read_secret
 
     key = os.environ.get("RISKDISTILL_PSEUDONYM_KEY", "")
     if sources.pseudonym_key is not None:

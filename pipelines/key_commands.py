@@ -48,7 +48,7 @@ def create(
     log: Log = None,
 ) -> None:
     """Make a key and print its secret, once."""
-    from api.key_file import KeyFile, duration, locked
+    from api.security.key_file import KeyFile, duration, locked
 
     lifetime = None if expires is None else duration(expires)
     wanted = tuple(dict.fromkeys(scope.strip() for scope in scopes.split(",")))
@@ -66,7 +66,7 @@ def create(
 @keys_app.command("list")
 def list_keys(keys: KeysFile) -> None:
     """All keys and what they allow; no secrets, for none are kept."""
-    from api.key_file import KeyFile
+    from api.security.key_file import KeyFile
 
     table = Table(*(Column(title, overflow="fold") for title in ("name", "scopes", "rate", "state", "secrets")))
     now = datetime.now(UTC)
@@ -90,7 +90,7 @@ def rotate(
     log: Log = None,
 ) -> None:
     """Give a key a new secret and print it, once; the old one stays valid for the overlap."""
-    from api.key_file import KeyFile, duration, locked
+    from api.security.key_file import KeyFile, duration, locked
 
     lifetime = None if expires is None else duration(expires)
     with locked(keys):
@@ -111,7 +111,7 @@ def revoke(
     log: Log = None,
 ) -> None:
     """End a key at once; its name is not given again."""
-    from api.key_file import KeyFile, locked
+    from api.security.key_file import KeyFile, locked
 
     with locked(keys):
         after, _ = KeyFile.read(keys).revoke(name, by=actor)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from api.bypass.settings import CustomerClasses
-from api.pseudonyms import Pseudonyms
+from api.path.pseudonyms import Pseudonyms
 from riskdistill.data import columns
 from riskdistill.data.source import read_rows
 from riskdistill.errors import DataError

@@ -7,7 +7,7 @@ from typing import Final
 
 from api.bypass.customer_classes import Account
 from api.bypass.settings import PolicySettings
-from api.pseudonyms import Pseudonyms
+from api.path.pseudonyms import Pseudonyms
 from riskdistill.bundle import Thresholds
 from riskdistill.data.rates import Rates
 from riskdistill.data.transaction import Transaction

@@ -24,7 +24,7 @@ from api.bypass.metrics import BypassMetrics
 from api.bypass.policies import Policies
 from api.bypass.settings import BypassSettings
 from api.bypass.teachers import Answer, LocalTeacher, RemoteTeacher, Teacher
-from api.pseudonyms import Pseudonyms
+from api.path.pseudonyms import Pseudonyms
 from api.settings import ApiSettings
 from riskdistill.bundle import ACTIONS, Band, Bundle
 from riskdistill.data.rates import Rates

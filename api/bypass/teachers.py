@@ -12,10 +12,10 @@ from typing import Final, NamedTuple, Protocol
 import httpx
 from pydantic import SecretStr
 
-from api import tracing
 from api.bypass.open_inference import FEATURES, answer_of, request_of
 from api.bypass.settings import OpenInference, RiskDistill
-from api.threads import Threads
+from api.path.threads import Threads
+from api.telemetry import tracing
 from riskdistill.bundle import Bundle
 from riskdistill.errors import ConfigError, UnavailableError
 from riskdistill.features.encoded import Encoded

@@ -27,8 +27,8 @@ def _fake_bundles(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for module in ("api.serving_bundle", "riskdistill.releasing"):
         monkeypatch.setattr(f"{module}.Bundle", fake_serving.FakeBundle)
     monkeypatch.setattr("api.serving_bundle.explain", fake_serving.fake_explain)
-    monkeypatch.setattr("api.alert_reasons.explain", fake_serving.fake_explain)
-    monkeypatch.setattr("api.explanation.explain", fake_serving.fake_explain)
+    monkeypatch.setattr("api.path.alert_reasons.explain", fake_serving.fake_explain)
+    monkeypatch.setattr("api.desk.explanation.explain", fake_serving.fake_explain)
     fake_serving.LateTeacher.may_answer.clear()
     yield
     fake_serving.LateTeacher.may_answer.set()

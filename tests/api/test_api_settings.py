@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from fake_serving import KEY, settings_for
 
-from api.key_ring import Caller, KeyRing
-from api.metrics import Metrics
-from api.pseudonyms import Pseudonyms, key_from_file
-from api.secret_files import read_secret, write_secret
+from api.path.pseudonyms import Pseudonyms, key_from_file
+from api.security.key_ring import Caller, KeyRing
+from api.security.secret_files import read_secret, write_secret
 from api.settings import load_settings
+from api.telemetry.metrics import Metrics
 from riskdistill.data.transaction import Transaction, to_table
 from riskdistill.errors import ConfigError
 

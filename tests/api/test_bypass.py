@@ -138,7 +138,7 @@ async def test_reasons_that_fail_do_not_fail_the_decision(
     def fail(*_: object) -> None:
         raise RuntimeError("no reasons")
 
-    monkeypatch.setattr("api.alert_reasons.explain", fail)
+    monkeypatch.setattr("api.path.alert_reasons.explain", fail)
     stored = await record_of(client, "tx-1", 850)
     assert (stored["action"], stored["reasons"]) == ("hold", [])
     assert await reasons_of_alerts(client) == {"given": 0, "late": 0, "failed": 1}
@@ -148,8 +148,8 @@ async def test_reasons_that_come_late_are_not_waited_for(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     may_explain = threading.Event()
-    monkeypatch.setattr("api.alert_reasons.explain", lambda *_: may_explain.wait(20))
-    monkeypatch.setattr("api.alert_reasons.SECONDS", 0.01)
+    monkeypatch.setattr("api.path.alert_reasons.explain", lambda *_: may_explain.wait(20))
+    monkeypatch.setattr("api.path.alert_reasons.SECONDS", 0.01)
     stored = await asyncio.wait_for(record_of(client, "tx-1", 850), 10)
     assert (stored["action"], stored["reasons"]) == ("hold", [])
     assert await reasons_of_alerts(client) == {"given": 0, "late": 1, "failed": 0}

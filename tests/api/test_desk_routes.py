@@ -13,8 +13,8 @@ from fake_serving import body, running, settings_for
 from fastapi import FastAPI
 
 from api.app import create_app
-from api.key_ring import SIMPLE
-from api.pseudonyms import Pseudonyms
+from api.path.pseudonyms import Pseudonyms
+from api.security.key_ring import SIMPLE
 from riskdistill.features import FeatureSpec
 from riskdistill.storage.cases import CaseLog
 from riskdistill.storage.database import open_database

@@ -14,7 +14,7 @@ from fake_serving import LateTeacher, body, ready, running, settings_for, write_
 from fastapi import FastAPI
 
 from api.app import create_app
-from api.group_commit import GroupCommit
+from api.path.group_commit import GroupCommit
 from riskdistill.data.transaction import Transaction, to_table
 from riskdistill.errors import BundleDamagedError, UnavailableError
 from riskdistill.storage.decisions import DecisionLog

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from sqlalchemy import Connection, event
 
 from api import scoring
-from api.group_commit import GroupCommit
+from api.path.group_commit import GroupCommit
 from riskdistill.storage.decisions import DecisionLog
 
 pytestmark = pytest.mark.anyio

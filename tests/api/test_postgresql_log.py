@@ -14,7 +14,7 @@ from fake_serving import body, ready, running, settings_for
 from sqlalchemy import make_url
 
 from api.app import create_app
-from api.group_commit import GroupCommit
+from api.path.group_commit import GroupCommit
 from riskdistill.storage.decisions import DecisionLog
 
 pytestmark = pytest.mark.anyio

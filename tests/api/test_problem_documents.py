@@ -12,7 +12,7 @@ from fake_serving import KEY, body, running, settings_for
 from fastapi import FastAPI
 
 from api.app import create_app
-from api.gate import MAX_BODY_BYTES
+from api.security.gate import MAX_BODY_BYTES
 from riskdistill.storage.releases import ReleaseLog
 
 pytestmark = pytest.mark.anyio

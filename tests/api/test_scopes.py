@@ -14,11 +14,11 @@ from fake_serving import KEY, body, running, settings_for
 from fastapi import APIRouter, FastAPI, Request
 from test_problem_documents import check
 
-from api import wire
 from api.app import create_app
-from api.auth import Calling, ScopedRoute, needs
-from api.key_file import SCOPES, KeyFile
-from api.rate_limit import FAILURES
+from api.path import wire
+from api.security.auth import Calling, ScopedRoute, needs
+from api.security.key_file import SCOPES, KeyFile
+from api.security.rate_limit import FAILURES
 
 pytestmark = pytest.mark.anyio
 SCOPE_OF = {

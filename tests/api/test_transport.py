@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from fake_serving import KEY, body, settings_for
 from test_server import free_port
 
-from api.secret_files import write_secret
+from api.security.secret_files import write_secret
 from api.server import serve
 from api.settings import load_settings
 from riskdistill.errors import ConfigError

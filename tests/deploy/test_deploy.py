@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from api.metrics import Metrics
 from api.settings import ApiSettings
+from api.telemetry.metrics import Metrics
 from monitoring.watch_metrics import WatchMetrics
 
 REPOSITORY = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from api.key_file import KeyFile
+from api.security.key_file import KeyFile
 from riskdistill.storage.administrative_acts import ActLog
 
 Command = Callable[..., str]

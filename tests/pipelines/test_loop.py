@@ -25,7 +25,7 @@ from fake_serving import KEY
 from service_process import Running, serving, started, until
 from tiny_bank import DAYS, NOW, TRAINED, WORLD, Bank, between
 
-from api.rollout import decides
+from api.path.rollout import decides
 from api.serving_bundle import Challenger
 from riskdistill.bundle import Bundle, rebuild_bundle
 from riskdistill.client import Answer, Client

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from api.bypass.customer_classes import accounts_of
 from api.bypass.policies import Policies
 from api.bypass.settings import CustomerClasses, PolicySettings
-from api.pseudonyms import Pseudonyms
+from api.path.pseudonyms import Pseudonyms
 from riskdistill.data.rates import Rates
 from riskdistill.data.transaction import Transaction
 from riskdistill.errors import DataError

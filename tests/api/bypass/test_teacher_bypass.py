@@ -16,7 +16,7 @@ from api.bypass.metrics import BypassMetrics
 from api.bypass.policies import Policies
 from api.bypass.settings import BypassSettings
 from api.bypass.teachers import LocalTeacher
-from api.pseudonyms import Pseudonyms
+from api.path.pseudonyms import Pseudonyms
 from riskdistill.data.rates import Rates
 from riskdistill.data.transaction import Transaction
 from riskdistill.errors import UnavailableError

@@ -1,0 +1,1 @@
+"""What people work with: alerts, cases, suppressions, explanations, releases."""
