@@ -52,7 +52,7 @@ async def queued(client: httpx.AsyncClient, **query: Any) -> list[str]:
 
 
 async def test_the_amount_at_risk_is_the_feature_of_that_name() -> None:
-    from api import triage
+    from api.path import triage
 
     assert FeatureSpec().names[triage._AMOUNT] == "amount_usd"
 
