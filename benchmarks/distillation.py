@@ -2,7 +2,7 @@
 
     python benchmarks/distillation.py --data ../shared/data --keep runs/distillation --json distillation.json
     python benchmarks/distillation.py --quick                     # minutes: one data set, few rows and epochs
-    python benchmarks/distillation.py --only quality_amlworld ablation
+    python benchmarks/distillation.py --only quality_amlworld teachers
 
 Split 60/20/20 by time; features from what came strictly before; teachers tuned on the earlier half of validation,
 all models calibrated on the later half, judged on the last fifth. The peers are tuned and judged in the same run.
@@ -27,6 +27,7 @@ from distillation_quality import peers, quality
 from distillation_recipe import killed, recipe
 from distillation_speed import speed, step
 from distillation_student import exits, int8, pruning
+from distillation_teachers import sizes, teachers
 from distillation_text import text
 from distillation_world import STUDENT_SEEDS, Options, World
 from feature_data import ROOT, Library, Measurement
@@ -43,14 +44,14 @@ def sections(options: Options) -> dict[str, Callable[[], list[Measurement]]]:
     world = cache(lambda name: World(name, options))
     known: dict[str, Callable[[], list[Measurement]]] = {}
     for name in options.names:
-        known[f"quality_{name}"] = partial(_of, quality, world, name)
-        known[f"peers_{name}"] = partial(_of, peers, world, name)
+        for section in (quality, peers, sizes):
+            known[f"{section.__name__}_{name}"] = partial(_of, section, world, name)
     # on one of natural rates, and on the smallest, which has the most laundering: it tells small differences apart
     for name in options.names[:2]:
         known[f"retention_{name}"] = partial(_of, retention, world, name)
     for section in (speed, int8, exits, pruning, recipe):
         known[section.__name__] = partial(_of, section, world, options.names[0])
-    for section in (step, killed, text, ablation):
+    for section in (step, killed, text, ablation, teachers):
         known[section.__name__] = partial(_of, section, world, "amlworld")
     return known
 
