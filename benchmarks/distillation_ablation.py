@@ -37,14 +37,15 @@ def ablation(world: World) -> list[Measurement]:
     found = world.resampled(runs, period)
     others = [name for name in trained if name != FULL]
     gains = differences(found, others, FULL)
-    against = {name: f"against {FULL} {gain}{'' if gain.shown else ': not shown'}" for name, gain in gains.items()}
-    shared = {name: f"; gradient: {_shares(trained[name])}" for name in (FULL, *heavier)}
+    told = {name: [f"against {FULL} {gain}{'' if gain.shown else ': not shown'}"] for name, gain in gains.items()}
+    for name in (FULL, *heavier):
+        told.setdefault(name, []).append(f"gradient: {_shares(trained[name])}")
     return [
         Measurement(
             f"{SETS[world.name]}: {name}",
             found.estimate(name).value,
             "PR-AUC",
-            detail=against.get(name, "") + shared.get(name, ""),
+            detail="; ".join(told[name]),
         )
         for name in trained
     ]
