@@ -48,9 +48,9 @@ def sections(options: Options) -> dict[str, Callable[[], list[Measurement]]]:
             known[f"{section.__name__}_{name}"] = partial(_of, section, world, name)
     # on one of natural rates, and on the smallest, which has the most laundering: it tells small differences apart
     for name in options.names[:2]:
-        for section in (retention, int8, exits):
+        for section in (retention, int8, exits, speed):
             known[f"{section.__name__}_{name}"] = partial(_of, section, world, name)
-    for section in (speed, pruning, recipe):
+    for section in (pruning, recipe):
         known[section.__name__] = partial(_of, section, world, options.names[0])
     for section in (step, killed, text, ablation, teachers):
         known[section.__name__] = partial(_of, section, world, "amlworld")
