@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from distillation_world import Scores, World
+from distillation_world import Scores, World, difference
 from feature_data import SETS, Measurement
 
 from pipelines.compression import Compression
@@ -72,7 +72,7 @@ def exits(world: World) -> list[Measurement]:
     found, rows = world.resampled(runs), []
     for name in runs:
         against = found.compare(name, _whole(1))
-        detail = "" if name == _whole(1) else f"against one layer: {_interval(against)}"
+        detail = "" if name == _whole(1) else f"against one layer: {difference(against)}"
         rows.append(Measurement(f"{label} {name}", found.estimate(name).value, "PR-AUC", detail=detail))
     for layers in LAYERS[1:]:
         name, evaluated = _leaving(layers), np.array(share[_leaving(layers)])
@@ -92,13 +92,8 @@ def _leaving(layers: int) -> str:
 
 def _lost(name: str, against: Comparison) -> Measurement:
     """What is held to the bar is the loss itself; its interval stands beside."""
-    detail = f"{against.first} - {against.second}: {_interval(against)}, {against.seeds} seeds"
+    detail = f"{against.first} - {against.second}: {difference(against)}, {against.seeds} seeds"
     return Measurement(f"{name}, PR-AUC lost", -against.difference, "", LOST, "lower", detail)
-
-
-def _interval(found: Comparison) -> str:
-    low, high = found.difference_interval
-    return f"{found.difference:+.4f} ({low:+.4f} to {high:+.4f})"
 
 
 def pruning(world: World) -> list[Measurement]:

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 from distillation_quality import BASELINE
-from distillation_world import Scores, World
+from distillation_world import Scores, World, difference
 from feature_data import SETS, Measurement
 from sklearn.metrics import average_precision_score
 
@@ -20,7 +20,6 @@ from pipelines.study import Study
 from pipelines.teachers import Teachers, fit_teachers
 from riskdistill.config import ExperimentConfig, PhasesConfig
 from riskdistill.dataset import Period
-from riskdistill.evaluation.comparison import Comparison
 from riskdistill.models.teacher import Wanted
 from riskdistill.models.training import score_logits
 
@@ -53,37 +52,41 @@ def sizes(world: World) -> list[Measurement]:
 
 def teachers(world: World) -> list[Measurement]:
     """PR-AUC on the test period of each teacher and its ensemble, and of students of the best and the first."""
-    seeds = world.short_study.seeds
     fitted = {
-        name: [fit_teachers(_seeded(config, seed), world.workshop) for seed in seeds]
+        name: [fit_teachers(_seeded(config, seed), world.workshop) for seed in world.short_study.seeds]
         for name, config in _variants(world.config).items()
     }
-    test = world.dataset.test
-    runs: dict[str, list[Scores]] = {
-        BASELINE: [world.teachers.baseline.score_logits(test.encoded.context)],
-    }
-    for name, members in fitted.items():
-        runs[_alone(name)] = [score_logits(one.event, test.encoded)[0] for one in members]
-        runs[_together(name)] = [_ensemble(one, test) for one in members]
-    best = max(fitted, key=lambda name: _chosen_by(world, fitted[name]))
-    for name in dict.fromkeys((FULL, best)):
-        runs[_student(name)] = [_taught(world, one, seed) for one, seed in zip(fitted[name], seeds, strict=True)]
-    found = world.resampled(runs)
-    parameters = {_alone(name): members[0].event.parameter_count() for name, members in fitted.items()}
-    chosen = {name: _chosen_by(world, members) for name, members in fitted.items()}
-    rows = []
+    chosen_by = {name: _on_validation(world, members) for name, members in fitted.items()}
+    runs = _runs(world, fitted, max(chosen_by, key=lambda name: chosen_by[name]))
+    found, rows = world.resampled(runs), []
     for form, name in [(form, name) for form in (_alone, _together, _student) for name in fitted]:
         run = form(name)
-        if run not in runs:
+        if run not in runs:  # not every teacher has taught
             continue
         estimate = found.estimate(run)
         told = [f"95 % {estimate.interval[0]:.3f} to {estimate.interval[1]:.3f}"]
-        told += [f"{parameters[run]:,} numbers"] if run in parameters else []
-        told += [f"- {BASELINE}: {_difference(found.compare(run, BASELINE))}"]
-        told += [f"- {FULL}: {_difference(found.compare(run, form(FULL)))}"] if name != FULL else []
-        told += [f"later half of validation {chosen[name]:.4f}"] if form is _together else []
+        if form is _alone:
+            told.append(f"{fitted[name][0].event.parameter_count():,} numbers")
+        told.append(f"- {BASELINE}: {difference(found.compare(run, BASELINE))}")
+        if name != FULL:
+            told.append(f"- {FULL}: {difference(found.compare(run, form(FULL)))}")
+        if form is _together:
+            told.append(f"later half of validation {chosen_by[name]:.4f}")
         rows.append(Measurement(f"{SETS[world.name]}: {run}", estimate.value, "PR-AUC", detail="; ".join(told)))
     return rows
+
+
+def _runs(world: World, fitted: dict[str, list[Teachers]], best: str) -> dict[str, list[Scores]]:
+    """What all of them score on the test period, by name; students of the `best` and of the configured one."""
+    test = world.dataset.test
+    runs: dict[str, list[Scores]] = {BASELINE: [world.teachers.baseline.score_logits(test.encoded.context)]}
+    for name, members in fitted.items():
+        runs[_alone(name)] = [score_logits(one.event, test.encoded)[0] for one in members]
+        runs[_together(name)] = [_ensemble(one, test) for one in members]
+    for name in dict.fromkeys((FULL, best)):
+        by_seed = zip(fitted[name], world.short_study.seeds, strict=True)
+        runs[_student(name)] = [_taught(world, one, seed) for one, seed in by_seed]
+    return runs
 
 
 def _variants(config: ExperimentConfig) -> dict[str, ExperimentConfig]:
@@ -105,7 +108,7 @@ def _ensemble(fitted: Teachers, period: Period) -> Scores:
     return fitted.ensemble.answer(period.encoded, Wanted()).logit.astype(np.float64)
 
 
-def _chosen_by(world: World, fitted: list[Teachers]) -> float:
+def _on_validation(world: World, fitted: list[Teachers]) -> float:
     """PR-AUC of the ensemble on the later half of validation, the mean over seeds."""
     later = world.later
     return float(np.mean([average_precision_score(later.label, _ensemble(one, later)) for one in fitted]))
@@ -126,8 +129,3 @@ def _together(name: str) -> str:
 
 def _student(name: str) -> str:
     return f"student, its event teacher {name}"
-
-
-def _difference(found: Comparison) -> str:
-    low, high = found.difference_interval
-    return f"{found.difference:+.4f} ({low:+.4f} to {high:+.4f})"

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
-from distillation_world import Scores, World
+from distillation_world import Scores, World, difference
 from feature_data import SETS, Measurement
 from numpy.typing import NDArray
 
@@ -23,7 +23,6 @@ from pipelines.text_teacher import digest_of
 from riskdistill.config import DistillationConfig, StudentConfig, TextTeacherConfig, TrainingConfig
 from riskdistill.distillation.objective import DistillationObjective
 from riskdistill.distillation.teacher_cache import TeacherCache, ask, rows_fingerprint, wanted_by
-from riskdistill.evaluation.comparison import Comparison
 from riskdistill.features import Encoded
 from riskdistill.models.calibration import prior_shift
 from riskdistill.models.teacher import Wanted
@@ -32,11 +31,12 @@ from riskdistill.text.fine_tuning import FineTuner
 from riskdistill.text.teacher import TextTeacher
 from riskdistill.text.text_model import TextModel
 
-ROWS: Final = 600  # that the teacher learns from, and as many that it teaches on
+ROWS: Final = 1_200  # that the teacher learns from, and as many that it teaches on
 JUDGED: Final = 1_000  # test rows that the teacher and the students are judged on
 EVENTS: Final = 2  # of each party, in words and for the student
 EPOCHS: Final = 20
 SMOOTHING: Final = 0.05
+TEACHER: Final = "text teacher"
 ALONE: Final = "labels alone"
 _LABELS: Final[dict[str, Any]] = {"name": "labels", "weight": 0.5}
 _LOGITS: Final[dict[str, Any]] = {"name": "logits", "weight": 0.7}
@@ -61,26 +61,30 @@ def text(world: World) -> list[Measurement]:
     test = world.dataset.test
     judged = np.sort(np.random.default_rng(7).choice(len(test), min(JUDGED, len(test)), replace=False))
     some = test.encoded.take(judged)
-    runs: dict[str, list[Scores]] = {"text teacher": [teacher.answer(some, Wanted()).logit.astype(np.float64)]}
+    runs: dict[str, list[Scores]] = {TEACHER: [teacher.answer(some, Wanted()).logit.astype(np.float64)]}
     for name, terms in {**TERMS, MORE: TERMS[ALONE]}.items():
         taught = of_both if name == MORE else rows
         runs[name] = [_student(world, taught, answers, terms, seed)[judged] for seed in world.options.seeds]
-    found, label = world.resampled(runs, rows=judged), SETS[world.name]
     given = f"{len(learned.draw)} rows to learn from, {len(asked.draw)} other rows to teach on"
-    laundering = int(test.label[judged].sum())
-    measured = []
+    on = f"all judged on {len(judged):,} test rows, {int(test.label[judged].sum())} of them laundering"
+    return _measured(world, runs, judged, f"{given}; {on}")
+
+
+def _measured(
+    world: World, runs: dict[str, list[Scores]], judged: NDArray[np.int64], given: str
+) -> list[Measurement]:
+    found, label = world.resampled(runs, rows=judged), SETS[world.name]
+    rows = []
     for name in runs:
         low, high = found.estimate(name).interval
         told = [f"95 % {low:.3f} to {high:.3f}"]
-        if name == "text teacher":
-            told += [given, f"all judged on {len(judged):,} test rows, {laundering} of them laundering"]
+        if name == TEACHER:
+            told.append(given)
         elif name != ALONE:
-            told.append(f"gain over {ALONE} {_gain(found.compare(name, ALONE))}")
-        shown = name if name == "text teacher" else f"event student, {name}"
-        measured.append(
-            Measurement(f"{label}: {shown}", found.estimate(name).value, "PR-AUC", detail="; ".join(told))
-        )
-    return measured
+            told.append(f"gain over {ALONE} {difference(found.compare(name, ALONE))}")
+        shown = name if name == TEACHER else f"event student, {name}"
+        rows.append(Measurement(f"{label}: {shown}", found.estimate(name).value, "PR-AUC", detail="; ".join(told)))
+    return rows
 
 
 def _halves(world: World, count: int) -> tuple[TrainingRows, TrainingRows]:
@@ -153,8 +157,3 @@ def _student(
     return world.of_network(
         Trainer("student", model, rows, (tuning.encoded, tuning.label), training).run(objective)
     )
-
-
-def _gain(found: Comparison) -> str:
-    low, high = found.difference_interval
-    return f"{found.difference:+.4f} ({low:+.4f} to {high:+.4f})"

@@ -26,7 +26,7 @@ from pipelines.study import Study
 from pipelines.teachers import Teachers, fit_teachers
 from riskdistill.config import ExperimentConfig, load_config
 from riskdistill.dataset import Dataset, Period, RowCache, build_dataset
-from riskdistill.evaluation.comparison import Resampled, resample
+from riskdistill.evaluation.comparison import Comparison, Resampled, resample
 from riskdistill.models.training import Training, score_logits
 
 STUDENT_SEEDS: Final = (7, 8, 9, 10, 11)
@@ -168,3 +168,9 @@ class World:
         period, draws = period or self.dataset.test, 200 if self.options.quick else 1_000
         rows = np.arange(len(period)) if rows is None else rows
         return resample(period.label[rows], scheme_names(period)[rows], runs, resamples=draws)
+
+
+def difference(found: Comparison) -> str:
+    """PR-AUC of the first less that of the second, with its interval."""
+    low, high = found.difference_interval
+    return f"{found.difference:+.4f} ({low:+.4f} to {high:+.4f})"
