@@ -2,7 +2,7 @@
 
     python benchmarks/distillation.py --data ../shared/data --keep runs/distillation --json distillation.json
     python benchmarks/distillation.py --quick                     # minutes: one data set, few rows and epochs
-    python benchmarks/distillation.py --only quality speed
+    python benchmarks/distillation.py --only quality_amlworld teachers
 
 Split 60/20/20 by time; features from what came strictly before; teachers tuned on the earlier half of validation,
 all models calibrated on the later half, judged on the last fifth. The peers are tuned and judged in the same run.
@@ -27,8 +27,9 @@ from distillation_quality import peers, quality
 from distillation_recipe import killed, recipe
 from distillation_speed import speed, step
 from distillation_student import exits, int8, pruning
+from distillation_teachers import sizes, teachers
 from distillation_text import text
-from distillation_world import Options, World
+from distillation_world import STUDENT_SEEDS, Options, World
 from feature_data import ROOT, Library, Measurement
 from feature_peer import Peer
 from section import run_sections
@@ -43,12 +44,15 @@ def sections(options: Options) -> dict[str, Callable[[], list[Measurement]]]:
     world = cache(lambda name: World(name, options))
     known: dict[str, Callable[[], list[Measurement]]] = {}
     for name in options.names:
-        known[f"quality_{name}"] = partial(_of, quality, world, name)
-        known[f"peers_{name}"] = partial(_of, peers, world, name)
-    for section in (speed, int8, exits, pruning, recipe):
+        for section in (quality, peers, sizes):
+            known[f"{section.__name__}_{name}"] = partial(_of, section, world, name)
+    # on one of natural rates, and on the smallest, which has the most laundering: it tells small differences apart
+    for name in options.names[:2]:
+        for section in (retention, int8, exits, speed):
+            known[f"{section.__name__}_{name}"] = partial(_of, section, world, name)
+    for section in (pruning, recipe):
         known[section.__name__] = partial(_of, section, world, options.names[0])
-    # on the set that is the smallest, and the one with the most laundering: it tells small differences apart
-    for section in (step, killed, text, ablation, retention):
+    for section in (step, killed, text, ablation, teachers):
         known[section.__name__] = partial(_of, section, world, "amlworld")
     return known
 
@@ -66,12 +70,13 @@ def main() -> None:
     options.add_argument("--keep", type=Path, help="folder of what is trained; default: a temporary one")
     options.add_argument("--json", type=Path, help="write all figures to this file, section by section")
     options.add_argument("--quick", action="store_true", help="amlworld only, fewer rows and epochs")
+    options.add_argument("--seeds", type=int, default=len(STUDENT_SEEDS), help="of students, at most; default: all")
     options.add_argument("--only", nargs="+", metavar="SECTION", help="sections to run; default: all")
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory() as temporary, Steps() as steps:
         folder = chosen.keep or Path(temporary)
         library = Library(chosen.data, folder / "canonical")
-        known = sections(Options(chosen.data, library, Peer(), folder, chosen.quick, steps))
+        known = sections(Options(chosen.data, library, Peer(), folder, chosen.quick, steps, chosen.seeds))
         run_sections(known, chosen, PACKAGES, snapml=feature_peer.SETTINGS)
 
 

@@ -25,8 +25,8 @@ from pipelines.students import School
 from pipelines.study import Study
 from pipelines.teachers import Teachers, fit_teachers
 from riskdistill.config import ExperimentConfig, load_config
-from riskdistill.dataset import Dataset, RowCache, build_dataset
-from riskdistill.evaluation.comparison import Resampled, resample
+from riskdistill.dataset import Dataset, Period, RowCache, build_dataset
+from riskdistill.evaluation.comparison import Comparison, Resampled, resample
 from riskdistill.models.training import Training, score_logits
 
 STUDENT_SEEDS: Final = (7, 8, 9, 10, 11)
@@ -46,11 +46,12 @@ class Options:
     folder: Path
     quick: bool
     steps: Steps
+    most_seeds: int = len(STUDENT_SEEDS)
 
     @property
     def seeds(self) -> tuple[int, ...]:
         """Of the students."""
-        return STUDENT_SEEDS[:2] if self.quick else STUDENT_SEEDS
+        return STUDENT_SEEDS[: min(2, self.most_seeds) if self.quick else self.most_seeds]
 
     @property
     def names(self) -> list[str]:
@@ -97,13 +98,18 @@ class World:
         return Study(self.config, self.school, self.dataset.test, self.options.seeds)
 
     @cached_property
-    def short_study(self) -> Study:
-        """With as few seeds as a study of many recipes can afford."""
-        return replace(self.study, seeds=self.options.seeds[:2])
+    def later(self) -> Period:
+        """The later half of validation, on which no teacher or student was chosen: choices are made on it."""
+        return self.dataset.validation.halves()[1]
 
-    def of_network(self, trained: Training) -> Scores:
-        """Logits on the test period."""
-        return score_logits(trained.model, self.dataset.test.encoded)[0]
+    @cached_property
+    def short_study(self) -> Study:
+        """As `riskdistill study` judges, with as few seeds as many recipes can afford."""
+        return replace(self.study, period=self.later, seeds=self.options.seeds[:2])
+
+    def of_network(self, trained: Training, period: Period | None = None) -> Scores:
+        """Logits on a period, by default the test's."""
+        return score_logits(trained.model, (period or self.dataset.test).encoded)[0]
 
     @cached_property
     def members(self) -> dict[str, Scores]:
@@ -151,8 +157,20 @@ class World:
         np.savez(path, candidate=at, validation=found.validation, test=found.test, scores=found.scores)
         return found
 
-    def resampled(self, runs: dict[str, list[Scores]]) -> Resampled:
-        """Every recipe on the same draws of schemes and normal rows."""
-        test = self.dataset.test
-        draws = 200 if self.options.quick else 1_000
-        return resample(test.label, scheme_names(test), runs, resamples=draws)
+    def resampled(
+        self, runs: dict[str, list[Scores]], period: Period | None = None, rows: NDArray[np.int64] | None = None
+    ) -> Resampled:
+        """Every recipe on the same draws of schemes and normal rows of a period, by default the test's.
+
+        Args:
+            rows: of the period, which were scored; None: all.
+        """
+        period, draws = period or self.dataset.test, 200 if self.options.quick else 1_000
+        rows = np.arange(len(period)) if rows is None else rows
+        return resample(period.label[rows], scheme_names(period)[rows], runs, resamples=draws)
+
+
+def difference(found: Comparison) -> str:
+    """PR-AUC of the first less that of the second, with its interval."""
+    low, high = found.difference_interval
+    return f"{found.difference:+.4f} ({low:+.4f} to {high:+.4f})"
