@@ -137,7 +137,7 @@ class DistillationConfig(Section):
         weights: as configured; for each row from learned signals; or so that gradient norms keep these shares.
         stages: which terms are on in which third of the epochs; see `riskdistill.distillation.stages`.
         mixup: alpha of MixUp, with which rows, labels and the teacher's logits are mixed; 0 leaves them as they
-            are. Only terms on outputs can follow.
+            are. Only terms on outputs can follow, and nothing that remembers each row.
         adversarial: share of the loss that is taken on adversarial examples, in stages only in the last.
     """
 
@@ -209,6 +209,19 @@ class DistillationConfig(Section):
         inside = [term.name for term in info.data.get("terms", ()) if term.name in INSIDE]
         if alpha and inside:
             raise ValueError(f"the teacher's states are not known between rows: leave out {', '.join(inside)}")
+        return alpha
+
+    @field_validator("mixup")
+    @classmethod
+    def _of_rows_that_are_not_remembered(cls, alpha: float, info: ValidationInfo) -> float:
+        mining = info.data.get("mining", MiningConfig())
+        remember = {
+            "weights: dynamic": info.data.get("weights") == "dynamic",
+            "mining by: disagreement": mining.share > 0 and mining.by == "disagreement",
+        }
+        found = [name for name, asked in remember.items() if asked]
+        if alpha and found:
+            raise ValueError(f"a mixed row is no row to be remembered: leave out {' and '.join(found)}")
         return alpha
 
     @field_validator("adversarial")

@@ -69,12 +69,29 @@ def test_a_preset_and_other_terms_are_refused(preset: str) -> None:
         ({"selection": {"confident": 0.0}}, "greater than 0"),
         ({"mining": {"share": 1.5}}, "less than or equal to 1"),
         ({"mixup": 0.2}, "leave out attention_relations"),
+        ({"mixup": 0.2, "preset": "soft_and_hard", "weights": "dynamic"}, "leave out weights: dynamic"),
+        (
+            {"mixup": 0.2, "preset": "soft_and_hard", "mining": {"share": 0.3, "by": "disagreement"}},
+            "leave out mining by: disagreement",
+        ),
     ],
 )
 def test_a_mistake_is_named(options: dict[str, Any], mistake: str) -> None:
     with pytest.raises(ValidationError, match=mistake) as caught:
         distillation(**options)
     assert caught.value.error_count() == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mixup": 0.2, "mining": {"share": 0.3, "by": "entropy"}},
+        {"mixup": 0.2, "mining": {"share": 0.0, "by": "disagreement"}},
+        {"mixup": 0.0, "weights": "dynamic", "mining": {"share": 0.3, "by": "disagreement"}},
+    ],
+)
+def test_what_remembers_no_mixed_row_stands(options: dict[str, Any]) -> None:
+    assert distillation(preset="soft_and_hard", **options).mixup == options["mixup"]
 
 
 def test_a_term_may_begin_at_nothing() -> None:
