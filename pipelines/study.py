@@ -3,9 +3,9 @@
 OUT/study/report/distillation.html   both drawn, with intervals and every verdict, for people
 OUT/study/report/distillation.json   the same for programs
 
-What is chosen by it is chosen on the later half of validation: the test period stays unseen. The teachers are those
-that `run` with the same `--out` would fit, and it takes them over, as it does every student that an earlier,
-stopped study finished.
+What is chosen by it is chosen on validation's later half, on which runs calibrate: the test period stays unseen.
+The teachers are those that `run` with the same `--out` would fit, and it takes them over, as it does every student
+that an earlier, stopped study finished.
 """
 
 from __future__ import annotations
