@@ -22,7 +22,7 @@ from pipelines.datasets import prepare
 from pipelines.evidence import scheme_names
 from pipelines.networks import Workshop
 from pipelines.progress import Steps
-from pipelines.recipes import FULL, NONE, recipes
+from pipelines.recipes import FULL, NONE, recipes, ruled_out
 from pipelines.students import School
 from pipelines.teachers import fit_teachers
 from pipelines.text_teacher import check_text_teacher
@@ -178,5 +178,6 @@ def study(
         period="later half of the validation period",
         retention=asked.retention(),
         ablation=asked.ablation(changed),
+        ruled_out=ruled_out(config),
     )
     return write_distillation_report(out / "study", evidence)
