@@ -26,6 +26,7 @@ INSIDE: Final = (
     "feature",
 )  # terms on the teacher's states
 ADAPTED: Final = ("hidden_states", "feature")  # those of them that learn an adapter between the widths
+SCORED: Final = ("logits", "labels", "batch_correlation", "ranking")  # terms that train the laundering logit
 
 
 class TermConfig(Section):
@@ -161,19 +162,18 @@ class DistillationConfig(Section):
     def settled(self) -> DistillationConfig:
         """The loss once its schedules have ended, for a student that is trained on: no stages, one temperature.
 
-        Terms with an adapter are left out where there are others: a new adapter would have to learn first. A
-        learned temperature settles at its start, as no configuration knows where the adversary left it.
+        Terms with an adapter are left out: a new one would have to learn first. A learned temperature settles at
+        its start, as no configuration knows where the adversary left it.
         """
-        ended = tuple(
+        terms = tuple(
             term.model_copy(update={"weight": term.last_weight, "end_weight": None})
             for term in self.terms
-            if term.last_weight
+            if term.last_weight and term.name not in ADAPTED
         )
         heat = self.temperature
         last = heat.end if heat.schedule in ("rising", "annealed") else heat.start
-        terms = tuple(term for term in ended if term.name not in ADAPTED)
         temperature = TemperatureConfig(start=last)
-        changes = {"preset": None, "terms": terms or ended, "temperature": temperature, "stages": None}
+        changes = {"preset": None, "terms": terms, "temperature": temperature, "stages": None}
         return self.model_copy(update=changes)
 
     @model_validator(mode="before")
@@ -192,15 +192,13 @@ class DistillationConfig(Section):
 
     @field_validator("terms")
     @classmethod
-    def _named_once_and_some_weight(cls, terms: tuple[TermConfig, ...]) -> tuple[TermConfig, ...]:
+    def _named_once_and_the_score_is_trained(cls, terms: tuple[TermConfig, ...]) -> tuple[TermConfig, ...]:
         names = [term.name for term in terms]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"named more than once: {', '.join(twice)}")
-        if not any(term.weight or term.end_weight for term in terms):
-            raise ValueError("at least one term needs a weight above 0")
-        if not any(term.last_weight for term in terms):
-            raise ValueError("all weights end at 0, so that the last epoch would learn nothing: leave one above it")
+        if not any(term.last_weight for term in terms if term.name in SCORED):
+            raise ValueError(f"no term that trains the score ends with a weight above 0: add {' or '.join(SCORED)}")
         return terms
 
     @field_validator("mixup")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from riskdistill.augmentation.encodings import Batch, Bounds, Mixture, adversarial
 from riskdistill.config import DistillationConfig
+from riskdistill.config.distillation import SCORED
 from riskdistill.distillation import mining, schedules, stages
 from riskdistill.distillation.selection import teacher_weight
 from riskdistill.distillation.terms import RELATIONS_OF_EVERY, TERMS, Heat, Setting, Taught, Term
@@ -87,6 +88,8 @@ class DistillationObjective(nn.Module):
         if self.config.mixup > 0:
             mixture = Mixture.drawn(len(rows), self.config.mixup)
             (context, events), taught = mixture.inputs(context, events), taught.mixed(mixture)
+        self.begins = stages.begins(config.stages, epochs)  # what a `Staged` objective tells of itself
+        self.scored_from = next(epoch for epoch in range(epochs) if self._scored(epoch))
         on = stages.active([*self.terms, stages.ADVERSARIAL], self.config.stages, epoch, self.epochs)
         names = [name for name in on if name != stages.ADVERSARIAL]
         heat = self.temperature(epoch)
@@ -165,6 +168,12 @@ class DistillationObjective(nn.Module):
     def _values(
         self, names: list[str], output: EventTransformerOutput, taught: Taught, heat: Heat, weight: Tensor
     ) -> dict[str, Tensor]:
+    def _scored(self, epoch: int) -> bool:
+        """Whether a term trains the laundering logit in an epoch."""
+        on = stages.active(self.terms, self.config.stages, epoch, self.epochs)
+        chosen = self._chosen()
+        return any(schedules.weight(chosen[name].config, epoch, self.epochs) for name in on if name in SCORED)
+
         """Each term before its weight; labels are not the teacher's, and keep every row's full weight."""
         values = {}
         for name in names:

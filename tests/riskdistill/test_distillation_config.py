@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from riskdistill.config import DistillationConfig, ExperimentConfig, TermConfig
-from riskdistill.config.distillation import DEGENERATE, PRESETS
+from riskdistill.config.distillation import DEGENERATE, INSIDE, PRESETS
 from riskdistill.distillation.stages import STAGES
 from riskdistill.distillation.terms import TERMS
 
@@ -56,8 +56,10 @@ def test_a_preset_and_other_terms_are_refused(preset: str) -> None:
         ({"preset": ["soft_and_hard"]}, "preset"),
         ({"terms": [{"name": 3, "weight": 1.0}]}, "Input should be 'logits'"),
         ({"terms": [{"name": "logits", "weight": -1.0}]}, "greater than or equal to 0"),
-        ({"terms": [{"name": "logits", "weight": 0.0}]}, "at least one term needs a weight"),
-        ({"terms": [{"name": "logits", "weight": 1.0, "end_weight": 0.0}]}, "all weights end at 0"),
+        ({"terms": []}, "no term that trains the score"),
+        ({"terms": [{"name": "logits", "weight": 0.0}]}, "no term that trains the score"),
+        ({"terms": [{"name": "logits", "weight": 1.0, "end_weight": 0.0}]}, "ends with a weight above 0"),
+        ({"terms": [{"name": name, "weight": 1.0} for name in (*INSIDE, "typology")]}, "add logits or labels or"),
         ({"terms": [{"name": "logits", "weight": 1.0, "form": "kl"}]}, "it has one only"),
         ({"terms": [{"name": "feature", "weight": 1.0, "form": "kl"}]}, "cosine, mse"),
         ({"terms": [{"name": "attention_maps", "weight": 1.0, "form": "cosine"}]}, "mse, kl"),
@@ -122,20 +124,6 @@ def test_a_preset_settles_into_terms_that_stand_for_themselves(preset: str) -> N
     settled = distillation(preset=preset).settled()
     assert settled.terms == tuple(term for term in PRESETS[preset] if term.name != "feature")
     assert DistillationConfig.model_validate_json(settled.model_dump_json()) == settled
-
-
-def test_where_all_terms_have_adapters_they_stay() -> None:
-    config = distillation(terms=[{"name": "feature", "weight": 1.0}])
-    assert config.settled() == config
-
-
-def test_where_only_terms_with_adapters_have_weight_at_the_end_they_stay_and_no_other_comes_back() -> None:
-    terms = [
-        {"name": "feature", "weight": 0.0, "end_weight": 0.5},
-        {"name": "logits", "weight": 1.0, "end_weight": 0.0},
-    ]
-    settled = distillation(terms=terms).settled()
-    assert [(term.name, term.weight, term.end_weight) for term in settled.terms] == [("feature", 0.5, None)]
 
 
 def test_a_learned_temperature_settles_at_its_start() -> None:

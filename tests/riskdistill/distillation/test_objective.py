@@ -206,7 +206,7 @@ def test_only_what_is_learned_is_a_parameter_and_training_moves_it(
 
 
 def test_adapters_are_trained_along(tiny_dataset: Dataset, full_cache: TeacherCache) -> None:
-    made = objective(tiny_dataset.train, full_cache, only("feature", "hidden_states"))
+    made = objective(tiny_dataset.train, full_cache, only("logits", "feature", "hidden_states"))
     wide, narrow = tiny.CONFIG.teacher.width, tiny.CONFIG.student.width
     assert made.terms["feature"].adapter.weight.shape == (wide, narrow)
     first, *_, last = train(made, tiny_dataset, epochs=3)
