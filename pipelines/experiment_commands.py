@@ -123,10 +123,13 @@ def study(
     rows: RowsOption = None,
 ) -> None:
     """Ask what each term, schedule and size of the student is worth: many students, hours. Resumes if stopped."""
+    from pipelines.recipes import ruled_out
     from pipelines.study import study as study_job
     from riskdistill.config import load_config
 
     settings = load_config(config, overrides or [])
+    for recipe in ruled_out(settings):
+        console.print(f"not compared: {recipe}", soft_wrap=True, highlight=False, markup=False)
     command = f"{command_line('study', config, input, out, overrides)} --seeds {seeds}"
     with Steps() as steps:
         page = study_job(settings, input, out, steps, seeds=seeds, command=command, rows=rows)

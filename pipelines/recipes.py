@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -9,6 +10,7 @@ from pydantic import ValidationError
 from riskdistill.config import ExperimentConfig, TermConfig
 from riskdistill.config.distillation import INSIDE, PRESETS
 from riskdistill.distillation.terms import TERMS
+from riskdistill.yaml_file import explained
 
 FULL: Final = "as configured"
 NONE: Final = "no teacher"
@@ -36,19 +38,27 @@ _CHANGES: Final[dict[str, dict[str, dict[str, Any]]]] = {
 
 
 def recipes(config: ExperimentConfig) -> dict[str, ExperimentConfig]:
-    """Every recipe that this experiment allows, by name; one that its epochs or widths rule out is not there."""
-    found = {}
+    """Every recipe that this experiment allows, by name; `ruled_out` tells the others."""
+    found = {name: changed for name, changed in _tried(config) if isinstance(changed, ExperimentConfig)}
+    return {name: changed for name, changed in found.items() if changed != config}
+
+
+def ruled_out(config: ExperimentConfig) -> tuple[str, ...]:
+    """The recipes that the experiment's epochs, widths or other settings rule out, each with the reason."""
+    errors = {name: found for name, found in _tried(config) if isinstance(found, ValidationError)}
+    return tuple(line for name, error in errors.items() for line in explained(error, {(): name}, ExperimentConfig))
+
+
+def _tried(config: ExperimentConfig) -> Iterator[tuple[str, ExperimentConfig | ValidationError]]:
+    """Every recipe by name: the changed experiment, or why there cannot be one."""
     for name, changes in (_of_terms(config) | _CHANGES).items():
         sections = config.model_dump()
         for section, values in changes.items():
             sections[section] = {**sections[section], **values}
         try:
-            changed = ExperimentConfig.model_validate(sections)
-        except ValidationError:
-            continue
-        if changed != config:
-            found[name] = changed
-    return found
+            yield name, ExperimentConfig.model_validate(sections)
+        except ValidationError as error:
+            yield name, error
 
 
 def _of_terms(config: ExperimentConfig) -> dict[str, dict[str, dict[str, Any]]]:

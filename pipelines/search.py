@@ -23,7 +23,7 @@ from pipelines.networks import Workshop, stopping_rows
 from pipelines.progress import Steps
 from pipelines.students import School
 from pipelines.teachers import Teachers, fit_teachers
-from pipelines.text_teacher import check_text_teacher
+from pipelines.text_teacher import check_text_teacher, wanted_of_text
 from riskdistill.config import ExperimentConfig, SearchConfig, StudentConfig
 from riskdistill.distillation.teacher_cache import TeacherCache
 from riskdistill.errors import ConfigError
@@ -83,14 +83,19 @@ def offered_choices(config: ExperimentConfig) -> SearchConfig:
     """
     heads = config.distillation.relation_heads
     kept = min(config.features.events_per_party, config.teacher.events_per_party)
+    if config.text_teacher is not None and wanted_of_text(config.distillation, config.student).inside:
+        kept = min(kept, config.text_teacher.events_per_party)
+    matched = config.distillation.by_head
     left = {
         "events_per_party": tuple(events for events in config.search.events_per_party if events <= kept),
         "width": tuple(width for width in config.search.width if width % heads == 0),
+        "heads": tuple(own for own in config.search.heads if not matched or own == config.teacher.heads),
     }
     for name, choices in left.items():
         if not choices:
             raise ConfigError(
-                f"no choice fits the {kept} events that the teacher reads, or distillation.relation_heads {heads}",
+                f"no choice fits the {kept} events that teachers read, their {config.teacher.heads} heads, or "
+                f"distillation.relation_heads {heads}",
                 where=f"search.{name}",
                 mend="offer one that does",
             )

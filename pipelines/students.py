@@ -10,6 +10,7 @@ import torch
 
 from pipelines.networks import Workshop
 from pipelines.teachers import Teachers
+from pipelines.text_teacher import wanted_of_text
 from riskdistill.config import DistillationConfig, StudentConfig, TrainingConfig
 from riskdistill.distillation.objective import DistillationObjective
 from riskdistill.distillation.teacher_cache import TeacherCache
@@ -32,17 +33,25 @@ class School:
         return replace(rows, draw=np.concatenate([rows.draw, rows.unlabelled]))
 
     def answers(self, size: StudentConfig, distillation: DistillationConfig) -> TeacherCache:
-        """What the ensemble says of the rows of the mix; what only the event transformer knows comes from it."""
+        """What the ensemble says of the rows of the mix.
+
+        What only a network knows comes from the event transformer, and on the rows that a text teacher was asked
+        about from that too.
+        """
         cache = self.workshop.answers(EventTeacher(self.teachers.event, self.teachers.shift), size, distillation)
         # logits are the ensemble's: to whoever checks, these are no longer one member's answers
         taught = self.teachers.taught[distillation.answers]
         said = hashlib.sha256(taught.tobytes()).hexdigest()[:16]
-        return replace(cache, logit=taught, teacher=f"{cache.teacher}{said}")
+        text, wanted = self.teachers.text, wanted_of_text(distillation, size)
+        heard = text.heard(self.workshop, wanted) if text is not None and wanted.inside else None
+        also = "" if heard is None else f"{heard.answers.teacher}{heard.answers.rows}"
+        return replace(cache, logit=taught, teacher=f"{cache.teacher}{said}{also}", heard=heard)
 
     def untaught(self, name: str, size: StudentConfig, training: TrainingConfig) -> Training:
-        """A student that learns from labels and typologies alone; its numbers are cut as the other's are.
+        """A student that has labels and typologies where the other has a teacher's answers.
 
-        It has no curriculum: how hard a row is, only a teacher knows.
+        Labels are smoothed and weighed as the taught student's are, and numbers cut alike. It has no curriculum:
+        how hard a row is, only a teacher knows.
         """
         training = training.model_copy(update={"curriculum": "none"})
         objective = LabelObjective(
@@ -86,6 +95,7 @@ class School:
                 label_smoothing=training.label_smoothing,
                 prior_shift=self.teachers.shift,
                 student_width=size.width,
+                scheme_power=training.scheme_power,
             )
 
     def bins(self, size: StudentConfig) -> Bins:

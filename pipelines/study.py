@@ -3,9 +3,9 @@
 OUT/study/report/distillation.html   both drawn, with intervals and every verdict, for people
 OUT/study/report/distillation.json   the same for programs
 
-What is chosen by it is chosen on the later half of validation: the test period stays unseen. The teachers are those
-that `run` with the same `--out` would fit, and it takes them over, as it does every student that an earlier,
-stopped study finished.
+What is chosen by it is chosen on validation's later half, on which runs calibrate: the test period stays unseen.
+The teachers are those that `run` with the same `--out` would fit, and it takes them over, as it does every student
+that an earlier, stopped study finished.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pipelines.datasets import prepare
 from pipelines.evidence import scheme_names
 from pipelines.networks import Workshop
 from pipelines.progress import Steps
-from pipelines.recipes import FULL, NONE, recipes
+from pipelines.recipes import FULL, NONE, recipes, ruled_out
 from pipelines.students import School
 from pipelines.teachers import fit_teachers
 from pipelines.text_teacher import check_text_teacher
@@ -178,5 +178,6 @@ def study(
         period="later half of the validation period",
         retention=asked.retention(),
         ablation=asked.ablation(changed),
+        ruled_out=ruled_out(config),
     )
     return write_distillation_report(out / "study", evidence)

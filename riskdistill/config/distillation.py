@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from riskdistill.config.base import Count, NonNegative, Section, Share
+from riskdistill.config.models import Switch
 
 Heat = Annotated[float, Field(strict=True, ge=1)]
 
@@ -26,6 +27,7 @@ INSIDE: Final = (
     "feature",
 )  # terms on the teacher's states
 ADAPTED: Final = ("hidden_states", "feature")  # those of them that learn an adapter between the widths
+SCORED: Final = ("logits", "labels", "batch_correlation", "ranking")  # terms that train the laundering logit
 
 
 class TermConfig(Section):
@@ -35,6 +37,8 @@ class TermConfig(Section):
         weight: in the first epoch.
         end_weight: in the last one, reached evenly; None: the weight stays.
         form: of the distance, for `attention_maps` (mse, kl) and `feature` (cosine, mse); None: the term's own.
+        by_head: whether `attention_maps` compares each head with the teacher's of the same place, of which both
+            have as many then, and not the means over heads.
     """
 
     name: Literal[
@@ -51,6 +55,7 @@ class TermConfig(Section):
     weight: NonNegative
     end_weight: NonNegative | None = None
     form: Literal["mse", "kl", "cosine"] | None = None
+    by_head: Switch = False
 
     @property
     def last_weight(self) -> float:
@@ -71,6 +76,13 @@ class TermConfig(Section):
         if form is not None and form not in forms:
             raise ValueError(f"{form} is none of the term's forms: {', '.join(forms) or 'it has one only'}")
         return form
+
+    @field_validator("by_head")
+    @classmethod
+    def _of_attention_maps(cls, by_head: bool, info: ValidationInfo) -> bool:
+        if by_head and info.data.get("name") != "attention_maps":
+            raise ValueError("only attention_maps are compared head by head")
+        return by_head
 
 
 class TemperatureConfig(Section):
@@ -137,7 +149,7 @@ class DistillationConfig(Section):
         weights: as configured; for each row from learned signals; or so that gradient norms keep these shares.
         stages: which terms are on in which third of the epochs; see `riskdistill.distillation.stages`.
         mixup: alpha of MixUp, with which rows, labels and the teacher's logits are mixed; 0 leaves them as they
-            are. Only terms on outputs can follow.
+            are. Only terms on outputs can follow, and nothing that remembers each row.
         adversarial: share of the loss that is taken on adversarial examples, in stages only in the last.
     """
 
@@ -158,22 +170,26 @@ class DistillationConfig(Section):
     adversarial: Share = 0.0
     relation_heads: Count = 4  # divides both models' widths
 
+    @property
+    def by_head(self) -> bool:
+        """Whether attention maps are compared head by head."""
+        return any(term.by_head for term in self.terms)
+
     def settled(self) -> DistillationConfig:
         """The loss once its schedules have ended, for a student that is trained on: no stages, one temperature.
 
-        Terms with an adapter are left out where there are others: a new adapter would have to learn first. A
-        learned temperature settles at its start, as no configuration knows where the adversary left it.
+        Terms with an adapter are left out: a new one would have to learn first. A learned temperature settles at
+        its start, as no configuration knows where the adversary left it.
         """
-        ended = tuple(
+        terms = tuple(
             term.model_copy(update={"weight": term.last_weight, "end_weight": None})
             for term in self.terms
-            if term.last_weight
+            if term.last_weight and term.name not in ADAPTED
         )
         heat = self.temperature
         last = heat.end if heat.schedule in ("rising", "annealed") else heat.start
-        terms = tuple(term for term in ended if term.name not in ADAPTED)
         temperature = TemperatureConfig(start=last)
-        changes = {"preset": None, "terms": terms or ended, "temperature": temperature, "stages": None}
+        changes = {"preset": None, "terms": terms, "temperature": temperature, "stages": None}
         return self.model_copy(update=changes)
 
     @model_validator(mode="before")
@@ -192,15 +208,13 @@ class DistillationConfig(Section):
 
     @field_validator("terms")
     @classmethod
-    def _named_once_and_some_weight(cls, terms: tuple[TermConfig, ...]) -> tuple[TermConfig, ...]:
+    def _named_once_and_the_score_is_trained(cls, terms: tuple[TermConfig, ...]) -> tuple[TermConfig, ...]:
         names = [term.name for term in terms]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"named more than once: {', '.join(twice)}")
-        if not any(term.weight or term.end_weight for term in terms):
-            raise ValueError("at least one term needs a weight above 0")
-        if not any(term.last_weight for term in terms):
-            raise ValueError("all weights end at 0, so that the last epoch would learn nothing: leave one above it")
+        if not any(term.last_weight for term in terms if term.name in SCORED):
+            raise ValueError(f"no term that trains the score ends with a weight above 0: add {' or '.join(SCORED)}")
         return terms
 
     @field_validator("mixup")
@@ -209,6 +223,19 @@ class DistillationConfig(Section):
         inside = [term.name for term in info.data.get("terms", ()) if term.name in INSIDE]
         if alpha and inside:
             raise ValueError(f"the teacher's states are not known between rows: leave out {', '.join(inside)}")
+        return alpha
+
+    @field_validator("mixup")
+    @classmethod
+    def _of_rows_that_are_not_remembered(cls, alpha: float, info: ValidationInfo) -> float:
+        mining = info.data.get("mining", MiningConfig())
+        remember = {
+            "weights: dynamic": info.data.get("weights") == "dynamic",
+            "mining by: disagreement": mining.share > 0 and mining.by == "disagreement",
+        }
+        found = [name for name, asked in remember.items() if asked]
+        if alpha and found:
+            raise ValueError(f"a mixed row is no row to be remembered: leave out {' and '.join(found)}")
         return alpha
 
     @field_validator("adversarial")

@@ -30,6 +30,18 @@ def stage(epoch: int, epochs: int) -> int:
     return min(2, 3 * epoch // epochs)
 
 
+def begins(progression: str | None, epochs: int) -> tuple[int, ...]:
+    """The first epoch of each stage of the planned epochs.
+
+    >>> begins("feature_attention_logits", 7), begins(None, 7)
+    ((0, 3, 5), (0,))
+    """
+    if progression is None:
+        return (0,)
+    found = [stage(epoch, epochs) for epoch in range(epochs)]
+    return tuple(found.index(third) for third in sorted(set(found)))
+
+
 def active(names: Iterable[str], progression: str | None, epoch: int, epochs: int) -> list[str]:
     """Those of `names` (terms, or `ADVERSARIAL`) that are on in an epoch; labels are on in every stage.
 

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
 from riskdistill import __version__
 from riskdistill.config import DistillationConfig
@@ -40,26 +41,37 @@ class TeacherCache(Answers):
     Attributes:
         rows: fingerprint of the rows that were asked.
         teacher: fingerprint of the teacher that answered.
-        spec: fingerprint of the feature specification that the rows follow.
+        heard: what a further teacher shows of its states on some of the rows; None: there is none.
     """
 
     rows: str = ""
     teacher: str = ""
-    spec: str = ""
+    heard: Heard | None = None
 
-    def check(self, encoded: Encoded, *, teacher: Teacher | None = None, spec: str | None = None) -> None:
-        """Refuse answers to other rows, and where they are named, of another teacher or preprocessing.
+    def check(self, encoded: Encoded) -> None:
+        """Refuse answers to other rows; those of another teacher or preprocessing lie under another key.
 
         Raises:
-            TrainingError: rows were changed, added or shuffled since, or the answers are stale.
+            TrainingError: rows were changed, added or shuffled since.
         """
-        due = {"rows": rows_fingerprint(encoded), "teacher": teacher and teacher.fingerprint, "spec": spec}
-        for name, expected in due.items():
-            found = getattr(self, name)
-            if expected is not None and found != expected:
-                raise TrainingError(
-                    f"the teacher's answers are for {name} {found}, not {expected}", mend="ask the teacher again"
-                )
+        expected = rows_fingerprint(encoded)
+        if self.rows != expected:
+            raise TrainingError(
+                f"the teacher's answers are for rows {self.rows}, not {expected}", mend="ask the teacher again"
+            )
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The answers of a teacher that was asked about some training rows alone.
+
+    Attributes:
+        rows: int64 [k], their places among the training rows.
+        answers: [k].
+    """
+
+    rows: NDArray[np.int64]
+    answers: TeacherCache
 
 
 def rows_fingerprint(encoded: Encoded) -> str:
@@ -77,6 +89,7 @@ def wanted_by(config: DistillationConfig, student_events: int) -> Wanted:
         config.relation_heads,
         relations="relations" in read,
         attention="attention" in read,
+        by_head=config.by_head,
         hidden="hidden" in read,
         embedding="embedding" in read,
     )
@@ -103,7 +116,7 @@ def ask(
     Raises:
         TrainingError: the teacher cannot give what is wanted.
     """
-    told: dict[str, Any] = {"rows": rows_fingerprint(encoded), "teacher": teacher.fingerprint, "spec": spec}
+    told: dict[str, Any] = {"rows": rows_fingerprint(encoded), "teacher": teacher.fingerprint}
     report = progress or (lambda done, total: None)
     if folder is None:
         starts = range(0, max(1, len(encoded)), BATCH_ROWS)
@@ -113,7 +126,7 @@ def ask(
             report(min(start + BATCH_ROWS, len(encoded)), len(encoded))
         given: dict[str, Any] = Answers.concat(parts).parts()
         return TeacherCache(**given, **told)
-    key = xxhash.xxh3_128_hexdigest(f"{told} {wanted} {__version__}".encode())
+    key = xxhash.xxh3_128_hexdigest(f"{told} {spec} {wanted} {__version__}".encode())
     entry = folder / key
     found = _read(entry)
     if found is None:

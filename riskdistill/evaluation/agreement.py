@@ -1,12 +1,11 @@
 """Where teacher and student agree, and the payments on which they agree least.
 
-Examples carry no account and no transaction identifier: a keyed hash lets who holds the key find the payment again.
+Examples carry no account and no transaction identifier: they are told by their place in the test period.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,19 +106,6 @@ def notable_features(context: NDArray[np.float32], spec: FeatureSpec, row: int, 
         f"({'above' if below[column] >= above[column] else 'below'} {100 * extreme[column]:.0f} % of payments)"
         for column in chosen
     )
-
-
-def reference(tx_id: str, key: bytes) -> str:
-    """A payment's keyed hash, 12 hex digits.
-
-    Raises:
-        DataError: the key is shorter than 16 bytes, so that identifiers could be guessed, or longer than 64.
-    """
-    if not 16 <= len(key) <= 64:
-        raise DataError(
-            "the key of payment references must have 16 to 64 bytes", mend="use secrets.token_bytes(32)"
-        )
-    return blake2b(tx_id.encode(), key=key, digest_size=6).hexdigest()
 
 
 def _at_budget(labels: Labels, teacher: Floats, student: Floats, budget: float) -> BudgetAgreement:

@@ -74,6 +74,7 @@ class DistillationEvidence(_Record):
     period: str = "test period"  # that it was measured on
     retention: tuple[RetentionPoint, ...] = ()
     ablation: tuple[AblationLine, ...] = ()
+    ruled_out: tuple[str, ...] = ()  # recipes that could not be compared, with the reason
     comparisons: tuple[Comparison, ...] = ()
     agreement: Agreement | None = None
     reliability: tuple[Reliability, ...] = ()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -90,6 +91,20 @@ class Draws(Protocol):
     def draw(self, epoch: int, random: np.random.Generator) -> NDArray[np.int64]:
         """Rows of the mix, as many as it has."""
         ...
+
+
+@runtime_checkable
+class Staged(Protocol):
+    """An objective whose terms change from one stage of the epochs to the next.
+
+    Attributes:
+        begins: the first epoch of each stage, ascending from 0.
+        scored_from: the first epoch in which a term trains the laundering logit; what the epochs before it score
+            says nothing.
+    """
+
+    begins: tuple[int, ...]
+    scored_from: int
 
 
 @dataclass
@@ -219,12 +234,16 @@ class Trainer:
     def run(self, objective: Objective) -> Training:
         """Train until the patience or the epochs run out; leaves the best weights in the model, on the CPU.
 
+        The best are those of an epoch by whose end the laundering logit was trained. Patience is lost in the last
+        stage alone, so that every stage has its epochs.
+
         Raises:
-            TrainingError: the loss became NaN or infinite, or the checkpoint cannot be used.
+            TrainingError: the loss became NaN or infinite, no epoch would train the score, or the checkpoint cannot
+                be used.
         """
         self._begin(objective)
         self._resume()
-        while len(self.log) < self.config.epochs and len(self.log) - 1 - self.best_epoch < self.config.patience:
+        while len(self.log) < self.config.epochs and self._waited() < self.config.patience:
             self.log.append(self._epoch(objective, len(self.log)))
             self._done = _Done()
             self._save()
@@ -233,8 +252,21 @@ class Trainer:
         self.model.cpu()
         return Training(self.model, self.best_epoch, self.best_score, self.log)
 
+    def _waited(self) -> int:
+        """Epochs of the last stage since the best one."""
+        return len(self.log) - 1 - max(self.best_epoch, self.begins[-1] - 1)
+
     def _begin(self, objective: Objective) -> None:
         """Put what is trained in the optimizer's hands: the model, and what the objective has of its own."""
+        self.begins: tuple[int, ...] = (0,)
+        self.scored_from = 0
+        if isinstance(objective, Staged):
+            self.begins, self.scored_from = objective.begins, objective.scored_from
+        if self.scored_from >= self.config.epochs:
+            raise TrainingError(
+                f"none of the {self.config.epochs} epochs of the {self.name} would train its score",
+                mend="train for as many epochs as its objective was planned for",
+            )
         self.own = objective.to(self.devices.device) if isinstance(objective, torch.nn.Module) else None
         self.parameters = [*self.model.parameters(), *(self.own.parameters() if self.own is not None else ())]
         optimizer = torch.optim.AdamW(
@@ -244,8 +276,10 @@ class Trainer:
         self.optimizer = self.devices.prepare(optimizer)
 
     def _rate(self, step: int) -> float:
-        """Linear warm-up, then cosine to zero (Loshchilov and Hutter, "SGDR", 2017)."""
-        total = self.config.epochs * self.steps_per_epoch
+        """Linear warm-up, then cosine to zero, in each stage anew (Loshchilov and Hutter, "SGDR", 2017)."""
+        ends = [epoch * self.steps_per_epoch for epoch in (*self.begins, self.config.epochs)]
+        stage = min(bisect_right(ends, step), len(self.begins)) - 1
+        step, total = step - ends[stage], ends[stage + 1] - ends[stage]
         warmup = max(1, int(self.config.warmup * total))
         if step < warmup:
             return (step + 1) / warmup
@@ -266,7 +300,7 @@ class Trainer:
         averaged = cast(EventTransformer, self.average.module)
         averaged.train(False)
         score = self.devices.agreed(self.judge(averaged))
-        if score > self.best_score:
+        if epoch >= self.scored_from and score > self.best_score:
             self.best_epoch, self.best_score = epoch, score
             self.best = {name: tensor.clone() for name, tensor in averaged.state_dict().items()}
         means = {name: total / self.steps_per_epoch for name, total in self._done.sums.items()}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.recipes import recipes
+from pipelines.recipes import recipes, ruled_out
 from riskdistill.config import ExperimentConfig
 
 
@@ -46,3 +46,22 @@ def test_recipes_differ_from_one_another_and_from_the_experiment() -> None:
 def test_what_the_experiment_rules_out_or_says_already_is_no_recipe(sections: dict[str, Any], absent: str) -> None:
     assert absent not in recipes(configured(**sections))
     assert "with hidden states" in recipes(configured(**sections))
+
+
+def test_what_the_experiment_rules_out_is_told_with_the_reason_and_what_it_says_already_is_not() -> None:
+    short = configured(student_training={"epochs": 2}, distillation={"temperature": {"start": 1.0}})
+    told = dict(line.split(": distillation: ") for line in ruled_out(short))
+    assert told["temperature 5 to 8"].startswith("the temperature would never move")
+    assert told["stages: feature, attention, logits"] == "three stages need 3 epochs, student_training.epochs is 2"
+    assert told.keys().isdisjoint(recipes(short))
+    assert "temperature 1" not in told
+
+
+def test_a_recipe_is_ruled_out_where_two_settings_exclude_one_another() -> None:
+    (line,) = ruled_out(configured(distillation={"weights": "dynamic"}))
+    assert line.startswith("MixUp, on terms of outputs: distillation.mixup: ")
+    assert line.endswith("leave out weights: dynamic")
+
+
+def test_the_default_experiment_rules_nothing_out() -> None:
+    assert ruled_out(configured()) == ()

@@ -62,6 +62,10 @@ def test_a_study_compares_every_recipe_and_size_and_goes_on(
     small, smaller = (point["compression"] for point in evidence["retention"])
     assert 1 < small < smaller
     assert evidence["period"] in page.read_text()
+    (absent,) = [line for line in evidence["ruled_out"] if line.startswith("stages: feature, attention, logits")]
+    assert "three stages need 3 epochs" in absent
+    assert absent in told
+    assert absent in page.read_text()
     assert page.read_text().count("<svg") == 2
     done("study", config, "--input", tmp_path, "--out", out, "--seeds", 2)
     assert len(trained) == 2 * (len(WIDTHS) + 2 + len(CHOSEN))  # nothing is trained twice

@@ -175,7 +175,7 @@ def test_all_mistakes_are_reported_at_once_each_on_its_line(write: Callable[[str
         ("name: x\ndistillation: {relation_heads: 5}\n", "does not divide the teacher's width 64"),
         ("name: x\nperturbations: [{name: amount_jiter}]\n", "unknown perturbation 'amount_jiter'"),
         ("name: x\nperturbations: [{name: delay, with: {hour: 1}}]\n", "FILE:2: perturbations.0.with: Delay.hour"),
-        ("name: x\ndistillation: {terms: []}\n", "at least one term needs a weight"),
+        ("name: x\ndistillation: {terms: []}\n", "no term that trains the score"),
         (
             "name: x\ndistillation: {terms: [{name: labels, weight: 1}, {name: labels, weight: 1}]}\n",
             "named more than once: labels",

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from riskdistill.config import DistillationConfig, ExperimentConfig, TermConfig
-from riskdistill.config.distillation import DEGENERATE, PRESETS
+from riskdistill.config.distillation import DEGENERATE, INSIDE, PRESETS
 from riskdistill.distillation.stages import STAGES
 from riskdistill.distillation.terms import TERMS
 
@@ -56,11 +56,17 @@ def test_a_preset_and_other_terms_are_refused(preset: str) -> None:
         ({"preset": ["soft_and_hard"]}, "preset"),
         ({"terms": [{"name": 3, "weight": 1.0}]}, "Input should be 'logits'"),
         ({"terms": [{"name": "logits", "weight": -1.0}]}, "greater than or equal to 0"),
-        ({"terms": [{"name": "logits", "weight": 0.0}]}, "at least one term needs a weight"),
-        ({"terms": [{"name": "logits", "weight": 1.0, "end_weight": 0.0}]}, "all weights end at 0"),
+        ({"terms": []}, "no term that trains the score"),
+        ({"terms": [{"name": "logits", "weight": 0.0}]}, "no term that trains the score"),
+        ({"terms": [{"name": "logits", "weight": 1.0, "end_weight": 0.0}]}, "ends with a weight above 0"),
+        ({"terms": [{"name": name, "weight": 1.0} for name in (*INSIDE, "typology")]}, "add logits or labels or"),
         ({"terms": [{"name": "logits", "weight": 1.0, "form": "kl"}]}, "it has one only"),
         ({"terms": [{"name": "feature", "weight": 1.0, "form": "kl"}]}, "cosine, mse"),
         ({"terms": [{"name": "attention_maps", "weight": 1.0, "form": "cosine"}]}, "mse, kl"),
+        (
+            {"terms": [{"name": "logits", "weight": 1.0, "by_head": True}]},
+            "only attention_maps are",
+        ),
         ({"temperature": {"schedule": "rising", "start": 9.0}}, "8.0 is below the start 9.0"),
         ({"temperature": {"schedule": "annealed", "start": 5.0}}, "8.0 is above the start 5.0"),
         ({"temperature": {"schedule": "learned", "start": 1.0}}, "not between 1 and 8.0"),
@@ -69,12 +75,29 @@ def test_a_preset_and_other_terms_are_refused(preset: str) -> None:
         ({"selection": {"confident": 0.0}}, "greater than 0"),
         ({"mining": {"share": 1.5}}, "less than or equal to 1"),
         ({"mixup": 0.2}, "leave out attention_relations"),
+        ({"mixup": 0.2, "preset": "soft_and_hard", "weights": "dynamic"}, "leave out weights: dynamic"),
+        (
+            {"mixup": 0.2, "preset": "soft_and_hard", "mining": {"share": 0.3, "by": "disagreement"}},
+            "leave out mining by: disagreement",
+        ),
     ],
 )
 def test_a_mistake_is_named(options: dict[str, Any], mistake: str) -> None:
     with pytest.raises(ValidationError, match=mistake) as caught:
         distillation(**options)
     assert caught.value.error_count() == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mixup": 0.2, "mining": {"share": 0.3, "by": "entropy"}},
+        {"mixup": 0.2, "mining": {"share": 0.0, "by": "disagreement"}},
+        {"mixup": 0.0, "weights": "dynamic", "mining": {"share": 0.3, "by": "disagreement"}},
+    ],
+)
+def test_what_remembers_no_mixed_row_stands(options: dict[str, Any]) -> None:
+    assert distillation(preset="soft_and_hard", **options).mixup == options["mixup"]
 
 
 def test_a_term_may_begin_at_nothing() -> None:
@@ -107,20 +130,6 @@ def test_a_preset_settles_into_terms_that_stand_for_themselves(preset: str) -> N
     assert DistillationConfig.model_validate_json(settled.model_dump_json()) == settled
 
 
-def test_where_all_terms_have_adapters_they_stay() -> None:
-    config = distillation(terms=[{"name": "feature", "weight": 1.0}])
-    assert config.settled() == config
-
-
-def test_where_only_terms_with_adapters_have_weight_at_the_end_they_stay_and_no_other_comes_back() -> None:
-    terms = [
-        {"name": "feature", "weight": 0.0, "end_weight": 0.5},
-        {"name": "logits", "weight": 1.0, "end_weight": 0.0},
-    ]
-    settled = distillation(terms=terms).settled()
-    assert [(term.name, term.weight, term.end_weight) for term in settled.terms] == [("feature", 0.5, None)]
-
-
 def test_a_learned_temperature_settles_at_its_start() -> None:
     heat = distillation(temperature={"schedule": "learned", "start": 3.0}).settled().temperature
     assert (heat.schedule, heat.start) == ("constant", 3.0)
@@ -130,3 +139,39 @@ def test_a_learned_temperature_settles_at_its_start() -> None:
 def test_relation_heads_divide_both_widths(model: str) -> None:
     with pytest.raises(ValidationError, match=f"relation_heads 4 does not divide the {model}'s width 6"):
         ExperimentConfig.model_validate({"name": "x", model: {"width": 6, "heads": 2}})
+
+
+@pytest.mark.parametrize(
+    ("terms", "mistake"),
+    [
+        (["logits", "attention_relations"], "the student reads 8 events.*text_teacher.events_per_party is 4"),
+        (["logits", "labels"], None),
+    ],
+)
+def test_a_text_teacher_tells_the_events_whose_states_the_student_learns(
+    terms: list[str], mistake: str | None
+) -> None:
+    distilled = {"terms": [{"name": name, "weight": 1.0} for name in terms]}
+    sections = {"name": "x", "text_teacher": {"events_per_party": 4}, "distillation": distilled}
+    if mistake is None:
+        assert ExperimentConfig.model_validate(sections).text_teacher
+        return
+    with pytest.raises(ValidationError, match=mistake):
+        ExperimentConfig.model_validate(sections)
+
+
+def test_heads_of_a_text_teacher_are_not_matched() -> None:
+    terms = [{"name": "logits", "weight": 1.0}, {"name": "attention_maps", "weight": 0.5, "by_head": True}]
+    with pytest.raises(ValidationError, match="heads of a text_teacher are not the student's"):
+        ExperimentConfig.model_validate({"name": "x", "text_teacher": {}, "distillation": {"terms": terms}})
+
+
+@pytest.mark.parametrize("heads", [2, 4])
+def test_heads_are_matched_only_where_teacher_and_student_have_as_many(heads: int) -> None:
+    terms = [{"name": "logits", "weight": 1.0}, {"name": "attention_maps", "weight": 0.5, "by_head": True}]
+    sections = {"name": "x", "distillation": {"terms": terms}, "student": {"heads": heads}, "teacher": {"heads": 4}}
+    if heads == 4:
+        assert ExperimentConfig.model_validate(sections).distillation.settled().by_head
+        return
+    with pytest.raises(ValidationError, match=r"by_head: student.heads is 2, teacher.heads 4"):
+        ExperimentConfig.model_validate(sections)

@@ -13,7 +13,7 @@ import torch
 from small_distillation import RELATION_HEADS, STUDENT_WIDTH, small_answers, small_objective
 from small_training import small_rows, small_trainer
 
-from riskdistill.config import DistillationConfig, TermConfig
+from riskdistill.config import DistillationConfig
 from riskdistill.config.distillation import PRESETS
 from riskdistill.distillation.objective import DistillationObjective
 from riskdistill.distillation.stages import STAGES
@@ -119,7 +119,31 @@ def test_stages_switch_terms_and_the_adversary(progression: str) -> None:
     assert ["adversarial" in names for names in on] == [False, False, True]
 
 
+@pytest.mark.parametrize(
+    ("config", "first"),
+    [
+        ({"stages": "feature_attention_logits", "preset": "feature_attention_logits"}, 6),
+        ({"stages": "feature_attention_logits", **EVERY_TERM}, 0),  # labels are on in every stage
+        ({"stages": "output_intermediate_adversarial", "adversarial": 0.2}, 0),
+        ({"terms": [{"name": "feature", "weight": 1.0}, {"name": "ranking", "weight": 0.0, "end_weight": 1.0}]}, 1),
+    ],
+)
+def test_the_score_counts_from_the_first_epoch_that_trains_it(config: dict[str, Any], first: int) -> None:
+    assert small_objective(config, epochs=9).scored_from == first
+
+
 # ---- whole runs
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("epochs", [6, 12])
+def test_a_student_taught_in_stages_is_kept_from_an_epoch_that_trained_its_score(epochs: int, seed: int) -> None:
+    """On these rows an untrained head ranks well enough by chance to use patience up, or to be kept."""
+    name = "feature_attention_logits"
+    objective = small_objective({"preset": name, "stages": name}, epochs)
+    found = small_trainer(epochs=epochs, patience=3, seed=seed).run(objective)
+    assert found.best_epoch >= objective.scored_from == epochs * 2 // 3
+    assert all("logits" in entry.terms for entry in found.epochs[objective.scored_from :])
 
 
 def test_a_curriculum_has_the_hardness_of_every_row() -> None:
@@ -180,7 +204,7 @@ def test_what_the_objective_learns_moves_while_the_student_does() -> None:
     ids=["mining", "dynamic", "balanced stages"],
 )
 def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path: Path, options: dict[str, Any], stop_at: int) -> None:
-    config = {"epochs": 2, "batch_size": 32}
+    config = {"epochs": 3, "batch_size": 32}
     whole = trained(small_objective(options), **config)
 
     def stop(name: str, done: int, total: int, best: float) -> None:
@@ -204,7 +228,7 @@ def test_the_small_setting_is_uneven() -> None:
 
 def test_relations_of_some_rows_are_on_the_average_those_of_all() -> None:
     rows = small_rows()
-    objective = small_objective(DistillationConfig(terms=(TermConfig(name="attention_relations", weight=1.0),)))
+    objective = small_objective({"preset": "logits_and_attention"})
     model = small_trainer().model
     model.train(False)
     taken = np.flatnonzero(rows.encoded.events[:, :, 0].any(1))[: 16 * RELATIONS_OF_EVERY]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from riskdistill.distillation.stages import ADVERSARIAL, STAGES, active, stage
+from riskdistill.distillation.stages import ADVERSARIAL, STAGES, active, begins, stage
 from riskdistill.distillation.terms import TERMS
 
 NAMES = [*TERMS, ADVERSARIAL]
@@ -18,6 +18,14 @@ def test_stages_follow_one_another_in_thirds_of_nearly_one_length(epochs: int) -
     assert found == sorted(found)
     lengths = [found.count(third) for third in range(3)]
     assert max(lengths) - min(lengths) <= 1
+
+
+@given(st.integers(1, 60), st.sampled_from([None, *STAGES]))
+def test_a_stage_begins_where_another_ended(epochs: int, progression: str | None) -> None:
+    found = begins(progression, epochs)
+    assert found[0] == 0
+    changes = [epoch for epoch in range(1, epochs) if stage(epoch, epochs) != stage(epoch - 1, epochs)]
+    assert list(found[1:]) == (changes if progression else [])
 
 
 def test_without_a_progression_all_is_on() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from riskdistill.errors import DataError
-from riskdistill.evaluation.agreement import agreement, most_disagreeing, notable_features, reference
+from riskdistill.evaluation.agreement import agreement, most_disagreeing, notable_features
 from riskdistill.features.spec import FeatureSpec
 
 COARSE = arrays.arrays(float, 12, elements=st.integers(0, 4).map(lambda step: step / 4))
@@ -51,12 +51,3 @@ def test_what_stands_out_is_told_in_words_and_missing_values_are_not() -> None:
     told = notable_features(context, spec, 7)
     assert told == ("amount paid, at the rate of its day: 9,450 USD (above 98 % of payments)",)
     assert notable_features(context, spec, 8) == ()
-
-
-def test_references_need_a_key_and_do_not_show_the_payment() -> None:
-    told = reference("TX-1", b"k" * 32)
-    assert told == reference("TX-1", b"k" * 32) != reference("TX-1", b"l" * 32)
-    assert len(told) == 12
-    assert "TX" not in told
-    with pytest.raises(DataError, match="16 to 64 bytes"):
-        reference("TX-1", b"short")

@@ -38,7 +38,7 @@ def evidence() -> DistillationEvidence:
     told = resample(labels, schemes, runs, resamples=60)
     teacher, student = runs["teacher"][0], runs["10 times"][0]
     example = Disagreement(
-        reference="0123456789ab",
+        reference="test row 7",
         teacher=0.9,
         student=0.1,
         laundering=True,

@@ -10,7 +10,7 @@ import pytest
 import tiny
 import torch
 from numpy.typing import NDArray
-from small_training import small_labels, small_trainer
+from small_training import small_labels, small_rows, small_trainer
 from torch import Tensor
 
 from riskdistill.config import TrainingConfig
@@ -101,6 +101,50 @@ def test_training_stops_when_validation_no_longer_improves_and_keeps_the_best(
     assert len(training.epochs) == training.best_epoch + 1 + config.patience < config.epochs
     assert training.best_score == max(entry.score for entry in training.epochs)
     assert not training.model.training
+
+
+class InStages(LabelObjective):
+    """Labels in stages of two, two and four epochs, of which the second says that it trains the score first."""
+
+    begins, scored_from = (0, 2, 4), 2
+
+
+def test_what_was_scored_before_the_score_was_trained_is_not_kept_and_every_stage_has_its_epochs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = iter([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2])
+    trainer = small_trainer(epochs=8, patience=2)
+    monkeypatch.setattr(trainer, "judge", lambda model: next(told))
+    training = trainer.run(InStages(small_rows(), label_smoothing=0.0))
+    assert (training.best_epoch, training.best_score) == (2, 0.7)
+    assert len(training.epochs) == 6  # two epochs of the last stage were no better
+
+
+def test_epochs_that_end_before_the_score_is_trained_are_refused() -> None:
+    with pytest.raises(TrainingError, match="none of the 2 epochs of the small would train its score"):
+        small_trainer(epochs=2).run(InStages(small_rows(), label_smoothing=0.0))
+
+
+def test_patience_counts_from_the_best_epoch_of_the_last_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = iter([0.9, 0.8, 0.1, 0.2, 0.3, 0.2, 0.4, 0.1])
+    trainer = small_trainer(epochs=8, patience=2)
+    monkeypatch.setattr(trainer, "judge", lambda model: next(told))
+    training = trainer.run(InStages(small_rows(), label_smoothing=0.0))
+    assert (training.best_epoch, len(training.epochs)) == (6, 8)
+
+
+def test_every_stage_has_a_learning_rate_of_its_own_that_rises_and_falls() -> None:
+    trainer = small_trainer(epochs=8, patience=8, learning_rate=1.0, warmup=0.1)
+    trainer._begin(InStages(small_rows(), label_smoothing=0.0))
+    steps = trainer.steps_per_epoch
+    rates = [trainer._rate(step) for step in range(8 * steps)]
+    for first, last in ((0, 2), (2, 4), (4, 8)):
+        stage = rates[first * steps : last * steps]
+        top = stage.index(max(stage))
+        assert max(stage) == 1.0
+        assert stage[:top] == sorted(stage[:top])
+        assert stage[top:] == sorted(stage[top:], reverse=True)
+        assert stage[-1] < 0.02
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
