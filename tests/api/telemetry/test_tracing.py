@@ -100,7 +100,8 @@ async def test_a_failed_request_s_span_says_so(client: httpx.AsyncClient, spans:
 def test_without_an_endpoint_nothing_of_it_is_loaded() -> None:
     kept_out = ("opentelemetry.sdk", "opentelemetry.exporter", "torch", "sklearn", "redis")
     program = (
-        "import sys; from api import server; from api.telemetry import tracing; tracing.start(); assert not tracing.is_on();"
+        "import sys; from api import server; from api.telemetry import tracing;"
+        "tracing.start(); assert not tracing.is_on();"
         f"loaded = [name for name in sys.modules if name.startswith({kept_out})]; assert not loaded, loaded"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[3], env={})
