@@ -40,9 +40,10 @@ class School:
         return replace(cache, logit=taught, teacher=f"{cache.teacher}{said}")
 
     def untaught(self, name: str, size: StudentConfig, training: TrainingConfig) -> Training:
-        """A student that learns from labels and typologies alone; its numbers are cut as the other's are.
+        """A student that has labels and typologies where the other has a teacher's answers.
 
-        It has no curriculum: how hard a row is, only a teacher knows.
+        Labels are smoothed and weighed as the taught student's are, and numbers cut alike. It has no curriculum:
+        how hard a row is, only a teacher knows.
         """
         training = training.model_copy(update={"curriculum": "none"})
         objective = LabelObjective(
@@ -86,6 +87,7 @@ class School:
                 label_smoothing=training.label_smoothing,
                 prior_shift=self.teachers.shift,
                 student_width=size.width,
+                scheme_power=training.scheme_power,
             )
 
     def bins(self, size: StudentConfig) -> Bins:

@@ -41,6 +41,7 @@ class StudentTrainingConfig(TrainingConfig):
     rows_per_epoch: Count | None = 110_000
     learning_rate: Positive = 3e-3
     patience: Count = 3
+    scheme_power: Share = 0.0  # of what is learned from labels, with a teacher and without one
 
 
 class PretrainingConfig(Section):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,11 +15,23 @@ from riskdistill.config.distillation import SCORED
 from riskdistill.distillation import mining, schedules, stages
 from riskdistill.distillation.selection import teacher_weight
 from riskdistill.distillation.terms import RELATIONS_OF_EVERY, TERMS, Heat, Setting, Taught, Term
+from riskdistill.models.emphasis import scheme_weights
 from riskdistill.models.event_transformer import EventTransformer, EventTransformerOutput
 from riskdistill.models.experts import BALANCE_WEIGHT
 from riskdistill.models.training import ADVERSARIAL_REACH, ADVERSARIAL_STEPS, TrainingRows, tensors
 
 _ANSWERS = ("typology_logits", "relations", "attention", "hidden", "embedding")
+
+
+class _Lesson(NamedTuple):
+    """What a batch is taught in one term, and how much each of its rows counts; None: all alike."""
+
+    taught: Taught
+    weight: Tensor | None
+
+    def every(self, step: int) -> _Lesson:
+        """Of every so many rows."""
+        return _Lesson(self.taught.every(step), None if self.weight is None else self.weight[::step])
 
 
 class DistillationObjective(nn.Module):
@@ -34,6 +46,7 @@ class DistillationObjective(nn.Module):
         prior_shift: log odds of natural traffic less those of the training mix, taken off the teacher's logits
             where these are at natural prevalence; 0 where they are on the mix's scale already.
         student_width: of the student's hidden states; terms with an adapter need it.
+        scheme_power: labels of a laundering row weigh 1 / (rows of its scheme) ** power; needs `rows.scheme`.
 
     Raises:
         TrainingError: the answers are of other rows, or an adapter's width is not known.
@@ -54,6 +67,7 @@ class DistillationObjective(nn.Module):
         label_smoothing: float,
         prior_shift: float = 0.0,
         student_width: int = 0,
+        scheme_power: float = 0.0,
     ) -> None:
         super().__init__()
         answers.check(rows.encoded)
@@ -74,7 +88,11 @@ class DistillationObjective(nn.Module):
         self.learned_heat = schedules.LearnedTemperature(heat) if heat.schedule == "learned" else None
         self.row_weights = schedules.RowWeights(len(self.teacher_logit)) if config.weights == "dynamic" else None
         self.balance = schedules.GradientNormBalance(tuple(chosen)) if config.weights == "gradient_norms" else None
+        self.begins = stages.begins(config.stages, epochs)  # what a `Staged` objective tells of itself
+        self.scored_from = next(epoch for epoch in range(epochs) if self._scored(epoch))
         self._selected = teacher_weight(self.teacher_logit, config.selection)
+        scheme = rows.scheme
+        self._scheme_weight = None if scheme is None else scheme_weights(scheme, rows.draw, scheme_power)
         # a row that the student has not seen yet is as hard as it is for the teacher
         self.register_buffer("disagreement", torch.from_numpy(mining.entropy(self.teacher_logit)))
         self.register_buffer("hardness", self.disagreement.clone())  # as it was when epoch `drawn` began
@@ -88,15 +106,14 @@ class DistillationObjective(nn.Module):
         if self.config.mixup > 0:
             mixture = Mixture.drawn(len(rows), self.config.mixup)
             (context, events), taught = mixture.inputs(context, events), taught.mixed(mixture)
-        self.begins = stages.begins(config.stages, epochs)  # what a `Staged` objective tells of itself
-        self.scored_from = next(epoch for epoch in range(epochs) if self._scored(epoch))
         on = stages.active([*self.terms, stages.ADVERSARIAL], self.config.stages, epoch, self.epochs)
         names = [name for name in on if name != stages.ADVERSARIAL]
         heat = self.temperature(epoch)
         output = self._forward(model, context, events, names)
         weight = self._row_weight(output, taught, rows)
         self._note(output, taught, rows)
-        plain = self._values(names, output, taught, heat, weight)
+        lessons = self._lessons(taught, weight, rows)
+        plain = self._values(names, output, lessons, heat)
         weights = self._weights(plain, model, epoch)
         terms = {name: weights[name] * plain[name] for name in names}
         if output.balance is not None:  # of a student that is a mixture of experts
@@ -104,9 +121,11 @@ class DistillationObjective(nn.Module):
         if self._bounds is None or stages.ADVERSARIAL not in on:
             return terms
 
+        lessons = self._lessons(taught, weight.detach(), rows)
+
         def harmed(batch: Batch) -> Tensor:
             found = self._forward(model, batch.context, batch.events, names)
-            values = self._values(names, found, taught, heat, weight.detach())
+            values = self._values(names, found, lessons, heat)
             return torch.stack([weights[name] * values[name] for name in names]).sum()
 
         batch = Batch(context, events, taught.label, _tensor(self.rows.typology, rows, model.device))
@@ -149,6 +168,12 @@ class DistillationObjective(nn.Module):
         }
         return Taught(_tensor(self.teacher_logit, rows, device), _tensor(self.rows.label, rows, device), **more)
 
+    def _scored(self, epoch: int) -> bool:
+        """Whether a term trains the laundering logit in an epoch."""
+        on = stages.active(self.terms, self.config.stages, epoch, self.epochs)
+        chosen = self._chosen()
+        return any(schedules.weight(chosen[name].config, epoch, self.epochs) for name in on if name in SCORED)
+
     def _chosen(self) -> dict[str, Term]:
         return {name: term for name, term in self.terms.items() if isinstance(term, Term)}
 
@@ -165,21 +190,20 @@ class DistillationObjective(nn.Module):
         )
         return output
 
-    def _values(
-        self, names: list[str], output: EventTransformerOutput, taught: Taught, heat: Heat, weight: Tensor
-    ) -> dict[str, Tensor]:
-    def _scored(self, epoch: int) -> bool:
-        """Whether a term trains the laundering logit in an epoch."""
-        on = stages.active(self.terms, self.config.stages, epoch, self.epochs)
-        chosen = self._chosen()
-        return any(schedules.weight(chosen[name].config, epoch, self.epochs) for name in on if name in SCORED)
+    def _lessons(self, taught: Taught, weight: Tensor, rows: NDArray[np.int64]) -> dict[str, _Lesson]:
+        """What each term learns, and how much each row counts: as the teacher's terms weigh it, or as labels do."""
+        of_labels = None if self._scheme_weight is None else _tensor(self._scheme_weight, rows, weight.device)
+        return {name: _Lesson(taught, of_labels if name == "labels" else weight) for name in self.terms}
 
-        """Each term before its weight; labels are not the teacher's, and keep every row's full weight."""
+    def _values(
+        self, names: list[str], output: EventTransformerOutput, lessons: dict[str, _Lesson], heat: Heat
+    ) -> dict[str, Tensor]:
+        """Each term before its weight."""
         values = {}
         for name in names:
             step = self._chosen()[name].step
-            seen, told = (output, taught) if step == 1 else (output.every(step), taught.every(step))
-            values[name] = self.terms[name](seen, told, heat, None if name == "labels" else weight[::step])
+            seen, lesson = (output, lessons[name]) if step == 1 else (output.every(step), lessons[name].every(step))
+            values[name] = self.terms[name](seen, lesson.taught, heat, lesson.weight)
         return values
 
     def _weights(self, plain: dict[str, Tensor], model: EventTransformer, epoch: int) -> dict[str, float]:

@@ -66,6 +66,31 @@ def test_a_taught_student_learns_from_unlabelled_rows_too(
     assert all(np.isfinite(value) for epoch in trained.epochs for value in epoch.terms.values())
 
 
+@pytest.mark.parametrize("power", [0.0, 0.5])
+def test_with_and_without_a_teacher_labels_are_learned_alike(
+    school: School, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, power: float
+) -> None:
+    """The losses differ by the term's weight alone, and what trains the score weighs 1 in both."""
+    made: list[Any] = []
+    monkeypatch.setattr(Workshop, "train", lambda *arguments: made.append(arguments[4]))
+    training = CONFIG.student_training.model_copy(update={"scheme_power": power})
+    school.untaught("alone", CONFIG.student, training)
+    answers = school.answers(CONFIG.student, CONFIG.distillation)
+    school.taught("student", CONFIG.student, training, CONFIG.distillation, answers)
+    weight = {term.name: term.weight for term in CONFIG.distillation.terms}
+    assert weight["logits"] + weight["labels"] == pytest.approx(1)
+    model = tiny.network(dataset, CONFIG.student).train(False)
+    rows = dataset.train.draw[::3]
+    alone, taught = (objective.loss(model, rows, 0) for objective in made)
+    assert taught["labels"].item() == pytest.approx(weight["labels"] * alone["labels"].item(), rel=1e-5)
+    assert set(alone) == {"labels", "typology"}
+
+
+def test_schemes_weigh_no_labels_of_students_unless_it_is_asked_for() -> None:
+    assert tiny.CONFIG.student_training.scheme_power == 0
+    assert tiny.CONFIG.training.scheme_power > 0
+
+
 def test_a_student_without_a_teacher_learns_from_labelled_rows_alone(
     school: School, dataset: Dataset, learned: list[int]
 ) -> None:
