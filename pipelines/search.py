@@ -83,14 +83,17 @@ def offered_choices(config: ExperimentConfig) -> SearchConfig:
     """
     heads = config.distillation.relation_heads
     kept = min(config.features.events_per_party, config.teacher.events_per_party)
+    matched = config.distillation.by_head
     left = {
         "events_per_party": tuple(events for events in config.search.events_per_party if events <= kept),
         "width": tuple(width for width in config.search.width if width % heads == 0),
+        "heads": tuple(own for own in config.search.heads if not matched or own == config.teacher.heads),
     }
     for name, choices in left.items():
         if not choices:
             raise ConfigError(
-                f"no choice fits the {kept} events that the teacher reads, or distillation.relation_heads {heads}",
+                f"no choice fits the {kept} events and {config.teacher.heads} heads of the teacher, or "
+                f"distillation.relation_heads {heads}",
                 where=f"search.{name}",
                 mend="offer one that does",
             )

@@ -56,7 +56,7 @@ def small_answers(rows: TrainingRows | None = None) -> SmallAnswers:
         logit=3 * output.logit.numpy(),
         typology_logits=output.typology_logits.numpy(),
         relations=torch.stack(cut, 1).half().numpy(),
-        attention=last.attention.mean(1).half().numpy(),
+        attention=last.attention.mean(1, keepdim=True).half().numpy(),
         hidden=last.hidden.half().numpy(),
         embedding=output.embedding.numpy(),
     )

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from riskdistill.config.base import Count, NonNegative, Section, Share
+from riskdistill.config.models import Switch
 
 Heat = Annotated[float, Field(strict=True, ge=1)]
 
@@ -36,6 +37,8 @@ class TermConfig(Section):
         weight: in the first epoch.
         end_weight: in the last one, reached evenly; None: the weight stays.
         form: of the distance, for `attention_maps` (mse, kl) and `feature` (cosine, mse); None: the term's own.
+        by_head: whether `attention_maps` compares each head with the teacher's of the same place, of which both
+            have as many then, and not the means over heads.
     """
 
     name: Literal[
@@ -52,6 +55,7 @@ class TermConfig(Section):
     weight: NonNegative
     end_weight: NonNegative | None = None
     form: Literal["mse", "kl", "cosine"] | None = None
+    by_head: Switch = False
 
     @property
     def last_weight(self) -> float:
@@ -72,6 +76,13 @@ class TermConfig(Section):
         if form is not None and form not in forms:
             raise ValueError(f"{form} is none of the term's forms: {', '.join(forms) or 'it has one only'}")
         return form
+
+    @field_validator("by_head")
+    @classmethod
+    def _of_attention_maps(cls, by_head: bool, info: ValidationInfo) -> bool:
+        if by_head and info.data.get("name") != "attention_maps":
+            raise ValueError("only attention_maps are compared head by head")
+        return by_head
 
 
 class TemperatureConfig(Section):
@@ -158,6 +169,11 @@ class DistillationConfig(Section):
     mixup: NonNegative = 0.0
     adversarial: Share = 0.0
     relation_heads: Count = 4  # divides both models' widths
+
+    @property
+    def by_head(self) -> bool:
+        """Whether attention maps are compared head by head."""
+        return any(term.by_head for term in self.terms)
 
     def settled(self) -> DistillationConfig:
         """The loss once its schedules have ended, for a student that is trained on: no stages, one temperature.

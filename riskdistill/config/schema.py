@@ -274,6 +274,18 @@ class ExperimentConfig(Section):
 
     @field_validator("distillation")
     @classmethod
+    def _heads_that_are_matched_are_as_many(
+        cls, chosen: DistillationConfig, info: ValidationInfo
+    ) -> DistillationConfig:
+        teacher, student = info.data.get("teacher"), info.data.get("student")
+        if chosen.by_head and teacher and student and teacher.heads != student.heads:
+            raise ValueError(
+                f"attention_maps by_head: student.heads is {student.heads}, teacher.heads {teacher.heads}"
+            )
+        return chosen
+
+    @field_validator("distillation")
+    @classmethod
     def _schedules_move_within_the_epochs(
         cls, chosen: DistillationConfig, info: ValidationInfo
     ) -> DistillationConfig:
@@ -299,6 +311,8 @@ class ExperimentConfig(Section):
             raise ValueError("early_exits: student.layers is 1, and after one layer there is nothing to save")
         if chosen.pruning != PruningConfig() and student.experts > 1:
             raise ValueError(f"pruning: student.experts is {student.experts}, and experts are not pruned")
+        if chosen.pruning.heads < 1 and distillation.by_head:
+            raise ValueError("pruning.heads: attention_maps by_head need all of the student's heads")
         heads = kept_parts(chosen.pruning.heads, student.heads)
         width = heads * (student.width // student.heads)  # of what the relations of a pruned student are cut from
         related = any(term.name == "attention_relations" for term in distillation.terms)

@@ -73,6 +73,7 @@ def wanted_by(config: DistillationConfig, student_events: int) -> Wanted:
         config.relation_heads,
         relations="relations" in read,
         attention="attention" in read,
+        by_head=config.by_head,
         hidden="hidden" in read,
         embedding="embedding" in read,
     )

@@ -29,12 +29,14 @@ class Wanted:
     Attributes:
         student_events: newest events of each party that the student reads.
         relation_heads: relation heads of `Answers.relations`.
+        by_head: whether attention maps are wanted of each head, not averaged.
     """
 
     student_events: int = 1
     relation_heads: int = 1
     relations: bool = False
     attention: bool = False
+    by_head: bool = False
     hidden: bool = False
     embedding: bool = False
 
@@ -47,7 +49,7 @@ class Answers:
         logit: float32 [n], natural log of the odds at natural prevalence.
         typology_logits: float32 [n, typologies]; None from a teacher that knows none.
         relations: float16 [n, 3, relation heads, T, T], of queries, keys and values.
-        attention: float16 [n, T, T], of the last layer, averaged over its heads.
+        attention: float16 [n, heads, T, T], of the last layer; of one head where they are averaged.
         hidden: float16 [n, T, width], of the last layer, after its feed-forward block.
         embedding: float32 [n, width].
 
@@ -96,7 +98,7 @@ class Answers:
         return Answers(**{name: np.concatenate([each.parts()[name] for each in answers]) for name in names})
 
 
-DIMENSIONS = {"logit": 1, "typology_logits": 2, "relations": 5, "attention": 3, "hidden": 3, "embedding": 2}
+DIMENSIONS = {"logit": 1, "typology_logits": 2, "relations": 5, "attention": 4, "hidden": 3, "embedding": 2}
 
 
 class Teacher(Protocol):
@@ -196,7 +198,8 @@ def _inside(output: EventTransformerOutput, tokens: torch.Tensor, wanted: Wanted
     if wanted.attention:
         attention = output.layers[-1].attention
         assert attention is not None  # attentions were asked for
-        found["attention"] = attention.mean(1)[:, tokens][:, :, tokens]
+        maps = attention if wanted.by_head else attention.mean(1, keepdim=True)
+        found["attention"] = maps[:, :, tokens][:, :, :, tokens]
     return found
 
 

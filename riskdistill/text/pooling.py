@@ -29,13 +29,13 @@ def pool_hidden(hidden: Tensor, members: Tensor) -> Tensor:
 
 
 def pool_attention(attention: Tensor, members: Tensor) -> Tensor:
-    """Attention between tokens: [n, heads, pieces, pieces] -> [n, tokens, tokens].
+    """Attention between tokens: [n, heads, pieces, pieces] -> [n, 1, tokens, tokens].
 
     From A to B it is the sum over B's pieces of the mean over A's pieces, averaged over heads; rows then sum to 1
     over the tokens that are there.
     """
     pooled = _shares(members) @ attention.float().mean(1) @ members.transpose(1, 2)
-    return pooled / pooled.sum(-1, keepdim=True).clamp_min(torch.finfo(pooled.dtype).tiny)
+    return (pooled / pooled.sum(-1, keepdim=True).clamp_min(torch.finfo(pooled.dtype).tiny)).unsqueeze(1)
 
 
 def pool_relations(hidden: Tensor, members: Tensor, heads: int) -> Tensor:

@@ -74,6 +74,17 @@ def test_choices_that_the_experiment_does_not_allow_are_not_offered() -> None:
     assert offered.width == (16, 32)  # 4 relation heads divide them
     assert offered.events_per_party == (2, 4)  # of 8 that are kept
     assert offered.pieces == CONFIG.search.pieces
+    assert offered.heads == CONFIG.search.heads
+
+
+def test_heads_that_are_matched_are_searched_as_many_as_the_teacher_s() -> None:
+    terms = [{"name": "logits", "weight": 1.0}, {"name": "attention_maps", "weight": 0.5, "by_head": True}]
+    config = tiny.configured(
+        student={**CONFIG.student.model_dump(), "heads": 4},
+        distillation={"terms": terms},
+        search={"heads": (2, 4)},
+    )
+    assert job.offered_choices(config).heads == (4,)
 
 
 @pytest.mark.parametrize("choices", [{"width": (18,)}, {"events_per_party": (16, 32)}])

@@ -10,6 +10,8 @@ from pydantic import ValidationError
 from riskdistill.config import CompressionConfig, ExperimentConfig, PruningConfig
 from riskdistill.config.student import kept_parts
 
+BY_HEAD = {"terms": [{"name": "logits", "weight": 1.0}, {"name": "attention_maps", "weight": 0.5, "by_head": True}]}
+
 
 def experiment(compression: dict[str, Any], **sections: Any) -> ExperimentConfig:
     return ExperimentConfig.model_validate({"name": "x", "compression": compression, **sections})
@@ -44,6 +46,7 @@ def test_what_goes_together_is_accepted_and_survives_json(compression: dict[str,
             {"student": {"width": 24}},
             "leaves 3 of 4 heads, 18 wide together, which distillation.relation_heads 4 does not divide",
         ),
+        ({"pruning": {"heads": 0.5}}, {"distillation": BY_HEAD}, "need all of the student's heads"),
         ({"pruning": {"heads": 0.0}}, {}, "greater than 0"),
         ({"pruning": {"context": 1.5}}, {}, "less than or equal to 1"),
         ({"int8": "yes"}, {}, "valid boolean"),

@@ -63,6 +63,10 @@ def test_a_preset_and_other_terms_are_refused(preset: str) -> None:
         ({"terms": [{"name": "logits", "weight": 1.0, "form": "kl"}]}, "it has one only"),
         ({"terms": [{"name": "feature", "weight": 1.0, "form": "kl"}]}, "cosine, mse"),
         ({"terms": [{"name": "attention_maps", "weight": 1.0, "form": "cosine"}]}, "mse, kl"),
+        (
+            {"terms": [{"name": "logits", "weight": 1.0, "by_head": True}]},
+            "only attention_maps are",
+        ),
         ({"temperature": {"schedule": "rising", "start": 9.0}}, "8.0 is below the start 9.0"),
         ({"temperature": {"schedule": "annealed", "start": 5.0}}, "8.0 is above the start 5.0"),
         ({"temperature": {"schedule": "learned", "start": 1.0}}, "not between 1 and 8.0"),
@@ -135,3 +139,14 @@ def test_a_learned_temperature_settles_at_its_start() -> None:
 def test_relation_heads_divide_both_widths(model: str) -> None:
     with pytest.raises(ValidationError, match=f"relation_heads 4 does not divide the {model}'s width 6"):
         ExperimentConfig.model_validate({"name": "x", model: {"width": 6, "heads": 2}})
+
+
+@pytest.mark.parametrize("heads", [2, 4])
+def test_heads_are_matched_only_where_teacher_and_student_have_as_many(heads: int) -> None:
+    terms = [{"name": "logits", "weight": 1.0}, {"name": "attention_maps", "weight": 0.5, "by_head": True}]
+    sections = {"name": "x", "distillation": {"terms": terms}, "student": {"heads": heads}, "teacher": {"heads": 4}}
+    if heads == 4:
+        assert ExperimentConfig.model_validate(sections).distillation.settled().by_head
+        return
+    with pytest.raises(ValidationError, match=r"by_head: student.heads is 2, teacher.heads 4"):
+        ExperimentConfig.model_validate(sections)

@@ -69,9 +69,9 @@ class RelationTerm(_BetweenTokens):
 class AttentionMapTerm(_BetweenTokens):
     """Distance of the last layers' attention maps, `form` being "mse" or "kl".
 
-    Head by head where the teacher's maps [n, heads, T, T] have as many heads as the student's, else averaged over
-    heads on both sides. The teacher's maps may be cut to the tokens that the student reads; what is left of each
-    row is brought back to 1.
+    Head by head where the teacher's maps are of as many heads as the student's, as it was asked for where the
+    configuration says `by_head`; else averaged over heads on both sides. The teacher's maps may be cut to the
+    tokens that the student reads; what is left of each row is brought back to 1.
     """
 
     answers = ("attention",)
@@ -80,9 +80,8 @@ class AttentionMapTerm(_BetweenTokens):
     def rows(self, student: EventTransformerOutput, taught: Taught, heat: Heat) -> Tensor:
         own, theirs = student.layers[-1].attention, given(taught.attention)
         assert own is not None
-        if theirs.ndim == 3 or theirs.shape[1] != own.shape[1]:
-            own = own.mean(1, keepdim=True)
-            theirs = (theirs if theirs.ndim == 3 else theirs.mean(1)).unsqueeze(1)
+        if theirs.shape[1] != own.shape[1]:
+            own, theirs = own.mean(1, keepdim=True), theirs.mean(1, keepdim=True)
         theirs = theirs * student.mask[:, None, None, :]
         theirs = theirs / theirs.sum(-1, keepdim=True).clamp_min(1e-8)
         if self.config.form == "kl":

@@ -30,7 +30,7 @@ class Taught:
         label: [n], the probability of laundering; NaN where it is not known.
         typology_logits: [n, typologies].
         relations: [m, 3, relation heads, T, T], of queries, keys and values, of every `RELATIONS_OF_EVERY`-th row.
-        attention: [n, T, T], averaged over heads, or [n, heads, T, T]; of the last layer.
+        attention: [n, heads, T, T], of the last layer; of one head where they are averaged.
         hidden: [n, T, teacher's width], of the last layer.
         embedding: [n, teacher's width].
     """

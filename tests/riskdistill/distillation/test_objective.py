@@ -149,6 +149,30 @@ def test_distilling_moves_the_student_towards_the_teacher(tiny_run: tiny.TinyRun
     assert np.square(after - teacher).mean() < 0.5 * np.square(before - teacher).mean()
 
 
+def test_attention_is_learned_head_by_head_where_it_is_asked_for(
+    tiny_run: tiny.TinyRun, tiny_dataset: Dataset
+) -> None:
+    student = tiny.network(
+        tiny_dataset, tiny.CONFIG.student.model_copy(update={"heads": tiny.CONFIG.teacher.heads})
+    )
+    student.train(False)
+    rows = np.flatnonzero(tiny_dataset.train.encoded.events[:, 0, 0] != 0)[:16]
+    matter = {}
+    for by_head in (False, True):
+        terms = [{"name": "logits", "weight": 1.0}, {"name": "attention_maps", "weight": 1.0, "by_head": by_head}]
+        config = DistillationConfig.model_validate({"terms": terms})
+        wanted = wanted_by(config, tiny.CONFIG.student.events_per_party)
+        cache = ask(EventTeacher(tiny_run.teacher, 0.0), tiny_dataset.train.encoded, wanted)
+        assert cache.attention is not None
+        swapped = dataclasses.replace(cache, attention=cache.attention[:, ::-1])
+        one, other = (
+            objective(tiny_dataset.train, answers, config).loss(student, rows, 0)["attention_maps"].item()
+            for answers in (cache, swapped)
+        )
+        matter[by_head] = one != pytest.approx(other, rel=1e-4)
+    assert matter == {False: False, True: True}
+
+
 # ---- what the teacher says
 
 

@@ -244,7 +244,7 @@ def test_a_teacher_of_other_width_and_heads_is_followed(name: str) -> None:
     student, teacher, mask = raw(13), raw(14, width=12, heads=3), everywhere()
     term = made(name, teacher_width=12, heads=3)
     answers = taught(teacher, mask, relation_heads=3)
-    for one in (answers, dataclasses.replace(answers, attention=answers.attention.mean(1))):
+    for one in (answers, dataclasses.replace(answers, attention=answers.attention.mean(1, keepdim=True))):
         for gradient in gradients(name, student, lambda of, one=one: term(output(of, mask), one, 1.0)):
             assert gradient.isfinite().all()
             assert gradient.abs().max() > 0
@@ -311,7 +311,7 @@ def test_attention_is_compared_head_by_head_where_heads_are_as_many(name: str) -
     teacher, mask = raw(19), everywhere()
     swapped = {**teacher, "scores": teacher["scores"].flip(1)}
     assert value(name, swapped, teacher).item() > 1e-3
-    averaged = dataclasses.replace(taught(teacher, mask), attention=attention(teacher, mask).mean(1))
+    averaged = dataclasses.replace(taught(teacher, mask), attention=attention(teacher, mask).mean(1, keepdim=True))
     assert made(name)(output(swapped, mask), averaged, 1.0).item() == pytest.approx(0, abs=1e-12)
 
 

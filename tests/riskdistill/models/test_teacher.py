@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import lightgbm as lgb
 import numpy as np
 import pytest
@@ -52,12 +54,22 @@ def test_everything_wanted_is_given_between_the_students_tokens(event: EventTeac
         "logit": (),
         "typology_logits": (len(event.model.config.typologies),),
         "relations": (3, 4, tokens, tokens),
-        "attention": (tokens, tokens),
+        "attention": (1, tokens, tokens),
         "hidden": (tokens, width),
         "embedding": (width,),
     }
     assert answers.relations is not None
     np.testing.assert_allclose(answers.relations.astype(np.float64).sum(-1), 1.0, atol=0.01)
+
+
+def test_attention_is_given_by_head_where_it_is_wanted_so(event: EventTeacher, rows: Encoded) -> None:
+    averaged = event.answer(rows, EVERYTHING).attention
+    heads = event.answer(rows, replace(EVERYTHING, by_head=True)).attention
+    assert averaged is not None
+    assert heads is not None
+    assert heads.shape[1] == tiny.CONFIG.teacher.heads > averaged.shape[1] == 1
+    np.testing.assert_allclose(heads.astype(np.float32).mean(1, keepdims=True), averaged, atol=1e-3)
+    assert np.abs(heads - averaged).max() > 0.01
 
 
 def test_batches_do_not_show(event: EventTeacher, rows: Encoded, monkeypatch: pytest.MonkeyPatch) -> None:
