@@ -23,7 +23,7 @@ from pipelines.networks import Workshop, stopping_rows
 from pipelines.progress import Steps
 from pipelines.students import School
 from pipelines.teachers import Teachers, fit_teachers
-from pipelines.text_teacher import check_text_teacher
+from pipelines.text_teacher import check_text_teacher, wanted_of_text
 from riskdistill.config import ExperimentConfig, SearchConfig, StudentConfig
 from riskdistill.distillation.teacher_cache import TeacherCache
 from riskdistill.errors import ConfigError
@@ -83,6 +83,8 @@ def offered_choices(config: ExperimentConfig) -> SearchConfig:
     """
     heads = config.distillation.relation_heads
     kept = min(config.features.events_per_party, config.teacher.events_per_party)
+    if config.text_teacher is not None and wanted_of_text(config.distillation, config.student).inside:
+        kept = min(kept, config.text_teacher.events_per_party)
     matched = config.distillation.by_head
     left = {
         "events_per_party": tuple(events for events in config.search.events_per_party if events <= kept),
@@ -92,7 +94,7 @@ def offered_choices(config: ExperimentConfig) -> SearchConfig:
     for name, choices in left.items():
         if not choices:
             raise ConfigError(
-                f"no choice fits the {kept} events and {config.teacher.heads} heads of the teacher, or "
+                f"no choice fits the {kept} events that teachers read, their {config.teacher.heads} heads, or "
                 f"distillation.relation_heads {heads}",
                 where=f"search.{name}",
                 mend="offer one that does",

@@ -10,6 +10,7 @@ import torch
 
 from pipelines.networks import Workshop
 from pipelines.teachers import Teachers
+from pipelines.text_teacher import wanted_of_text
 from riskdistill.config import DistillationConfig, StudentConfig, TrainingConfig
 from riskdistill.distillation.objective import DistillationObjective
 from riskdistill.distillation.teacher_cache import TeacherCache
@@ -32,12 +33,19 @@ class School:
         return replace(rows, draw=np.concatenate([rows.draw, rows.unlabelled]))
 
     def answers(self, size: StudentConfig, distillation: DistillationConfig) -> TeacherCache:
-        """What the ensemble says of the rows of the mix; what only the event transformer knows comes from it."""
+        """What the ensemble says of the rows of the mix.
+
+        What only a network knows comes from the event transformer, and on the rows that a text teacher was asked
+        about from that too.
+        """
         cache = self.workshop.answers(EventTeacher(self.teachers.event, self.teachers.shift), size, distillation)
         # logits are the ensemble's: to whoever checks, these are no longer one member's answers
         taught = self.teachers.taught[distillation.answers]
         said = hashlib.sha256(taught.tobytes()).hexdigest()[:16]
-        return replace(cache, logit=taught, teacher=f"{cache.teacher}{said}")
+        text, wanted = self.teachers.text, wanted_of_text(distillation, size)
+        heard = text.heard(self.workshop, wanted) if text is not None and wanted.inside else None
+        also = "" if heard is None else f"{heard.answers.teacher}{heard.answers.rows}"
+        return replace(cache, logit=taught, teacher=f"{cache.teacher}{said}{also}", heard=heard)
 
     def untaught(self, name: str, size: StudentConfig, training: TrainingConfig) -> Training:
         """A student that has labels and typologies where the other has a teacher's answers.

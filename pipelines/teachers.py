@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.networks import Workshop
-from pipelines.text_teacher import Others, losses_told, teach_with_text
+from pipelines.text_teacher import Consulted, Others, losses_told, teach_with_text, wanted_of_text
 from riskdistill.config import AnswersFrom, ExperimentConfig, TrainingConfig
 from riskdistill.evaluation.metrics import TEACHER
 from riskdistill.models.bins import Bins
@@ -44,6 +44,7 @@ class Teachers:
         taught: float32 [rows of the mix], the ensemble's log-odds at natural prevalence, by whose trees answer. The
             event transformer answers rows that it has learned from, surer than it would new ones; a text teacher is
             heard on those that it was asked about, where the configured trees answer.
+        text: the text teacher, where there is one, whose states teach besides those of the event transformer.
     """
 
     baseline: BoostedTrees
@@ -52,6 +53,7 @@ class Teachers:
     ensemble: EnsembleTeacher
     shift: float
     taught: Mapping[AnswersFrom, NDArray[np.float32]]
+    text: Consulted | None = None
 
     @property
     def names(self) -> list[str]:
@@ -93,10 +95,13 @@ def fit_teachers(config: ExperimentConfig, workshop: Workshop) -> Teachers:
     mix = {name: np.array([logit, of_event.logit]) for name, logit in told.items()}
     taught = {name: gate.combine(logits, rows).astype(np.float32) for name, logits in mix.items()}
     step.done(losses_told({"weighted by transaction": gate.loss, "constant": gate.constant_loss}))
+    text = None
     if config.text_teacher is not None:
         others = Others(gate, known, mix[config.distillation.answers])
-        taught[config.distillation.answers] = teach_with_text(config.text_teacher, workshop, others)
-    return Teachers(baseline, trees, event, ensemble, shift, taught)
+        wanted = wanted_of_text(config.distillation, config.student)  # as students will ask
+        text = teach_with_text(config.text_teacher, workshop, others, wanted)
+        taught[config.distillation.answers] = text.taught
+    return Teachers(baseline, trees, event, ensemble, shift, taught, text)
 
 
 def fit_baseline(config: ExperimentConfig, workshop: Workshop) -> BoostedTrees:

@@ -3,7 +3,8 @@
 rows to ask → fine-tuning on earlier payments → answers → a second gate, over all members → those rows told anew
 
 A language model answers few rows a second, so it teaches and is never served: the teacher behind the bypass stays
-the ensemble of the others. It learns from real rows of the earlier half of the training period and is asked about
+the ensemble of the others. What students learn of attention and states, they learn from it too, on the rows of the
+mix that it was asked about. It learns from real rows of the earlier half of the training period and is asked about
 rows of the later half, so that none of its answers is of a row that it has learned from.
 """
 
@@ -20,11 +21,11 @@ from numpy.typing import NDArray
 
 from pipelines.networks import Workshop
 from riskdistill import __version__
-from riskdistill.config import ExperimentConfig, TextTeacherConfig
+from riskdistill.config import DistillationConfig, ExperimentConfig, StudentConfig, TextTeacherConfig
 from riskdistill.data.schema import NORMAL
 from riskdistill.dataset import Dataset
 from riskdistill.dataset.build import feature_engine
-from riskdistill.distillation.teacher_cache import ask
+from riskdistill.distillation.teacher_cache import Heard, TeacherCache, ask, wanted_by
 from riskdistill.errors import ConfigError, RiskDistillError, TrainingError
 from riskdistill.features import Encoded
 from riskdistill.models.calibration import prior_shift
@@ -58,6 +59,26 @@ class Others:
 
 
 @dataclass(frozen=True)
+class Consulted:
+    """A fitted text teacher.
+
+    Attributes:
+        taught: float32 [rows of the mix], the ensemble's log-odds, with the text teacher's where it was asked.
+        rows: of the mix, that it was asked about, ascending.
+    """
+
+    teacher: TextTeacher
+    taught: NDArray[np.float32]
+    rows: Ints
+
+    def heard(self, workshop: Workshop, wanted: Wanted) -> Heard:
+        """What it answers of those rows; asked once and kept."""
+        return Heard(
+            self.rows, _answers(self.teacher, workshop, workshop.dataset.train.encoded.take(self.rows), wanted)
+        )
+
+
+@dataclass(frozen=True)
 class Asked:
     """The rows that the text teacher answers, by their places, ascending: of the tuning half, and of the mix."""
 
@@ -71,10 +92,12 @@ def check_text_teacher(config: ExperimentConfig) -> None:
     Raises:
         ConfigError: a template, the model or a package that it needs is wrong or not there, or the model cannot
             read a text.
+        TrainingError: the relation heads of the student's loss do not divide the model's width.
     """
     if config.text_teacher is None:
         return
-    Serialiser(feature_engine(config.features).spec, config.text_teacher)
+    spec = feature_engine(config.features).spec
+    Serialiser(spec, config.text_teacher)
     try:
         model = TextModel.build(config.text_teacher, [NORMAL])
         model.score(cut(model.tokenizer, [_SHORT], config.text_teacher.max_tokens))
@@ -86,10 +109,14 @@ def check_text_teacher(config: ExperimentConfig) -> None:
             where="text_teacher.model",
             mend="name an encoder or a causal model of text",
         ) from error
+    TextTeacher(model, spec, 0.0).check(wanted_of_text(config.distillation, config.student))
 
 
-def teach_with_text(config: TextTeacherConfig, workshop: Workshop, others: Others) -> NDArray[np.float32]:
-    """The ensemble's log-odds of the rows of the mix; the text teacher is heard on those that it was asked about.
+def teach_with_text(config: TextTeacherConfig, workshop: Workshop, others: Others, wanted: Wanted) -> Consulted:
+    """Fit the text teacher, and let it and the others tell anew what it was asked about.
+
+    Args:
+        wanted: what students will ask of it, so that one pass answers all.
 
     Raises:
         TrainingError: there is too little laundering to fine-tune it or to weigh its answers.
@@ -106,26 +133,40 @@ def teach_with_text(config: TextTeacherConfig, workshop: Workshop, others: Other
         )
     teacher, tuned = _fine_tuned(config, workshop)
 
-    step = workshop.steps.step("text teacher's answers")
+    of_tuning = _answers(teacher, workshop, rows, Wanted()).logit
     mixed = dataset.train.encoded.take(asked.mix)
-    said = ask(
-        teacher,
-        Encoded.concat([rows, mixed]),
-        Wanted(),
-        folder=workshop.out / "checkpoints" / "answers",
-        spec=dataset.spec.fingerprint,
-        progress=step.at,
-    ).logit
-    of_tuning, of_mix = said[: len(rows)], said[len(rows) :]
+    of_mix = _answers(teacher, workshop, mixed, wanted).logit
     before = others.tuning[:, asked.tuning]
     without = Gate.fit(others.gate.members, before, rows, label)
     gate = Gate.fit([*without.members, teacher.name], np.vstack([before, of_tuning]), rows, label)
     taught[asked.mix] = gate.combine(np.vstack([others.mix[:, asked.mix], of_mix]), mixed)
     losses = {"with": gate.kept_loss, "without": without.kept_loss}
-    step.done(losses_told({f"{way} them": loss for way, loss in losses.items()}))
+    workshop.steps.step("text teacher's weight").done(
+        losses_told({f"{way} them": loss for way, loss in losses.items()})
+    )
     told = {"asked": {"validation": len(rows), "mix": len(mixed)}, "log_loss": losses, **vars(tuned)}
     (workshop.out / "models" / NAME / "training.json").write_text(json.dumps(told, indent=1))
-    return taught
+    return Consulted(teacher, taught, asked.mix)
+
+
+def wanted_of_text(distillation: DistillationConfig, student: StudentConfig) -> Wanted:
+    """What such a student asks of the text teacher besides logits; nothing where no term reads states."""
+    wanted = wanted_by(distillation, student.events_per_party)
+    return wanted if wanted.inside else Wanted()
+
+
+def _answers(teacher: TextTeacher, workshop: Workshop, rows: Encoded, wanted: Wanted) -> TeacherCache:
+    step = workshop.steps.step("text teacher's answers")
+    found = ask(
+        teacher,
+        rows,
+        wanted,
+        folder=workshop.out / "checkpoints" / "answers",
+        spec=workshop.dataset.spec.fingerprint,
+        progress=step.at,
+    )
+    step.done()
+    return found
 
 
 def _asked(dataset: Dataset, tuning: NDArray[np.float64], taught: NDArray[np.float32], count: int) -> Asked:

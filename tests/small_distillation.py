@@ -12,6 +12,7 @@ from small_training import small_rows
 
 from riskdistill.config import DistillationConfig
 from riskdistill.distillation.objective import DistillationObjective
+from riskdistill.distillation.teacher_cache import Heard
 from riskdistill.distillation.terms import relations
 from riskdistill.features import Encoded
 from riskdistill.models.bins import Bins
@@ -32,6 +33,7 @@ class SmallAnswers:
     attention: NDArray[np.float16] | None = None
     hidden: NDArray[np.float16] | None = None
     embedding: NDArray[np.float32] | None = None
+    heard: Heard | None = None
     checked: list[Encoded] = field(default_factory=list)
 
     def check(self, encoded: Encoded) -> None:

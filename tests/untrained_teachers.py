@@ -22,6 +22,7 @@ def untrained_teachers(
     teachers = SimpleNamespace(
         event=tiny.network(dataset, config.teacher.network),
         shift=0.0,
+        text=None,
         taught={"all_trees": said, "unseen_trees": -said},
     )
     monkeypatch.setattr(job, "prepare", lambda *_, **__: SimpleNamespace(dataset=dataset))

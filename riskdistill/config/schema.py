@@ -25,7 +25,7 @@ from riskdistill.config.base import (
     Share,
     sums_to_one,
 )
-from riskdistill.config.distillation import DistillationConfig
+from riskdistill.config.distillation import INSIDE, DistillationConfig
 from riskdistill.config.models import (
     BoostedTreesConfig,
     ModelConfig,
@@ -282,6 +282,24 @@ class ExperimentConfig(Section):
             raise ValueError(
                 f"attention_maps by_head: student.heads is {student.heads}, teacher.heads {teacher.heads}"
             )
+        return chosen
+
+    @field_validator("distillation")
+    @classmethod
+    def _states_of_a_text_are_those_that_the_student_reads(
+        cls, chosen: DistillationConfig, info: ValidationInfo
+    ) -> DistillationConfig:
+        text, student = info.data.get("text_teacher"), info.data.get("student")
+        inside = [term.name for term in chosen.terms if term.name in INSIDE and (term.weight or term.end_weight)]
+        if text is None or student is None or not inside:
+            return chosen
+        if text.events_per_party < student.events_per_party:
+            raise ValueError(
+                f"{', '.join(inside)}: the student reads {student.events_per_party} events of each party, "
+                f"text_teacher.events_per_party is {text.events_per_party}"
+            )
+        if chosen.by_head:
+            raise ValueError("attention_maps by_head: heads of a text_teacher are not the student's")
         return chosen
 
     @field_validator("distillation")

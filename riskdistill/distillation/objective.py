@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -10,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from riskdistill.augmentation.encodings import Batch, Bounds, Mixture, adversarial
-from riskdistill.config import DistillationConfig
-from riskdistill.config.distillation import SCORED
+from riskdistill.config import DistillationConfig, TermConfig
+from riskdistill.config.distillation import INSIDE, SCORED
 from riskdistill.distillation import mining, schedules, stages
 from riskdistill.distillation.selection import teacher_weight
 from riskdistill.distillation.terms import RELATIONS_OF_EVERY, TERMS, Heat, Setting, Taught, Term
@@ -20,6 +21,7 @@ from riskdistill.models.event_transformer import EventTransformer, EventTransfor
 from riskdistill.models.experts import BALANCE_WEIGHT
 from riskdistill.models.training import ADVERSARIAL_REACH, ADVERSARIAL_STEPS, TrainingRows, tensors
 
+HEARD: Final = "heard_"  # before the name of a term that learns from the teacher that answered some rows alone
 _ANSWERS = ("typology_logits", "relations", "attention", "hidden", "embedding")
 
 
@@ -39,8 +41,9 @@ class DistillationObjective(nn.Module):
 
     Args:
         rows: the training rows, on which `answers` were given; a label may be NaN.
-        answers: has the fields of `Taught` but the label, as arrays or tensors over all rows, None where absent,
-            and `check(encoded)`, which refuses other rows.
+        answers: has the fields of `Taught` but the label, as arrays or tensors over all rows, None where absent;
+            `check(encoded)`, which refuses other rows; and `heard`, a further teacher's answers to some of the
+            rows, from whose states the terms on states learn there besides, or None.
         config: terms, and how they are weighted.
         epochs: how many are planned; the schedules end there.
         prior_shift: log odds of natural traffic less those of the training mix, taken off the teacher's logits
@@ -73,21 +76,18 @@ class DistillationObjective(nn.Module):
         answers.check(rows.encoded)
         self.rows, self.answers, self.config, self.epochs = rows, answers, config, epochs
         self.teacher_logit = np.asarray(answers.logit, np.float32) - np.float32(prior_shift)
-        chosen = {term.name: term for term in config.terms if term.weight or term.end_weight}
-        self.terms = nn.ModuleDict()
-        for name, term in chosen.items():
-            state = {"hidden_states": "hidden", "feature": "embedding"}.get(name)
-            states = None if state is None else getattr(answers, state, None)
-            setting = Setting(
-                student_width, 0 if states is None else states.shape[-1], config.relation_heads, label_smoothing
-            )
-            self.terms[name] = TERMS[name](term, setting)
-        for one in self._chosen().values():
-            one.refuse_degenerate(rows, answers)
+        self.terms, setting = nn.ModuleDict(), Setting(student_width, 0, config.relation_heads, label_smoothing)
+        self._place = _places(answers.heard, len(self.teacher_logit))
+        for term in config.terms:
+            if term.weight or term.end_weight:
+                self.terms[term.name] = _made(term, setting, rows, answers)
+                if answers.heard is not None and term.name in INSIDE:
+                    self.terms[f"{HEARD}{term.name}"] = _made(term, setting, rows, answers.heard.answers)
         heat = config.temperature
         self.learned_heat = schedules.LearnedTemperature(heat) if heat.schedule == "learned" else None
         self.row_weights = schedules.RowWeights(len(self.teacher_logit)) if config.weights == "dynamic" else None
-        self.balance = schedules.GradientNormBalance(tuple(chosen)) if config.weights == "gradient_norms" else None
+        balanced = config.weights == "gradient_norms"
+        self.balance = schedules.GradientNormBalance(tuple(self.terms)) if balanced else None
         self.begins = stages.begins(config.stages, epochs)  # what a `Staged` objective tells of itself
         self.scored_from = next(epoch for epoch in range(epochs) if self._scored(epoch))
         self._selected = teacher_weight(self.teacher_logit, config.selection)
@@ -106,8 +106,8 @@ class DistillationObjective(nn.Module):
         if self.config.mixup > 0:
             mixture = Mixture.drawn(len(rows), self.config.mixup)
             (context, events), taught = mixture.inputs(context, events), taught.mixed(mixture)
-        on = stages.active([*self.terms, stages.ADVERSARIAL], self.config.stages, epoch, self.epochs)
-        names = [name for name in on if name != stages.ADVERSARIAL]
+        on = self._on(epoch)
+        names = [name for name in self.terms if name.removeprefix(HEARD) in on]
         heat = self.temperature(epoch)
         output = self._forward(model, context, events, names)
         weight = self._row_weight(output, taught, rows)
@@ -161,17 +161,38 @@ class DistillationObjective(nn.Module):
 
     def taught(self, rows: NDArray[np.int64], device: torch.device) -> Taught:
         """The teacher's answers and the labels of training rows, only those that a term reads."""
-        read = {name for term in self._chosen().values() for name in term.answers}
-        taken = {name: rows[::RELATIONS_OF_EVERY] if name == "relations" else rows for name in _ANSWERS}
-        more = {
-            name: _tensor(getattr(self.answers, name), taken[name], device) for name in _ANSWERS if name in read
-        }
-        return Taught(_tensor(self.teacher_logit, rows, device), _tensor(self.rows.label, rows, device), **more)
+        return self._told(self.answers, self.teacher_logit, rows, rows, device, "")
+
+    def _heard(self, rows: NDArray[np.int64], weight: Tensor) -> _Lesson:
+        """The same of the teacher that was asked about some rows; the others lose their weight."""
+        place, heard = self._place[rows], self.answers.heard.answers
+        told = self._told(heard, heard.logit, place, rows, weight.device, HEARD)
+        return _Lesson(told, weight * torch.from_numpy(place >= 0).to(weight.device))
+
+    def _told(
+        self,
+        answers: Any,
+        logit: NDArray[np.float32],
+        places: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        device: torch.device,
+        source: str,
+    ) -> Taught:
+        """What a teacher's terms, whose names begin with `source`, read of its answers at these places."""
+        terms = [term for name, term in self._chosen().items() if name.startswith(HEARD) == bool(source)]
+        read = {name for term in terms for name in term.answers}
+        taken = {name: places[::RELATIONS_OF_EVERY] if name == "relations" else places for name in _ANSWERS}
+        more = {name: _tensor(getattr(answers, name), taken[name], device) for name in _ANSWERS if name in read}
+        return Taught(_tensor(logit, places, device), _tensor(self.rows.label, rows, device), **more)
+
+    def _on(self, epoch: int) -> list[str]:
+        """The configured terms that are on in an epoch, and `ADVERSARIAL`."""
+        named = [name for name in self.terms if not name.startswith(HEARD)]
+        return stages.active([*named, stages.ADVERSARIAL], self.config.stages, epoch, self.epochs)
 
     def _scored(self, epoch: int) -> bool:
         """Whether a term trains the laundering logit in an epoch."""
-        on = stages.active(self.terms, self.config.stages, epoch, self.epochs)
-        chosen = self._chosen()
+        chosen, on = self._chosen(), self._on(epoch)
         return any(schedules.weight(chosen[name].config, epoch, self.epochs) for name in on if name in SCORED)
 
     def _chosen(self) -> dict[str, Term]:
@@ -193,7 +214,11 @@ class DistillationObjective(nn.Module):
     def _lessons(self, taught: Taught, weight: Tensor, rows: NDArray[np.int64]) -> dict[str, _Lesson]:
         """What each term learns, and how much each row counts: as the teacher's terms weigh it, or as labels do."""
         of_labels = None if self._scheme_weight is None else _tensor(self._scheme_weight, rows, weight.device)
-        return {name: _Lesson(taught, of_labels if name == "labels" else weight) for name in self.terms}
+        lessons = {name: _Lesson(taught, of_labels if name == "labels" else weight) for name in self.terms}
+        if self.answers.heard is not None:
+            heard = self._heard(rows, weight)
+            lessons |= dict.fromkeys((name for name in self.terms if name.startswith(HEARD)), heard)
+        return lessons
 
     def _values(
         self, names: list[str], output: EventTransformerOutput, lessons: dict[str, _Lesson], heat: Heat
@@ -227,6 +252,26 @@ class DistillationObjective(nn.Module):
         self.disagreement[torch.from_numpy(rows).to(self.disagreement.device)] = apart.abs()
 
 
-def _tensor(answer: NDArray[Any], rows: NDArray[np.int64], device: torch.device) -> Tensor:
-    """A batch of answers as a tensor of its own, from an array or a memory map."""
-    return torch.from_numpy(np.array(answer[rows])).to(device)
+def _made(term: TermConfig, setting: Setting, rows: TrainingRows, answers: Any) -> Term:
+    """A term for a teacher whose answers teach it something."""
+    state = {"hidden_states": "hidden", "feature": "embedding"}.get(term.name)
+    states = None if state is None else getattr(answers, state, None)
+    width = 0 if states is None else states.shape[-1]
+    made = TERMS[term.name](term, replace(setting, teacher_width=width))
+    made.refuse_degenerate(rows, answers)
+    return made
+
+
+def _places(heard: Any, total: int) -> NDArray[np.int64]:
+    """Where in its answers a teacher of some rows tells of each row, [total]; -1 where it was not asked."""
+    places = np.full(total, -1, np.int64)
+    if heard is not None:
+        places[heard.rows] = np.arange(len(heard.rows))
+    return places
+
+
+def _tensor(answer: NDArray[Any], places: NDArray[np.int64], device: torch.device) -> Tensor:
+    """A batch of answers as a tensor of its own, from an array or a memory map; 0 at the place -1."""
+    found = np.array(answer[np.maximum(places, 0)])
+    found[places < 0] = 0
+    return torch.from_numpy(found).to(device)

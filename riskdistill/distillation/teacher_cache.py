@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
 from riskdistill import __version__
 from riskdistill.config import DistillationConfig
@@ -40,10 +41,12 @@ class TeacherCache(Answers):
     Attributes:
         rows: fingerprint of the rows that were asked.
         teacher: fingerprint of the teacher that answered.
+        heard: what a further teacher shows of its states on some of the rows; None: there is none.
     """
 
     rows: str = ""
     teacher: str = ""
+    heard: Heard | None = None
 
     def check(self, encoded: Encoded) -> None:
         """Refuse answers to other rows; those of another teacher or preprocessing lie under another key.
@@ -56,6 +59,19 @@ class TeacherCache(Answers):
             raise TrainingError(
                 f"the teacher's answers are for rows {self.rows}, not {expected}", mend="ask the teacher again"
             )
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The answers of a teacher that was asked about some training rows alone.
+
+    Attributes:
+        rows: int64 [k], their places among the training rows.
+        answers: [k].
+    """
+
+    rows: NDArray[np.int64]
+    answers: TeacherCache
 
 
 def rows_fingerprint(encoded: Encoded) -> str:

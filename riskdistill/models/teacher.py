@@ -40,6 +40,11 @@ class Wanted:
     hidden: bool = False
     embedding: bool = False
 
+    @property
+    def inside(self) -> bool:
+        """Whether anything of the teacher's states is asked for."""
+        return self.relations or self.attention or self.hidden or self.embedding
+
 
 @dataclass(frozen=True)
 class Answers:

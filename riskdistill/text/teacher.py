@@ -54,10 +54,9 @@ class TextTeacher:
     def answer(self, encoded: Encoded, wanted: Wanted) -> Answers:
         """See `Teacher`. Relations are those of hidden states, thrice; see `pooling.pool_relations`.
 
-        Raises:
-            TrainingError: the student reads events that are not told, or relation heads do not divide the width.
+        Attention maps are averaged over heads. Raises as `check` does.
         """
-        self._check(wanted)
+        self.check(wanted)
         self.model.train(False)
         answered: dict[str, np.ndarray] = {}
         for start in range(0, len(encoded), CUT_ROWS):
@@ -90,7 +89,12 @@ class TextTeacher:
                 answers["relations"] = pool_relations(hidden, members, wanted.relation_heads).half()
         return answers
 
-    def _check(self, wanted: Wanted) -> None:
+    def check(self, wanted: Wanted) -> None:
+        """Refuse what it cannot answer.
+
+        Raises:
+            TrainingError: the student reads events that are not told, or relation heads do not divide the width.
+        """
         told, width = self.model.config.events_per_party, self.model.head.in_features
         if wanted.student_events > told:
             raise TrainingError(

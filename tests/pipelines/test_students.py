@@ -38,7 +38,7 @@ def school(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(School, "bins", lambda *_: Bins.of_quantiles(dataset.train.encoded.context, 64))
     said = np.linspace(-4, 4, len(dataset.train.label), dtype=np.float32)
     event = tiny.network(dataset, CONFIG.teacher.network)
-    teachers = SimpleNamespace(event=event, shift=0.0, taught={"all_trees": said})
+    teachers = SimpleNamespace(event=event, shift=0.0, taught={"all_trees": said}, text=None)
     return School(cast(Any, teachers), Workshop(dataset, tmp_path, Steps()))
 
 

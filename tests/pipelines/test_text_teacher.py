@@ -15,15 +15,17 @@ import pytest
 import tiny
 import torch
 from numpy.typing import NDArray
-from tiny_text import causal_config
+from tiny_text import WIDTH, causal_config
 
 from pipelines.networks import Workshop
 from pipelines.progress import Steps
 from pipelines.run import run
+from pipelines.students import School
 from pipelines.teachers import fit_teachers
 from pipelines.text_teacher import Others, losses_told, teach_with_text
 from riskdistill.config import ExperimentConfig, TextTeacherConfig
 from riskdistill.dataset import Dataset
+from riskdistill.distillation.objective import HEARD
 from riskdistill.errors import ConfigError, TrainingError
 from riskdistill.models.ensemble import Gate
 from riskdistill.models.teacher import Wanted
@@ -86,7 +88,7 @@ def taught(workshop: Workshop, others: Others, text: TextTeacherConfig, monkeypa
 
     monkeypatch.setattr(FineTuner, "__init__", noted)
     before = others.gate.combine(others.mix, workshop.dataset.train.encoded).astype(np.float32)
-    return Taught(before, teach_with_text(text, workshop, others), rows[0].draw)
+    return Taught(before, teach_with_text(text, workshop, others, Wanted()).taught, rows[0].draw)
 
 
 def test_it_is_heard_on_the_later_real_rows_that_the_others_are_least_sure_of(
@@ -127,11 +129,11 @@ def test_a_finished_one_is_taken_from_its_checkpoint_unless_it_would_learn_other
     taught: Taught, workshop: Workshop, others: Others, text: TextTeacherConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(FineTuner, "_epoch", lambda *_: pytest.fail("trained again"))
-    np.testing.assert_array_equal(teach_with_text(text, workshop, others), taught.after)
-    teach_with_text(text.model_copy(update={"rows": ROWS - 1}), workshop, others)
+    np.testing.assert_array_equal(teach_with_text(text, workshop, others, Wanted()).taught, taught.after)
+    teach_with_text(text.model_copy(update={"rows": ROWS - 1}), workshop, others, Wanted())
     training = text.training.model_copy(update={"learning_rate": 1e-3})
     with pytest.raises(pytest.fail.Exception, match="trained again"):
-        teach_with_text(text.model_copy(update={"training": training}), workshop, others)
+        teach_with_text(text.model_copy(update={"training": training}), workshop, others, Wanted())
 
 
 def test_a_run_teaches_with_it_and_serves_without_it(
@@ -147,12 +149,54 @@ def test_a_run_teaches_with_it_and_serves_without_it(
     assert teachers.ensemble.fingerprint == without.ensemble.fingerprint
 
 
+def test_a_run_distils_its_states_on_the_rows_that_it_was_asked_about(
+    workshop: Workshop, text: TextTeacherConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("attention_relations", "attention_maps", "hidden_states")
+    terms = [{"name": name, "weight": 0.5} for name in ("logits", *names)]
+    config = tiny.configured(
+        boosted_trees={"candidates": [{"rounds": 20}]},
+        text_teacher=text,
+        training={"epochs": 1, "batch_size": 256},
+        student_training={"epochs": 1, "batch_size": 128},
+        distillation={"terms": terms},
+    )
+    school = School(fit_teachers(config, workshop), workshop)
+    monkeypatch.setattr(TextTeacher, "answer", lambda *_: pytest.fail("asked twice"))
+    answers = school.answers(config.student, config.distillation)
+    assert answers.heard is not None
+    tokens = 1 + 2 * config.student.events_per_party
+    shapes = {name: part.shape for name, part in answers.heard.answers.parts().items()}
+    assert shapes["attention"] == (ROWS, 1, tokens, tokens)
+    assert shapes["hidden"] == (ROWS, tokens, WIDTH)
+    assert shapes["relations"] == (ROWS, 3, config.distillation.relation_heads, tokens, tokens)
+    assert (workshop.dataset.mixed_from[answers.heard.rows] >= len(workshop.dataset.train_label) // 2).all()
+    (epoch,) = school.taught(
+        "student", config.student, config.student_training, config.distillation, answers
+    ).epochs
+    assert all(epoch.terms[f"{HEARD}{name}"] > 0 for name in names)
+
+
+def test_relation_heads_that_do_not_divide_its_width_are_refused_before_anything_is_read(
+    text: TextTeacherConfig, tmp_path: Path
+) -> None:
+    sizes = {"width": 15, "heads": 3}
+    config = tiny.configured(
+        text_teacher=text,
+        teacher={**tiny.CONFIG.teacher.model_dump(), **sizes},
+        student={**tiny.CONFIG.student.model_dump(), **sizes},
+        distillation={"relation_heads": 5},
+    )
+    with pytest.raises(TrainingError, match="5 relation heads do not divide the text teacher's width 32"):
+        run(config, tmp_path / "nothing-here", tmp_path / "out", Steps())
+
+
 def test_too_few_rows_to_weigh_it_by_are_refused_before_it_is_trained(
     workshop: Workshop, others: Others, text: TextTeacherConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(FineTuner, "run", lambda *_: pytest.fail("trained"))
     with pytest.raises(TrainingError, match=r"raise text_teacher\.rows"):
-        teach_with_text(text.model_copy(update={"rows": 1}), workshop, others)
+        teach_with_text(text.model_copy(update={"rows": 1}), workshop, others, Wanted())
 
 
 def test_earlier_payments_without_laundering_are_refused(
@@ -161,7 +205,7 @@ def test_earlier_payments_without_laundering_are_refused(
     train = workshop.dataset.train
     ordinary = replace(workshop.dataset, train=replace(train, label=np.zeros_like(train.label)))
     with pytest.raises(TrainingError, match="earlier half of the training period"):
-        teach_with_text(text, replace(workshop, dataset=ordinary), others)
+        teach_with_text(text, replace(workshop, dataset=ordinary), others, Wanted())
 
 
 @pytest.mark.parametrize(

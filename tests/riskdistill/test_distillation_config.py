@@ -141,6 +141,31 @@ def test_relation_heads_divide_both_widths(model: str) -> None:
         ExperimentConfig.model_validate({"name": "x", model: {"width": 6, "heads": 2}})
 
 
+@pytest.mark.parametrize(
+    ("terms", "mistake"),
+    [
+        (["logits", "attention_relations"], "the student reads 8 events.*text_teacher.events_per_party is 4"),
+        (["logits", "labels"], None),
+    ],
+)
+def test_a_text_teacher_tells_the_events_whose_states_the_student_learns(
+    terms: list[str], mistake: str | None
+) -> None:
+    distilled = {"terms": [{"name": name, "weight": 1.0} for name in terms]}
+    sections = {"name": "x", "text_teacher": {"events_per_party": 4}, "distillation": distilled}
+    if mistake is None:
+        assert ExperimentConfig.model_validate(sections).text_teacher
+        return
+    with pytest.raises(ValidationError, match=mistake):
+        ExperimentConfig.model_validate(sections)
+
+
+def test_heads_of_a_text_teacher_are_not_matched() -> None:
+    terms = [{"name": "logits", "weight": 1.0}, {"name": "attention_maps", "weight": 0.5, "by_head": True}]
+    with pytest.raises(ValidationError, match="heads of a text_teacher are not the student's"):
+        ExperimentConfig.model_validate({"name": "x", "text_teacher": {}, "distillation": {"terms": terms}})
+
+
 @pytest.mark.parametrize("heads", [2, 4])
 def test_heads_are_matched_only_where_teacher_and_student_have_as_many(heads: int) -> None:
     terms = [{"name": "logits", "weight": 1.0}, {"name": "attention_maps", "weight": 0.5, "by_head": True}]

@@ -83,10 +83,12 @@ class AttentionMapTerm(_BetweenTokens):
         if theirs.shape[1] != own.shape[1]:
             own, theirs = own.mean(1, keepdim=True), theirs.mean(1, keepdim=True)
         theirs = theirs * student.mask[:, None, None, :]
-        theirs = theirs / theirs.sum(-1, keepdim=True).clamp_min(1e-8)
+        total = theirs.sum(-1, keepdim=True)
+        there = student.mask & (total[..., 0] > 0).all(1)  # a text's words may have been cut off
+        theirs = theirs / total.clamp_min(1e-8)
         if self.config.form == "kl":
-            return relation_kl(own, theirs, student.mask)
-        return over_tokens((own - theirs).square().sum(-1).mean(1), student.mask)
+            return relation_kl(own, theirs, there)
+        return over_tokens((own - theirs).square().sum(-1).mean(1), there)
 
     def refuse_degenerate(self, rows: TrainingRows, answers: Any) -> None:
         super().refuse_degenerate(rows, answers)

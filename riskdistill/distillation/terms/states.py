@@ -51,7 +51,8 @@ class HiddenStateTerm(_Adapted):
         theirs = given(taught.hidden)
         width = theirs.shape[-1:]
         own = F.layer_norm(self.adapter(student.layers[-1].hidden), width)
-        return over_tokens((own - F.layer_norm(theirs, width)).square().mean(-1), student.mask)
+        there = student.mask & (theirs != 0).any(-1)  # a text's words may have been cut off
+        return over_tokens((own - F.layer_norm(theirs, width)).square().mean(-1), there)
 
 
 class FeatureTerm(_Adapted):

@@ -322,6 +322,21 @@ def test_attention_cut_to_the_tokens_that_the_student_reads_is_made_whole(name: 
     assert made(name)(output(teacher, mask), cut, 1.0).item() == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("hidden_states", "hidden"), ("attention_maps", "attention"), ("attention_maps:kl", "attention")],
+)
+def test_a_token_of_which_the_teacher_tells_nothing_is_not_learned(name: str, part: str) -> None:
+    """The words of an event may have been cut off: its states and its row of attention are zeros then."""
+    student, mask, answers = raw(25), everywhere(), taught(raw(26), everywhere())
+    told = getattr(answers, part).clone()
+    told[..., 2, :] = 0
+    cut = dataclasses.replace(answers, **{part: told})
+    (gradient,) = gradients(name, student, lambda of: made(name)(output(of, mask), cut, 1.0))
+    assert gradient[..., 2, :].abs().max() == 0
+    assert gradient[..., 1, :].abs().max() > 0
+
+
 # ---- labels
 
 
