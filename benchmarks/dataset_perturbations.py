@@ -50,7 +50,8 @@ from riskdistill.errors import ConfigError
 from riskdistill.features import Encoded, FeatureEngine, FeatureSpec
 from riskdistill.models.bins import Bins
 from riskdistill.models.event_transformer import EventTransformer, untrained
-from riskdistill.models.training import LabelObjective, Trainer, TrainingRows, score_logits
+from riskdistill.models.label_objective import LabelObjective
+from riskdistill.models.training import Trainer, TrainingRows, score_logits
 from riskdistill.simulator import PRESETS, simulate
 from riskdistill.simulator.config import Drift
 

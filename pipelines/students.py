@@ -15,8 +15,9 @@ from riskdistill.config import DistillationConfig, StudentConfig, TrainingConfig
 from riskdistill.distillation.objective import DistillationObjective
 from riskdistill.distillation.teacher_cache import TeacherCache
 from riskdistill.models.bins import Bins
+from riskdistill.models.label_objective import LabelObjective
 from riskdistill.models.teacher import EventTeacher
-from riskdistill.models.training import LabelObjective, Training, TrainingRows
+from riskdistill.models.training import Training, TrainingRows
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ from riskdistill.models.cross_fitting import CrossFittedTrees, cross_fit
 from riskdistill.models.ensemble import EnsembleTeacher, Gate
 from riskdistill.models.ensemble_scorer import TREES, save_served
 from riskdistill.models.event_transformer import EventTransformer
+from riskdistill.models.label_objective import LabelObjective
 from riskdistill.models.teacher import EventTeacher, TreesTeacher, Wanted
-from riskdistill.models.training import LabelObjective
 
 
 @dataclass(frozen=True)

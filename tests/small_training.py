@@ -21,7 +21,8 @@ from riskdistill.features import Encoded
 from riskdistill.features.spec import TOKEN_CHANNELS
 from riskdistill.models.bins import Bins
 from riskdistill.models.event_transformer import EventTransformer, EventTransformerConfig
-from riskdistill.models.training import LabelObjective, Progress, Trainer, TrainingRows
+from riskdistill.models.label_objective import LabelObjective
+from riskdistill.models.training import Progress, Trainer, TrainingRows
 
 
 def small_rows() -> TrainingRows:

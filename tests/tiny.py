@@ -21,10 +21,11 @@ from riskdistill.features import Encoded
 from riskdistill.models.bins import Bins
 from riskdistill.models.calibration import Calibrator, prior_shift
 from riskdistill.models.event_transformer import EventTransformer, untrained
+from riskdistill.models.label_objective import LabelObjective
 from riskdistill.models.onnx_export import export_onnx
 from riskdistill.models.onnx_model import OnnxScorer
 from riskdistill.models.teacher import EventTeacher
-from riskdistill.models.training import LabelObjective, Trainer, score_logits
+from riskdistill.models.training import Trainer, score_logits
 
 # Heads, width, depth and tokens differ between the two, as they do in earnest.
 CONFIG = ExperimentConfig.model_validate(

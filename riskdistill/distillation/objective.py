@@ -19,7 +19,8 @@ from riskdistill.distillation.terms import RELATIONS_OF_EVERY, TERMS, Heat, Sett
 from riskdistill.models.emphasis import scheme_weights
 from riskdistill.models.event_transformer import EventTransformer, EventTransformerOutput
 from riskdistill.models.experts import BALANCE_WEIGHT
-from riskdistill.models.training import ADVERSARIAL_REACH, ADVERSARIAL_STEPS, TrainingRows, tensors
+from riskdistill.models.label_objective import ADVERSARIAL_REACH, ADVERSARIAL_STEPS
+from riskdistill.models.training import TrainingRows, tensors
 
 HEARD: Final = "heard_"  # before the name of a term that learns from the teacher that answered some rows alone
 _ANSWERS = ("typology_logits", "relations", "attention", "hidden", "embedding")

@@ -18,16 +18,9 @@ from riskdistill.config.training import PhasesConfig, TrainingConfig
 from riskdistill.features import Encoded
 from riskdistill.models.alignment import AlignmentObjective, Feedback, Traffic
 from riskdistill.models.event_transformer import EventTransformer
+from riskdistill.models.label_objective import LabelObjective
 from riskdistill.models.pretraining import PretrainingObjective, unlabelled
-from riskdistill.models.training import (
-    Judge,
-    LabelObjective,
-    Objective,
-    Progress,
-    Trainer,
-    Training,
-    TrainingRows,
-)
+from riskdistill.models.training import Judge, Objective, Progress, Trainer, Training, TrainingRows
 
 GENERAL, DOMAIN, ALIGNMENT = "general", "domain", "alignment"
 

@@ -15,7 +15,8 @@ from pipelines.progress import Steps
 from riskdistill.config import PhasesConfig, PretrainingConfig, TrainingConfig
 from riskdistill.dataset import Dataset
 from riskdistill.models.bins import Bins
-from riskdistill.models.training import LabelObjective, Trainer, Training
+from riskdistill.models.label_objective import LabelObjective
+from riskdistill.models.training import Trainer, Training
 
 PHASES = PhasesConfig(steps=6, general=0.4, domain=0.4, alignment=0.2, pretraining=PretrainingConfig(rows=200))
 TRAINING = TrainingConfig(batch_size=128, rows_per_epoch=256)

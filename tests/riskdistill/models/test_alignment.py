@@ -13,7 +13,8 @@ from riskdistill.config import AlignmentConfig
 from riskdistill.dataset import Dataset
 from riskdistill.errors import TrainingError
 from riskdistill.models.alignment import AlignmentObjective, Feedback, Traffic, threshold
-from riskdistill.models.training import LabelObjective, TrainingRows, gradient_shares
+from riskdistill.models.label_objective import LabelObjective
+from riskdistill.models.training import TrainingRows, gradient_shares
 
 TRAFFIC = Traffic(natural=0.01, mixed=0.3, budget=0.05)
 

@@ -12,7 +12,7 @@ from small_training import small_labels, small_rows, small_trainer
 
 from riskdistill.errors import TrainingError
 from riskdistill.models.emphasis import competence, easiest, scheme_weights
-from riskdistill.models.training import LabelObjective
+from riskdistill.models.label_objective import LabelObjective
 
 
 @given(st.integers(2, 40))

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from riskdistill.dataset import Dataset
 from riskdistill.models.event_transformer import EventTransformer
 from riskdistill.models.experts import CHOSEN, MixtureOfExperts, balance, feed_forward
+from riskdistill.models.label_objective import LabelObjective
 from riskdistill.models.onnx_export import TOLERANCE, export_onnx
-from riskdistill.models.training import LabelObjective
 
 
 @given(st.integers(1, 6), st.integers(0, 5), st.integers(0, 2**31))

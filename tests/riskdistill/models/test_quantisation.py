@@ -18,10 +18,11 @@ from riskdistill.dataset import Dataset
 from riskdistill.errors import EmptyInputError
 from riskdistill.models.calibration import Calibrator
 from riskdistill.models.event_transformer import EventTransformer
+from riskdistill.models.label_objective import LabelObjective
 from riskdistill.models.onnx_export import export_onnx
 from riskdistill.models.onnx_model import OnnxScorer
 from riskdistill.models.quantisation import QuantisedLinear, quantise
-from riskdistill.models.training import LabelObjective, Trainer, score_logits, validation_pr_auc
+from riskdistill.models.training import Trainer, score_logits, validation_pr_auc
 
 
 @pytest.fixture(scope="module")

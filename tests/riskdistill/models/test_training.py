@@ -17,7 +17,8 @@ from riskdistill.config import TrainingConfig
 from riskdistill.dataset import Dataset
 from riskdistill.errors import TrainingError
 from riskdistill.models.event_transformer import EventTransformer
-from riskdistill.models.training import LabelObjective, Trainer, Training, TrainingRows
+from riskdistill.models.label_objective import LabelObjective
+from riskdistill.models.training import Trainer, Training, TrainingRows
 
 CONFIG = TrainingConfig(epochs=4, batch_size=128, patience=4)
 Change = Callable[[dict[str, Tensor], int], dict[str, Tensor]]

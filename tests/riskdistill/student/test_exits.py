@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from riskdistill.dataset import Dataset
 from riskdistill.errors import BundleDamagedError, BundleIncompatibleError, TrainingError
 from riskdistill.models.calibration import Calibrator
-from riskdistill.models.training import LabelObjective, Trainer, score_logits
+from riskdistill.models.label_objective import LabelObjective
+from riskdistill.models.training import Trainer, score_logits
 from riskdistill.student import exit_export, exit_scorer
 from riskdistill.student.exit_export import export_exits
 from riskdistill.student.exit_scorer import RULE_FILE, EarlyExitScorer, ExitRule, event_counts, segment_file

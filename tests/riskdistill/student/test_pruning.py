@@ -13,8 +13,9 @@ from riskdistill.config import PruningConfig
 from riskdistill.dataset import Dataset
 from riskdistill.errors import TrainingError
 from riskdistill.models.event_transformer import EventTransformer
+from riskdistill.models.label_objective import LabelObjective
 from riskdistill.models.onnx_export import export_onnx
-from riskdistill.models.training import LabelObjective, Trainer, score_logits
+from riskdistill.models.training import Trainer, score_logits
 from riskdistill.student.pruning import Importance, importance, prune
 
 
