@@ -1,4 +1,4 @@
-"""What a network learns from labels: laundering or not, and of which typology; with MixUp and an adversary, if any."""
+"""What a network learns from labels: laundering or not, and its typology; with MixUp and an adversary, if any."""
 
 from __future__ import annotations
 
