@@ -57,7 +57,7 @@ from riskdistill.features.engine import FeatureEngine
 from riskdistill.storage.decisions import Decision, DecisionLog, Shadow, WantedReason, trusted
 
 _logger = logging.getLogger(__name__)
-TOGETHER: Final = 64  # rows of one call of the student: 128 gain nothing more, and the first wait for the last
+TOGETHER: Final = 32  # rows of one call of the student at most: the first wait for the last
 
 
 class Scorer:
