@@ -19,7 +19,7 @@ _FULL: Final = b'{"title":"Too many connections","status":503,"detail":"all plac
 _LONG: Final = b'{"title":"Request headers are too large","status":431,"detail":"there are over 64 KiB of them"}'
 
 
-class Connection(HttpToolsProtocol):  # type: ignore[misc]
+class Connection(HttpToolsProtocol):
     """One client's connection; the arguments that are not named here are uvicorn's.
 
     Args:
@@ -32,7 +32,7 @@ class Connection(HttpToolsProtocol):  # type: ignore[misc]
         self._most, self._seconds, self._head_bytes = most, seconds, 0
         self._due: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Takes the place, if there is one."""
         super().connection_made(transport)
         if len(self.connections) > self._most:
