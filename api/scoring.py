@@ -11,6 +11,9 @@
     triage           the action, which a suppression may change; the sample of what passes (`api.path.triage`)
     store            after the decisions that it rests on; the reply waits until the decision is durable
 
+Once state has moved on, a decision is stored, whatever fails then: the student's, without reasons, or without
+triage. Else later scores would rest on what the log lacks.
+
 Transactions pass the engine one after another, in the order in which they came; that order is stored
 (`Decision.observed`). What arrived while the last ones were scored is scored together; nobody waits for a batch to
 fill. Waiting for the teacher holds up the later transactions of the same accounts only (`api.path.account_order`),
@@ -32,7 +35,7 @@ from datetime import UTC, datetime
 from time import perf_counter
 from typing import Any, Final
 
-from api.bypass import TeacherBypass, Verdict, by_student
+from api.bypass import TeacherBypass, Verdict, Wanted, by_failure, by_student
 from api.path.account_order import AccountOrder, Turn
 from api.path.alert_reasons import AlertReasons, Found
 from api.path.bodies import check_stamps, request_hash, same_body
@@ -43,21 +46,20 @@ from api.path.pseudonyms import Pseudonyms
 from api.path.replies import Pending, Reply
 from api.path.rollout import Shadows, Waiting, judge
 from api.path.shared_state import Seen, SharedState
-from api.path.triage import Triager
+from api.path.triage import Triager, untriaged
 from api.serving_bundle import ServingBundle
 from api.telemetry import tracing
 from api.telemetry.metrics import Metrics
 from api.telemetry.stages import Marks
 from riskdistill.bundle import ACTIONS, Bundle
-from riskdistill.data.schema import NORMAL
 from riskdistill.data.transaction import Transaction
-from riskdistill.errors import BundleDamagedError, ConflictError, UnavailableError
+from riskdistill.errors import ConflictError, UnavailableError
 from riskdistill.features.encoded import Encoded
 from riskdistill.features.engine import FeatureEngine
-from riskdistill.storage.decisions import Decision, DecisionLog, Shadow, WantedReason, trusted
+from riskdistill.storage.decisions import Decision, DecisionLog, Shadow, trusted
 
 _logger = logging.getLogger(__name__)
-TOGETHER: Final = 64  # rows of one call of the student: 128 gain nothing more, and the first wait for the last
+TOGETHER: Final = 32  # rows of one call of the student at most: the first wait for the last
 
 
 class Scorer:
@@ -268,45 +270,54 @@ class Scorer:
 
     def _go_on(self, pending: Pending, seen: Seen) -> None:
         """Stores what passes silently at once; a task sees to the others."""
+        wanted: Wanted | None = None
         try:
-            bundle = seen.bundle
-            wanted = self._bypass.wanted(bundle, seen.transaction, seen.student)
-            verdict = None if wanted else by_student(bundle, seen.student)
-            if verdict and verdict.band == "low" and self._order.is_free(seen.transaction):
-                self._store(pending, seen, self._decision(pending, seen, verdict, Found()))
-            else:
-                self._start(self._settle(pending, seen, wanted, self._order.enter(seen.transaction)))
-        except Exception as error:
-            self._finish(pending, error)
+            wanted = self._bypass.wanted(seen.bundle, seen.transaction, seen.student)
+        except Exception:
+            _logger.exception("bundle %s decides without its policies", seen.bundle.version)
+        verdict = by_student(seen.bundle, seen.student) if wanted == () else None
+        if verdict and verdict.band == "low" and self._order.is_free(seen.transaction):
+            self._store(pending, seen, self._decision(pending, seen, verdict, Found()))
+        else:
+            self._start(self._settle(pending, seen, wanted, self._order.enter(seen.transaction)))
 
-    async def _settle(self, pending: Pending, seen: Seen, wanted: tuple[WantedReason, ...], turn: Turn) -> None:
-        """Decides what the teacher is asked about, or is an alert, or rests on such a one."""
+    async def _settle(self, pending: Pending, seen: Seen, wanted: Wanted | None, turn: Turn) -> None:
+        """Decides what the teacher is asked about, or is an alert, or rests on such a one.
+
+        `wanted` is None where the policies failed.
+        """
         try:
-            bundle, found = seen.bundle, Found()
-            if wanted:
-                verdict = await self._bypass.settle(wanted, bundle, seen.encoded, seen.student)
-                pending.marks.end("teacher")
-            else:
-                verdict = by_student(bundle, seen.student)
-            if verdict.band != "low":
-                found = await self._reasons.find(bundle, seen.encoded)
-                pending.marks.end("reasons")
+            verdict, found = await self._weigh(pending, seen, wanted)
             decision = self._decision(pending, seen, verdict, found)
             await turn.come()
             pending.marks.end("order")
             self._store(pending, seen, decision)
-        except Exception as error:
-            self._finish(pending, error)
         finally:
             turn.end()
 
+    async def _weigh(self, pending: Pending, seen: Seen, wanted: Wanted | None) -> tuple[Verdict, Found]:
+        bundle, student, found = seen.bundle, seen.student, Found()
+        verdict = by_student(bundle, student) if wanted == () else by_failure(bundle, student)
+        try:
+            if wanted:
+                verdict = await self._bypass.settle(wanted, bundle, seen.encoded, student)
+                pending.marks.end("teacher")
+            if verdict.band != "low":
+                found = await self._reasons.find(bundle, seen.encoded)
+                pending.marks.end("reasons")
+        except Exception:
+            _logger.exception("bundle %s decides with what it has", bundle.version)
+        return verdict, found
+
     def _decision(self, pending: Pending, seen: Seen, verdict: Verdict, found: Found) -> Decision:
         transaction, bundle, band, now = seen.transaction, seen.bundle, verdict.band, datetime.now(UTC)
-        student_score = float(seen.student.score[0])
-        if not 0 <= student_score <= 1:  # NaN too; the teacher's is checked where it answers
-            raise BundleDamagedError("the student gave no probability", mend="serve the previous bundle")
-        typology = _typology(bundle, verdict) if band != "low" else None
-        triage = self._triager.settle(bundle, seen.encoded, transaction, band, verdict.score, typology, now)
+        typology = None
+        try:
+            typology = verdict.typology(bundle) if band != "low" else None
+            triage = self._triager.settle(bundle, seen.encoded, transaction, band, verdict.score, typology, now)
+        except Exception:
+            _logger.exception("bundle %s decides without triage", bundle.version)
+            triage = untriaged(band)
         return trusted(
             {
                 "decision_id": self._ids.next(),
@@ -316,7 +327,7 @@ class Scorer:
                 "decided_at": now,
                 "observed": seen.place,
                 "score": verdict.score,
-                "student_score": student_score,
+                "student_score": float(seen.student.score[0]),
                 "teacher_score": verdict.teacher_score,
                 "band": band,
                 "action": triage.action,
@@ -366,11 +377,6 @@ def _found(pending: Pending) -> Decision | Exception | None:
     if error is not None:
         return error if isinstance(error, Exception) else UnavailableError("the look-up was given up")
     return pending.stored.result().get(pending.transaction.tx_id)
-
-
-def _typology(bundle: Bundle, verdict: Verdict) -> str | None:
-    likely = verdict.scored.typology[0].argsort()[::-1]
-    return next((bundle.typologies[index] for index in likely if bundle.typologies[index] != NORMAL), None)
 
 
 def _shadows(previous: Bundle | None, encoded: Encoded) -> list[Shadow | None]:

@@ -14,6 +14,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from math import ceil
 from pathlib import Path
 from time import monotonic
@@ -23,6 +24,7 @@ from typing import Final
 import uvicorn
 
 from api.app import create_app
+from api.security.connections import Connection
 from api.security.secret_files import read_secret
 from api.service import Service, prepare
 from api.settings import ApiSettings
@@ -62,6 +64,7 @@ def serve_on(listener: socket.socket, settings: ApiSettings) -> None:
         service: Service = app.state.service
         config = uvicorn.Config(
             app,
+            http=partial(Connection, most=settings.max_connections, seconds=settings.deadline_ms / 1e3),
             access_log=False,
             log_config=None,  # its messages go the way of ours
             server_header=False,

@@ -44,6 +44,11 @@ class ApiSettings(BaseSettings):
     state_prefix: str = Field("riskdistill", description="before the keys of a shared state; one for each log")
     state_deadline_ms: float = Field(500.0, gt=0, description="the longest wait for the shared state")
     workers: int = Field(1, ge=1, le=64, description="processes that serve; several need a shared state")
+    max_connections: int = Field(
+        800,
+        ge=1,
+        description="connections that a worker keeps; ulimit -n must leave room for what else it opens",
+    )
     log_format: LogFormat = Field("text", description="what is told on standard error: text or json lines")
     drain_seconds: float = Field(
         10.0, gt=0, description="after SIGTERM, the longest time for requests that are under way"

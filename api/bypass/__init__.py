@@ -11,6 +11,6 @@ The teacher is an optional part: whatever it does, a transaction is decided with
 not want it never waits for it.
 """
 
-from api.bypass.teacher_bypass import TeacherBypass, Verdict, by_student, make_bypass
+from api.bypass.teacher_bypass import TeacherBypass, Verdict, Wanted, by_failure, by_student, make_bypass
 
-__all__ = ["TeacherBypass", "Verdict", "by_student", "make_bypass"]
+__all__ = ["TeacherBypass", "Verdict", "Wanted", "by_failure", "by_student", "make_bypass"]

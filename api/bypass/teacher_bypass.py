@@ -28,6 +28,7 @@ from api.path.pseudonyms import Pseudonyms
 from api.settings import ApiSettings
 from riskdistill.bundle import ACTIONS, Band, Bundle
 from riskdistill.data.rates import Rates
+from riskdistill.data.schema import NORMAL
 from riskdistill.data.transaction import Transaction
 from riskdistill.errors import UnavailableError
 from riskdistill.features.encoded import Encoded
@@ -64,6 +65,11 @@ class Verdict(NamedTuple):
         """The calibrated score that decides."""
         return float(self.scored.score[0])
 
+    def typology(self, bundle: Bundle) -> str | None:
+        """The likeliest kind of laundering."""
+        likely = self.scored.typology[0].argsort()[::-1]
+        return next((bundle.typologies[index] for index in likely if bundle.typologies[index] != NORMAL), None)
+
 
 class _Asked(NamedTuple):
     outcome: BypassOutcome
@@ -74,6 +80,11 @@ class _Asked(NamedTuple):
 def by_student(bundle: Bundle, student: Scored) -> Verdict:
     """The verdict where the teacher is not wanted."""
     return Verdict("student", "none", student, bundle.thresholds.band(float(student.score[0])))
+
+
+def by_failure(bundle: Bundle, student: Scored) -> Verdict:
+    """The verdict where the bypass itself failed: state has moved on by then, so a decision must come of it."""
+    return by_student(bundle, student)._replace(route="student_degraded", reason="step_failed")
 
 
 class TeacherBypass:

@@ -21,6 +21,7 @@ from api.serving_bundle import Challenger, Warm
 from api.telemetry.metrics import Metrics
 from riskdistill.bundle import Bundle
 from riskdistill.data.transaction import Transaction
+from riskdistill.errors import BundleDamagedError
 from riskdistill.features.encoded import Encoded
 from riskdistill.models.onnx_model import Scored
 from riskdistill.storage.decisions import Decision
@@ -47,18 +48,28 @@ def decides(challenger: Challenger, account: str) -> bool:
 
 
 def judge(warm: Warm, transactions: Sequence[Transaction], rows: Encoded) -> list[tuple[Bundle, Scored]]:
-    """For each transaction, one to a row: the bundle that decides on it, and its student's score."""
+    """For each transaction, one to a row: the bundle that decides on it, and its student's score.
+
+    Raises:
+        BundleDamagedError: a score is no probability.
+    """
     challenger = warm.challenger
     if challenger is None or not challenger.share:
-        return [(warm.bundle, scored) for scored in warm.bundle.student.score(rows).rows()]
+        return [(warm.bundle, scored) for scored in _checked(warm.bundle.student.score(rows)).rows()]
     mine = np.array([decides(challenger, transaction.sender_account) for transaction in transactions])
     found: list[tuple[Bundle, Scored] | None] = [None] * len(mine)
     for bundle, at in ((warm.bundle, np.flatnonzero(~mine)), (challenger.bundle, np.flatnonzero(mine))):
         if len(at):
-            scores = bundle.student.score(rows if len(at) == len(rows) else rows.take(at)).rows()
+            scores = _checked(bundle.student.score(rows if len(at) == len(rows) else rows.take(at))).rows()
             for place, scored in zip(at.tolist(), scores, strict=True):
                 found[place] = bundle, scored
     return [one for one in found if one is not None]
+
+
+def _checked(student: Scored) -> Scored:
+    if not all(0 <= score <= 1 for score in student.score.tolist()):  # NaN too
+        raise BundleDamagedError("the student gave no probability", mend="serve the previous bundle")
+    return student
 
 
 class Waiting(NamedTuple):

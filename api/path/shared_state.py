@@ -262,17 +262,21 @@ class SharedState:
         return [self._seen(one, judged[-1][at] if all_new else None, warm) for at, one in enumerate(seen)]
 
     @staticmethod
-    def _seen(one: Observation, judged: tuple[Bundle, Scored] | None, warm: Warm) -> Seen | None:
+    def _seen(one: Observation, judged: tuple[Bundle, Scored] | None, warm: Warm) -> Seen | Exception | None:
+        """What came of it; an error where this bundle cannot score what another has observed: others stand."""
         if one.encoded is None or one.transaction is None:
             return None
-        bundle, student = judged or judge(warm, [one.transaction], one.encoded)[0]
+        try:
+            bundle, student = judged or judge(warm, [one.transaction], one.encoded)[0]
+        except Exception as error:
+            return error
         return Seen(one.place, one.encoded, student, warm, bundle, one.transaction)
 
     def _orphans(self) -> list[Seen]:
         warm = self._bundles.warm
         assert warm is not None
-        found = self._engine.orphans(ORPHAN_SECONDS, BATCH)
-        return [seen for one in found if (seen := self._seen(one, None, warm)) is not None]
+        found = [self._seen(one, None, warm) for one in self._engine.orphans(ORPHAN_SECONDS, BATCH)]
+        return [seen for seen in found if isinstance(seen, Seen)]
 
     async def _in_thread(self, act: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, act, *args)

@@ -37,6 +37,11 @@ class Triage(NamedTuple):
     features: str | None
 
 
+def untriaged(band: Band) -> Triage:
+    """What becomes of a decision on which nothing could be settled: the band's action."""
+    return Triage(ACTIONS[band], None, None, None, None)
+
+
 class Triager:
     """Settles the above for every decision, without waiting for anything.
 

@@ -23,7 +23,7 @@ from riskdistill.errors import UnavailableError
 
 
 class Deadline:
-    """Passes requests on to `app`, whose answer must begin within `seconds` after the last that came of each."""
+    """Passes requests on to `app`: each must be whole within `seconds`, its answer begin so long after that."""
 
     def __init__(self, app: ASGIApp, seconds: float) -> None:
         self._app, self._seconds = app, seconds
@@ -38,14 +38,17 @@ class Deadline:
             return
         task = asyncio.current_task()
         assert task is not None
-        awaits_body = False
+        awaits_body = in_pieces = False
 
         async def receive_in_time() -> Message:
-            nonlocal awaits_body
+            nonlocal awaits_body, in_pieces
             awaits_body = True
             message = await receive()
             awaits_body = False
             if message.get("more_body", False):
+                in_pieces = True
+            elif in_pieces:  # it took its time: the answer has its own
+                in_pieces = False
                 self._due.pop(task, None)  # to the end of the line
                 self._expect(task)
             return message
@@ -86,7 +89,7 @@ class Deadline:
 
     async def _refusal(self, request: Request, awaits_body: bool) -> Response:
         if awaits_body:
-            late = f"nothing came of the body for {self._seconds:g} s (mend: send the request again)"
+            late = f"the body was not whole within {self._seconds:g} s (mend: send the request again)"
             return await problems.on_http(request, HTTPException(408, late, {"Connection": "close"}))
         error = UnavailableError(
             f"there was no answer within {self._seconds:g} s", mend="send the request again in a moment"

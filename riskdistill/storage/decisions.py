@@ -47,6 +47,7 @@ RouteReason = Literal[
     "teacher_busy",
     "breaker_open",
     "budget",
+    "step_failed",
 ]
 BypassOutcome = Literal["answered", "late", "failed", "not_loaded", "busy", "breaker_open", "budget"]
 Fallback = Literal["cheap", "safe"]

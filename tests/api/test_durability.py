@@ -8,15 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from fake_serving import LateTeacher, body, ready, running, settings_for, write_bundle
+from fake_serving import FakeModel, LateTeacher, body, ready, running, settings_for, write_bundle
 from fastapi import FastAPI
 
 from api.app import create_app
+from api.bypass import TeacherBypass
+from api.bypass.policies import Policies
+from api.path.alert_reasons import AlertReasons
 from api.path.group_commit import GroupCommit
+from api.path.triage import Triager
 from riskdistill.data.transaction import Transaction, to_table
 from riskdistill.errors import BundleDamagedError, UnavailableError
+from riskdistill.models.onnx_model import Scored
 from riskdistill.storage.decisions import DecisionLog
 
 pytestmark = pytest.mark.anyio
@@ -191,3 +197,63 @@ async def test_a_transaction_that_could_not_be_scored_leaves_no_trace(
         assert (await client.post("/v1/score", json=body("tx-1"))).status_code == 503
     assert await score(client, "tx-1") == pytest.approx(0.11)
     assert [decision.observed for decision in app.state.service.parts.log.in_state_order()] == [1, 2]
+
+
+def break_once(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """The first call of a step that comes after the observation fails."""
+    owner, name = {
+        "policies": (Policies, "wanted"),
+        "teacher": (TeacherBypass, "settle"),
+        "reasons": (AlertReasons, "find"),
+        "triage": (Triager, "settle"),
+    }[step]
+    works = getattr(owner, name)
+
+    def fails(*_args: Any) -> Any:
+        monkeypatch.setattr(owner, name, works)
+        raise RuntimeError("an unexpected failure")
+
+    monkeypatch.setattr(owner, name, fails)
+
+
+@pytest.mark.parametrize(
+    ("step", "amount", "outcome"),
+    [
+        ("policies", 550, ("review", "step_failed")),
+        ("teacher", 550, ("review", "step_failed")),
+        ("reasons", 850, ("hold", "none")),
+        ("triage", 850, ("hold", "none")),
+        ("triage", 100, ("allow", "none")),
+    ],
+)
+async def test_what_state_has_seen_is_decided_and_stored_whatever_fails_then(
+    tmp_path: Path,
+    bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    amount: float,
+    outcome: tuple[str, str],
+) -> None:
+    settings = settings_for(tmp_path / "state", bundle=bundle)
+    app = create_app(settings)
+    async with running(app) as client:
+        break_once(monkeypatch, step)
+        said = (await client.post("/v1/score", json=body("tx-1", amount))).json()
+        stored = app.state.service.parts.log.get(said["decision_id"])
+        assert (said["action"], stored.route_reason) == outcome
+        assert stored.student_score == pytest.approx(amount / 1000)
+        assert (await client.post("/v1/score", json=body("tx-1", amount))).json() == said
+        assert await score(client, "tx-2", 100) == pytest.approx(0.11)
+    async with running(create_app(settings)) as client:
+        assert await score(client, "tx-3", 100) == pytest.approx(0.12)
+
+
+async def test_what_got_no_probability_left_no_trace_in_state(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        nothing = Scored(np.array([np.nan]), np.array([0.0]), np.zeros((1, 3), np.float32))
+        broken.setattr(FakeModel, "score", lambda _model, _rows: nothing)
+        assert (await client.post("/v1/score", json=body("tx-1", 100))).status_code == 503
+    assert await score(client, "tx-2", 100) == pytest.approx(0.1)
+    assert await score(client, "tx-1", 100) == pytest.approx(0.11)

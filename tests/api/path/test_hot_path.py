@@ -126,7 +126,7 @@ async def test_a_body_without_a_length_is_answered_by_fastapi(client: httpx.Asyn
     assert (await client.post("/v1/score", content=pieces(), headers=headers)).status_code == 200
 
 
-async def test_what_arrives_together_is_scored_together_and_at_most_64_at_once(
+async def test_what_arrives_together_is_scored_together_and_at_most_32_at_once(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
@@ -134,7 +134,7 @@ async def test_what_arrives_together_is_scored_together_and_at_most_64_at_once(
     monkeypatch.setattr(FakeModel, "score", lambda model, rows: sizes.append(len(rows)) or score(model, rows))
     batch = {"transactions": [body(f"tx-{n}", 10, sender_account=f"account {n % 35}") for n in range(70)]}
     results = (await client.post("/v1/score/batch", json=batch)).json()["results"]
-    assert sizes == [64, 6]
+    assert sizes == [32, 32, 6]
     assert [item["decision"]["score"] for item in results] == pytest.approx(
         [0.01 + 0.01 * (n // 35) for n in range(70)]
     )

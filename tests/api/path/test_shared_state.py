@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any
 
 import httpx
+import numpy as np
 import pyarrow as pa
 import pytest
 import redis
@@ -24,7 +25,9 @@ from api.service import Service
 from riskdistill.bundle import Bundle
 from riskdistill.data.transaction import Transaction, transactions_from
 from riskdistill.errors import ConfigError
+from riskdistill.features.encoded import Encoded
 from riskdistill.features.redis_once import OnceEngine
+from riskdistill.models.onnx_model import Scored
 
 pytestmark = pytest.mark.anyio
 DEADLINE_MS = 400.0
@@ -219,6 +222,28 @@ async def test_a_score_is_of_the_features_that_were_seen_first_though_another_wo
         await send(client, payments[20:])
         faster.close()
         replayed(tiny_bundle, service, len(payments))
+
+
+async def test_what_got_no_probability_left_no_trace_in_the_shared_state(
+    serve: Callable[..., Any],
+    own_redis: OwnRedis,
+    payments: list[Transaction],
+    tiny_bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_number(_student: Any, rows: Encoded) -> Scored:
+        nothing = np.full(len(rows), np.nan)
+        return Scored(nothing, nothing, np.zeros((len(rows), len(tiny_bundle.typologies)), np.float32))
+
+    own_redis.start()
+    async with serve() as (client, service):
+        with monkeypatch.context() as broken:
+            broken.setattr(type(tiny_bundle.student), "score", no_number)
+            answer = await client.post("/v1/score", json=payments[0].model_dump(mode="json"))
+            assert (answer.status_code, "no probability" in answer.json()["detail"]) == (503, True)
+        await send(client, payments[1:3])
+        assert [decision.observed for decision in service.parts.log.in_state_order()] == [1, 2]
+        replayed(tiny_bundle, service, 2)
 
 
 async def test_a_worker_with_another_pseudonym_key_does_not_start(

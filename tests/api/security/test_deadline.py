@@ -100,29 +100,46 @@ async def test_a_body_that_does_not_come_is_a_timeout_of_the_request(app: FastAP
     async with running(app) as client:
         answer = await client.post("/v1/score", content=never(), headers={"Content-Type": "application/json"})
     assert answer.status_code == 408
-    assert "nothing came of the body for 0.05 s" in answer.json()["detail"]
+    assert "the body was not whole within 0.05 s" in answer.json()["detail"]
 
 
-async def test_a_body_may_take_its_time_as_long_as_pieces_of_it_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, read = 0.0, 0
-    monkeypatch.setattr("api.security.deadline.monotonic", lambda: now)
+class Clock:
+    """Says what time it is, and lets the deadline's timer look when it moves on."""
 
-    async def slow_body() -> dict[str, Any]:
-        nonlocal now
-        now += 0.9
-        deadline._sweep()
+    def __init__(self, patched: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        self.deadline: Deadline
+        patched.setattr("api.security.deadline.monotonic", lambda: self.now)
+
+    async def move(self, seconds: float) -> None:
+        self.now += seconds
+        self.deadline._sweep()
         await asyncio.sleep(0)  # where one that is late is stopped
-        return {"type": "http.request", "body": b"x", "more_body": True}
 
-    async def read_four(_scope: Any, receive: Any, _send: Any) -> None:
-        nonlocal read
-        for _ in range(4):
-            await receive()
-            read += 1
 
-    async def nowhere(_message: Any) -> None:
-        raise AssertionError("it was refused")
+@pytest.mark.parametrize(("pause", "statuses"), [(0.3, [200]), (0.4, [408])])
+async def test_a_body_in_drops_has_the_deadline_for_all_of_it_and_the_answer_another(
+    monkeypatch: pytest.MonkeyPatch, pause: float, statuses: list[int]
+) -> None:
+    clock, left, told = Clock(monkeypatch), 3, list[int]()
 
-    deadline = Deadline(read_four, seconds=1.0)
-    await deadline({"type": "http"}, slow_body, nowhere)
-    assert read == 4
+    async def drops() -> dict[str, Any]:
+        nonlocal left
+        await clock.move(pause)
+        left -= 1
+        return {"type": "http.request", "body": b"x", "more_body": left > 0}
+
+    async def answer(_scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["more_body"]:
+            pass
+        await clock.move(0.9)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def tell(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            told.append(message["status"])
+
+    clock.deadline = Deadline(answer, seconds=1.0)
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "query_string": b""}
+    await clock.deadline(scope, drops, tell)
+    assert told == statuses

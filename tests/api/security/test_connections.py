@@ -1,0 +1,132 @@
+"""Sockets that say nothing, half of something or too much go, and cannot take the places of others for long."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import httpx
+import pytest
+from fake_serving import KEY
+from test_transport import while_serving
+
+REQUEST = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"
+HEAD = b"POST /v1/score HTTP/1.1\r\nHost: a\r\nX-API-Key: %s\r\nContent-Type: application/json\r\n" % KEY.encode()
+
+
+@pytest.fixture
+def visited(tmp_path: Path, bundle: Path) -> Callable[..., Any]:
+    """What a function of the port sees, while a service serves whose deadline is short."""
+
+    def visit(see: Callable[[int], Any], **settings: Any) -> Any:
+        return while_serving(see, tmp_path / "state", **({"bundle": bundle, "deadline_ms": 200} | settings))
+
+    return visit
+
+
+@contextmanager
+def connected(port: int) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        yield connection
+
+
+def rest(connection: socket.socket) -> bytes:
+    """All that still comes until the other side ends it."""
+    said = b""
+    try:
+        while piece := connection.recv(10_000):
+            said += piece
+    except ConnectionResetError:
+        pass
+    return said
+
+
+def drip(connection: socket.socket, drop: bytes) -> bytes:
+    """What came until the other side ended it, while drops are sent."""
+    connection.settimeout(0.02)
+    give_up, said = monotonic() + 20, b""
+    while monotonic() < give_up:
+        try:
+            connection.sendall(drop)
+            if not (piece := connection.recv(10_000)):
+                return said
+            said += piece
+        except TimeoutError:
+            continue
+        except OSError:
+            return said
+    raise AssertionError("it stayed open")
+
+
+@pytest.mark.parametrize("sent", [b"", b"\r\n", b"GET /livez HTTP/1.1\r\nHost: a"])
+@pytest.mark.parametrize("before", [b"", REQUEST])
+def test_a_socket_that_sends_no_whole_head_is_ended(
+    visited: Callable[..., Any], before: bytes, sent: bytes
+) -> None:
+    def visit(port: int) -> tuple[bytes, float]:
+        with connected(port) as connection:
+            connection.sendall(before)
+            said = connection.recv(10_000) if before else b""
+            began = monotonic()
+            if sent:
+                connection.sendall(sent)
+                return said + rest(connection), monotonic() - began
+            return (said, 0) if before else (rest(connection), monotonic() - began)
+
+    said, seconds = visited(visit)
+    assert said.startswith(b"HTTP/1.1 200 ") == bool(before)
+    assert seconds < 4  # uvicorn's own timer of idle connections is five
+
+
+@pytest.mark.parametrize(
+    ("head", "drop", "answer"),
+    [
+        (b"GET /livez HTTP/1.1\r\nX-Long: ", b"x", b""),
+        (HEAD + b"Content-Length: 1000000\r\n\r\n", b" ", b"HTTP/1.1 408 "),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n", b"HTTP/1.1 408 "),
+    ],
+)
+def test_a_head_or_a_body_in_drops_is_ended(
+    visited: Callable[..., Any], head: bytes, drop: bytes, answer: bytes
+) -> None:
+    def visit(port: int) -> bytes:
+        with connected(port) as connection:
+            connection.sendall(head)
+            return drip(connection, drop)
+
+    assert visited(visit)[: len(answer) or None] == answer
+
+
+def test_a_head_without_end_is_refused(visited: Callable[..., Any]) -> None:
+    def visit(port: int) -> bytes:
+        with connected(port) as connection:
+            connection.sendall(b"GET /livez HTTP/1.1\r\nX-Long: " + b"x" * (64 << 10))
+            return rest(connection)
+
+    assert visited(visit, deadline_ms=20_000).startswith(b"HTTP/1.1 431 ")
+
+
+def test_where_all_places_are_taken_a_further_connection_is_refused_and_the_others_are_served(
+    visited: Callable[..., Any],
+) -> None:
+    def visit(port: int) -> tuple[int, bytes, int]:
+        url = f"http://127.0.0.1:{port}"
+        with httpx.Client(base_url=url) as client:
+            client.get("/livez")
+            with connected(port) as silent, connected(port) as refused:
+                said = rest(refused)
+                served = client.get("/livez").status_code
+                silent.close()
+            with httpx.Client(base_url=url) as other:  # the place is free again
+                while (answer := other.get("/livez")).status_code == 503:
+                    pass
+        return served, said, answer.status_code
+
+    served, said, again = visited(visit, deadline_ms=20_000, max_connections=2)
+    assert said.startswith(b"HTTP/1.1 503 ")
+    assert b"Retry-After: 1" in said
+    assert (served, again) == (200, 200)
