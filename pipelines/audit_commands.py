@@ -26,7 +26,7 @@ from pipelines.command_options import (
     table_of,
 )
 from pipelines.instants import instant
-from riskdistill.errors import AuditError, ConfigError, DataError, NotFoundError
+from riskdistill.errors import AuditError, ConfigError, DataError, NotFoundError, UnreadableFileError
 from riskdistill.storage.administrative_acts import ActLog
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.releases import ReleaseLog
@@ -67,7 +67,7 @@ def verify(
     for title, check in checks(Named(decisions, releases, acts, export, anchors, public_keys or [])):
         try:
             console.print(f"{title} {check()}", soft_wrap=True, highlight=False)
-        except AuditError as error:
+        except (AuditError, UnreadableFileError) as error:
             faults.append(f"{title}: {error}")
     if faults:
         raise AuditError("; ".join(faults))
