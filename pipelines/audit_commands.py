@@ -23,6 +23,7 @@ from pipelines.command_options import (
     PseudonymKey,
     RatesOption,
     Reason,
+    counted,
     table_of,
 )
 from pipelines.instants import instant
@@ -186,7 +187,7 @@ def prune(
     moment, log = _moment(before), DecisionLog(decisions, create=False)
     if payloads_only:
         count = prune_payloads(log, moment, actor=actor, reason=reason)
-        console.print(f"{count:,} payloads deleted", highlight=False)
+        console.print(f"{counted(count, 'payload', 'payloads')} deleted", highlight=False)
         return
     if forget == (history is not None):
         raise ConfigError(
@@ -199,7 +200,7 @@ def prune(
         _check_history(log, history, moment)
     state: AccountState = "forget" if forget else "history"
     count = prune_log(log, moment, state, actor=actor, reason=reason)
-    console.print(f"{count:,} decisions deleted", highlight=False)
+    console.print(f"{counted(count, 'decision', 'decisions')} deleted", highlight=False)
     if count and forget:
         console.print("restart the service, so that its accounts forget too", highlight=False)
 

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from pipelines.command_options import counted
 from riskdistill.storage.administrative_acts import ActLog
 from riskdistill.storage.anchors import Anchor, anchors_of, checked, read_anchors
 from riskdistill.storage.decisions import DecisionLog
@@ -53,7 +54,8 @@ def checks(named: Named) -> Iterator[tuple[str, Callable[[], str]]]:
 
 def told(result: VerifyResult) -> str:
     """What to say of a log that verified."""
-    return f"intact: {result.entries:,} entries, head {result.head}{_pruned(result.pruned)}"
+    entries = counted(result.entries, "entry", "entries")
+    return f"intact: {entries}, head {result.head}{_pruned(result.pruned)}"
 
 
 def _take_anchors(file: Path, shipped: list[Anchor]) -> str:
@@ -84,12 +86,12 @@ def _check_export(folder: Path, public_keys: list[str], exported: list[Manifest]
     manifest = found.manifest
     exported.append(manifest)
     line = f"intact: entries {manifest.first:,} to {manifest.last:,}, head {manifest.head}{_pruned(found.pruned)}"
-    line += "".join(f", {end.entries:,} {name}" for name, end in manifest.journals.items())
+    line += "".join(f", {name}: {end.entries:,}" for name, end in manifest.journals.items())
     return line + _anchored(found.anchored, manifest.last) + _signers(found.public_keys, public_keys)
 
 
 def _pruned(decisions: int) -> str:
-    return f", {decisions:,} decisions deleted with proof" if decisions else ""
+    return f", {counted(decisions, 'decision', 'decisions')} deleted with proof" if decisions else ""
 
 
 def _anchored(anchored: int, entries: int) -> str:

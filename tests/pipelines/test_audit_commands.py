@@ -125,7 +125,7 @@ def test_all_that_lives_in_the_database_is_verified_and_each_broken_log_is_named
     options = ("audit", "verify", "--decisions", with_desk(folder))
     told = done(*options)
     assert "decision log intact: 80 entries" in told
-    assert "case log intact: 1 entries" in told
+    assert "case log intact: 1 entry," in told
     assert "suppression log intact: 2 entries" in told
     execute(
         url(folder),
@@ -148,9 +148,9 @@ def test_an_export_has_cases_and_suppressions_and_finds_what_the_log_lost_since(
     assert "cases: 1, head" in done("audit", "export", "--decisions", address, "--out", out)
     both = ("audit", "verify", "--decisions", address, "--export", out)
     assert "80, head" in (told := done(*both))
-    assert "1 cases, 2 suppressions" in told
+    assert "cases: 1, suppressions: 2" in told
     execute(address, "DELETE FROM suppressions WHERE sequence = 2", "DELETE FROM anchors")
-    assert "suppression log intact: 1 entries" in done("audit", "verify", "--decisions", address)
+    assert "suppression log intact: 1 entry," in done("audit", "verify", "--decisions", address)
     assert "entry 2 is missing, and so are all up to entry 2" in refused(*both)
     execute(address, "DELETE FROM decisions WHERE sequence = 80")
     assert "ends at entry 79, and an anchor or export was made of entry 80" in refused(*both)
