@@ -22,7 +22,6 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from api.security.security_headers import API_HEADERS
 from riskdistill.errors import ForbiddenError, RiskDistillError, TooManyRequestsError
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -86,7 +85,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RiskDistillError, on_known)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, on_http)
-    app.add_exception_handler(Exception, _on_unexpected)
+    app.add_exception_handler(Exception, on_unexpected)  # what fails outside of the gate
 
 
 async def on_known(request: Request, error: Exception) -> JSONResponse:
@@ -132,7 +131,7 @@ async def on_http(request: Request, error: Exception) -> JSONResponse:
     return answer(document, dict(error.headers or {}))
 
 
-async def _on_unexpected(request: Request, _error: Exception) -> JSONResponse:
+async def on_unexpected(request: Request, _error: Exception) -> JSONResponse:
+    """The answer to any other error."""
     detail = "the service failed unexpectedly (mend: send the request again; tell the operator if it lasts)"
-    document = _problem("Internal error", 500, detail, request.url.path)
-    return answer(document, dict(API_HEADERS))  # made outside of the gate, which gives all others theirs
+    return answer(_problem("Internal error", 500, detail, request.url.path))

@@ -77,7 +77,7 @@ async def _decide(
     request: Request, service: Service, transactions: Sequence[Transaction]
 ) -> list[Decision | ConflictError]:
     parts = service.parts
-    key = idempotency.key_of(request.headers, request.scope["path"])
+    key = idempotency.key_of(request.headers, request.scope["path"], caller_of(request).name)
     if key is None:
         return await parts.scorer.decide(transactions)
     fingerprint = idempotency.fingerprint_of(parts.scorer.request_hashes(transactions))

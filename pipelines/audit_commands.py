@@ -23,10 +23,11 @@ from pipelines.command_options import (
     PseudonymKey,
     RatesOption,
     Reason,
+    counted,
     table_of,
 )
 from pipelines.instants import instant
-from riskdistill.errors import AuditError, ConfigError, DataError, NotFoundError
+from riskdistill.errors import AuditError, ConfigError, DataError, NotFoundError, UnreadableFileError
 from riskdistill.storage.administrative_acts import ActLog
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.releases import ReleaseLog
@@ -67,7 +68,7 @@ def verify(
     for title, check in checks(Named(decisions, releases, acts, export, anchors, public_keys or [])):
         try:
             console.print(f"{title} {check()}", soft_wrap=True, highlight=False)
-        except AuditError as error:
+        except (AuditError, UnreadableFileError) as error:
             faults.append(f"{title}: {error}")
     if faults:
         raise AuditError("; ".join(faults))
@@ -186,7 +187,7 @@ def prune(
     moment, log = _moment(before), DecisionLog(decisions, create=False)
     if payloads_only:
         count = prune_payloads(log, moment, actor=actor, reason=reason)
-        console.print(f"{count:,} payloads deleted", highlight=False)
+        console.print(f"{counted(count, 'payload', 'payloads')} deleted", highlight=False)
         return
     if forget == (history is not None):
         raise ConfigError(
@@ -199,7 +200,7 @@ def prune(
         _check_history(log, history, moment)
     state: AccountState = "forget" if forget else "history"
     count = prune_log(log, moment, state, actor=actor, reason=reason)
-    console.print(f"{count:,} decisions deleted", highlight=False)
+    console.print(f"{counted(count, 'decision', 'decisions')} deleted", highlight=False)
     if count and forget:
         console.print("restart the service, so that its accounts forget too", highlight=False)
 

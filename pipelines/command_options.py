@@ -1,4 +1,4 @@
-"""What several commands share: options that mean the same everywhere, and the table that they print."""
+"""What several commands share: options that mean the same everywhere, the table that they print, and counts."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ PseudonymKey = Annotated[
 ]
 Actor = Annotated[str, typer.Option("--actor", help="Who does this; kept in the log.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the log.")]
+
+
+def counted(count: int, one: str, many: str) -> str:
+    """`count` and what was counted: `1 entry`, `2 entries`."""
+    return f"{count:,} {one if count == 1 else many}"
 
 
 def table_of(*columns: str, title: str | None = None) -> Table:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import typer
 from rich.console import Console
 
+from pipelines.command_options import counted
 from pipelines.instants import instant
 from riskdistill.data.ingest import read_transactions
 from riskdistill.data.readers.canonical import LABELS_FILE, read_labels
@@ -49,7 +50,8 @@ def export(
     pq.write_table(table, draft)
     draft.replace(out)
     laundering = pc.sum(table["is_laundering"]).as_py() or 0
-    console.print(f"{table.num_rows:,} labels, {laundering:,} of them laundering, as known at {moment.isoformat()}")
+    labels = counted(table.num_rows, "label", "labels")
+    console.print(f"{labels}, {laundering:,} of them laundering, as known at {moment.isoformat()}")
     console.print(f"labels {out}", soft_wrap=True, highlight=False)
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import suppress
 
+from api.telemetry import logs
 from riskdistill.storage.alert_queue import AlertQueue
 from riskdistill.storage.cases import CaseLog
 from riskdistill.storage.suppressions import SuppressionList
 
-_logger = logging.getLogger(__name__)
+_logger = logs.logger(__name__)
 
 
 class Desk:
@@ -45,4 +45,4 @@ class Desk:
             try:
                 await asyncio.to_thread(self.suppressions.refresh)
             except Exception as error:
-                _logger.warning("suppressions as they were before: %s", error)
+                _logger.warning("suppressions as they were before: %s", logs.about(error))

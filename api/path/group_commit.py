@@ -11,19 +11,19 @@ encrypted payload are durable together.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from time import perf_counter
 from typing import Final
 
+from api.telemetry import logs
 from riskdistill.data.transaction import Transaction
 from riskdistill.errors import ConflictError, UnavailableError
 from riskdistill.storage.decisions import Decision, DecisionLog
 from riskdistill.storage.payloads import PayloadKeys
 
-_logger = logging.getLogger(__name__)
+_logger = logs.logger(__name__)
 _MEND: Final = "send the request again in a moment"
 Tell = Callable[[Decision | UnavailableError], None]
 
@@ -132,7 +132,7 @@ class GroupCommit:
             for decision in batch:
                 self._payloads.pop(decision.decision_id, None)
         except Exception as error:
-            _logger.error("the decision log cannot be written: %s", error)
+            _logger.error("the decision log cannot be written: %s", logs.about(error))
             self._unstored = {decision.tx_id: decision for decision in batch}
         self._began = None
         self.on_commit(len(batch), perf_counter() - began, bool(self._unstored))

@@ -9,8 +9,8 @@
 
 A key is claimed, durably, before anything is decided, so it also holds after a restart and for other processes on
 the same log, and for KEPT. A request that was refused keeps its claim: send what is corrected under a new key. Keys
-are a caller's own: what is stored is a digest of the key, the route and the caller's credential, and of the body
-after pseudonymisation. Claims that wait together share a commit.
+are a caller's own, whichever of its secrets or tokens it sends: what is stored is a digest of the key, the route
+and the caller's name, and of the body after pseudonymisation. Claims that wait together share a commit.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ class IdempotencyKeys:
         self._claiming = None
 
 
-def key_of(headers: Headers, path: str) -> str | None:
-    """What a request's key is known by; None if it carries none.
+def key_of(headers: Headers, path: str, caller: str) -> str | None:
+    """What the key of a request by the caller of that name is known by; None if it carries none.
 
     Raises:
         RequestError: the header is empty, too long, or holds blanks.
@@ -130,7 +130,6 @@ def key_of(headers: Headers, path: str) -> str | None:
             where="header Idempotency-Key",
             mend="send a UUID in quotes",
         )
-    caller = headers.get("x-api-key") or headers.get("authorization", "")
     return _digest([caller, path, key])
 
 

@@ -2,7 +2,8 @@
 
 In order: the host (if the settings name any), then under `/v1` and `/v2` the caller, its rate, and the form of the
 body: JSON, of a length that is a number, no longer than MAX_BODY_BYTES; what comes without a length is counted. The
-headers are gone through once. Every answer gets its security headers here, refusals too.
+headers are gone through once. Every answer gets its security headers here, refusals too. What fails unexpectedly
+behind the gate is answered here as well, and raised on to whoever logs it.
 """
 
 from __future__ import annotations
@@ -57,9 +58,12 @@ class Gate:
         is_api = path.startswith(("/v1/", "/v2/"))
         extra = _PLAIN[is_api, scope["scheme"] == "https"]
         bucket: TokenBucket | None = None
+        answered = False
 
         async def send_with_headers(message: Message) -> None:
+            nonlocal answered
             if message["type"] == "http.response.start":
+                answered = True
                 limits = () if bucket is None else bucket.headers()
                 # a copy: an application may send one message, made once, again and again
                 message = {**message, "headers": [*message.get("headers", ()), *extra, *limits]}
@@ -85,7 +89,12 @@ class Gate:
         except HTTPException as error:
             await (await problems.on_http(Request(scope), error))(scope, receive, send_with_headers)
             return
-        await self._app(scope, receive, send_with_headers)
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except Exception as error:
+            if not answered:
+                await (await problems.on_unexpected(Request(scope), error))(scope, receive, send_with_headers)
+            raise
 
     def _check_host(self, host: bytes) -> None:
         name = host.decode("latin-1").lower()

@@ -7,14 +7,14 @@ shall be able to tell that the log was not rewritten. An anchor that fails is lo
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from pathlib import Path
 
+from api.telemetry import logs
 from riskdistill.storage.anchors import AnchorKey, write_anchor
 from riskdistill.storage.decisions import DecisionLog
 
-_logger = logging.getLogger(__name__)
+_logger = logs.logger(__name__)
 
 
 class Anchoring:
@@ -52,7 +52,7 @@ class Anchoring:
         try:
             await asyncio.to_thread(self._write)
         except Exception as error:  # an optional part: the service goes on
-            _logger.error("the decision log could not be anchored: %s", error)
+            _logger.error("the decision log could not be anchored: %s", logs.about(error))
 
     def _write(self) -> None:
         anchor = write_anchor(self._log, self._key)

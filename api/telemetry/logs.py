@@ -56,6 +56,11 @@ def request_id(scope: Scope) -> str:
     return known
 
 
+def about(error: Exception) -> str:
+    """What a line may tell of `error`: only the type of one that is not of riskdistill's tree."""
+    return str(error) if isinstance(error, RiskDistillError) else type(error).__name__
+
+
 class _Safe(logging.Formatter):
     """Formats no message of an exception that is not of riskdistill's tree."""
 

@@ -3,9 +3,10 @@
 A folder of `entries.jsonl` (one entry of the chain a line), `anchors.jsonl`, `public_keys.txt` and
 `manifest.json`, and `cases.jsonl` and `suppressions.jsonl` where the database has them: decisions name the
 suppressions that let them pass, and models learn from the cases. An entry's hash is SHA-256 over the hash before
-it, a line feed, and its `body`, taken as the text that it is; a pruned decision has its hash only. An export may go
-on where an earlier one ended: its manifest then says which hash comes before its first entry. Cases and
-suppressions are exported whole each time.
+it, a line feed, and its `body`, taken as the text that it is; a pruned decision has its hash only, and the act that
+deleted it a digest over the hashes of all that it deleted (`riskdistill.storage.verification`). An export may go on
+where an earlier one ended: its manifest then says which hash comes before its first entry, and `earlier.jsonl` has
+the hashes before it that its acts deleted. Cases and suppressions are exported whole each time.
 """
 
 from __future__ import annotations
@@ -20,28 +21,32 @@ from itertools import islice, takewhile
 from json import loads
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from sqlalchemy import Row
 
 from riskdistill.errors import AuditError, NotFoundError, UnavailableError, UnreadableFileError
+from riskdistill.storage.acts import Act
 from riskdistill.storage.anchors import anchors_of, checked, read_anchors
 from riskdistill.storage.chain import GENESIS, link
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.journal import Entry, Journal
+from riskdistill.storage.retention import Tombstone
 from riskdistill.storage.schema import LogName
-from riskdistill.storage.verification import PRUNED_ACT, entries_of, pruned_digest
+from riskdistill.storage.verification import PRUNED_ACT, entries_of, pruned_by, pruned_digest
 
 ENTRIES: Final = "entries.jsonl"
+EARLIER: Final = "earlier.jsonl"
 ANCHORS: Final = "anchors.jsonl"
 KEYS: Final = "public_keys.txt"
 MANIFEST: Final = "manifest.json"
 Kind = Literal["decision", "act", "pruned"]
+Deleted = dict[int, list[tuple[int, str]]]  # sequences and hashes by the act that deleted them
 
 
 class Exported(BaseModel):
-    """One line of `entries.jsonl`."""
+    """One line of `entries.jsonl` or `earlier.jsonl`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,6 +55,13 @@ class Exported(BaseModel):
     hash: str
     body: str | None = None  # not of a pruned decision
     pruned_by: int | None = None  # the sequence of the act
+
+    @model_validator(mode="after")
+    def _either_told_or_deleted(self) -> Self:
+        pruned = self.kind == "pruned"
+        if (self.body is None) != pruned or (self.pruned_by is not None) != pruned:
+            raise ValueError("only a pruned entry lacks its body, and it names the act that deleted it")
+        return self
 
 
 class JournalEnd(BaseModel):
@@ -130,7 +142,7 @@ def check_export(folder: Path, public_keys: Sequence[str] = ()) -> ExportCheck:
     manifest = _manifest(folder)
     anchors = read_anchors(folder / ANCHORS)
     kept = checked(anchors, public_keys)
-    pruned: dict[int, list[tuple[int, str]]] = {}
+    deleted, hashes = _earlier(folder / EARLIER, manifest.first), 0
     expected, head = manifest.first, manifest.previous_hash
     for entry in _entries(folder / ENTRIES):
         if entry.sequence != expected or (entry.body is not None and entry.hash != link(head, entry.body)):
@@ -140,18 +152,20 @@ def check_export(folder: Path, public_keys: Sequence[str] = ()) -> ExportCheck:
         if kept.get(entry.sequence, entry.hash) != entry.hash:
             raise AuditError(f"entry {entry.sequence} is not the one that was anchored", where=str(folder))
         if entry.pruned_by is not None:
-            pruned.setdefault(entry.pruned_by, []).append((entry.sequence, entry.hash))
-        elif entry.kind == "act":
-            _check_act(entry, pruned, manifest)
+            deleted.setdefault(entry.pruned_by, []).append((entry.sequence, entry.hash))
+            hashes += 1
+        elif (act := _act(entry)) is not None and act.kind == PRUNED_ACT:
+            _check_deletion(entry.sequence, act, deleted.pop(entry.sequence, []))
         expected, head = entry.sequence + 1, entry.hash
     if (expected - 1, head) != (manifest.last, manifest.head) or any(place > manifest.last for place in kept):
         raise AuditError("the newest entries are missing from the export", where=str(folder))
-    if lost := [place for place in pruned if not manifest.first <= place <= manifest.last]:
-        raise AuditError(f"act {lost[0]}, which deleted decisions, is missing from the export", where=str(folder))
+    if deleted:
+        raise AuditError(
+            f"decisions lack their bodies, and no act {min(deleted)} after them deleted them", where=str(folder)
+        )
     for name, end in manifest.journals.items():
         _check_journal(folder / f"{name}.jsonl", end)
     keys = tuple(sorted({anchor.public_key for anchor in anchors}))
-    hashes = sum(map(len, pruned.values()))
     return ExportCheck(manifest, hashes, len(anchors), max(kept, default=0), keys)
 
 
@@ -160,6 +174,9 @@ def _write(log: DecisionLog, folder: Path, journals: Sequence[Journal], after: i
     if last <= after:
         raise NotFoundError(f"no entry comes after {after}", mend="export again when there is one")
     _lines(folder / ENTRIES, (_line(row, last) for row in _up_to(last, entries_of(log.fetch, after))))
+    _lines(
+        folder / EARLIER, (entry.model_dump_json(exclude_none=True) for entry in _deleted_later(log, after, last))
+    )
     anchors = [anchor for anchor in anchors_of(log, after) if anchor.sequence <= last]
     _lines(folder / ANCHORS, (anchor.model_dump_json() for anchor in anchors))
     _lines(folder / KEYS, sorted({anchor.public_key for anchor in anchors}))
@@ -185,7 +202,7 @@ def _write_journal(path: Path, journal: Journal) -> JournalEnd:
 
 
 def _files(journals: Iterable[LogName]) -> set[str]:
-    return {ENTRIES, ANCHORS, KEYS, *(f"{name}.jsonl" for name in journals)}
+    return {ENTRIES, EARLIER, ANCHORS, KEYS, *(f"{name}.jsonl" for name in journals)}
 
 
 def _up_to(last: int, rows: Iterator[Row[Any]]) -> Iterator[Row[Any]]:
@@ -198,6 +215,14 @@ def _line(row: Row[Any], last: int) -> str:
     kind: Kind = "pruned" if row.tombstone else "decision" if row.decision_id else "act"
     entry = Exported(sequence=row.sequence, kind=kind, hash=row.hash, body=row.body, pruned_by=row.tombstone)
     return entry.model_dump_json(exclude_none=True)
+
+
+def _deleted_later(log: DecisionLog, after: int, last: int) -> Iterator[Exported]:
+    """The entries up to `after` that acts from there to `last` deleted: without them their digest says nothing."""
+    for act, _ in log.acts(PRUNED_ACT):
+        if after < act <= last:
+            for sequence, hash in takewhile(lambda one: one[0] <= after, pruned_by(act, log.fetch)):
+                yield Exported(sequence=sequence, kind="pruned", hash=hash, pruned_by=act)
 
 
 def _hash_at(log: DecisionLog, sequence: int) -> str:
@@ -245,6 +270,16 @@ def _entries(path: Path) -> Iterator[Exported]:
                 raise AuditError("not an entry of a decision log", where=f"{path}, line {number}") from error
 
 
+def _earlier(path: Path, first: int) -> Deleted:
+    """What acts in the export deleted before its first entry. Nothing but their digest holds it in place."""
+    deleted: Deleted = {}
+    for entry in _entries(path):
+        if entry.pruned_by is None or entry.sequence >= first:
+            raise AuditError(f"entry {entry.sequence} is none that was deleted earlier", where=str(path))
+        deleted.setdefault(entry.pruned_by, []).append((entry.sequence, entry.hash))
+    return deleted
+
+
 def _check_journal(path: Path, end: JournalEnd) -> None:
     """Its entries must follow from one another up to the head that the manifest states."""
     number, head = 0, GENESIS
@@ -261,11 +296,23 @@ def _check_journal(path: Path, end: JournalEnd) -> None:
         raise AuditError("the newest entries are missing from the export", where=str(path))
 
 
-def _check_act(entry: Exported, pruned: dict[int, list[tuple[int, str]]], manifest: Manifest) -> None:
-    """An act that deleted decisions must fit the hashes that are left of them, if the export has them all."""
-    act = loads(entry.body or "{}")
-    if act["kind"] != PRUNED_ACT or act["details"]["first"] < manifest.first:
-        return
-    left = pruned.get(entry.sequence, [])
-    if pruned_digest(left) != (act["details"]["decisions"], act["details"]["digest"]):
-        raise AuditError(f"act {entry.sequence} does not fit the hashes of the decisions that it deleted")
+def _act(entry: Exported) -> Act | None:
+    """The act that an entry is, None for a decision: its body says which, and the line must say the same."""
+    try:
+        body = loads(entry.body or "")
+        act = None if "decision_id" in body else Act.model_validate(body)
+    except (TypeError, ValueError) as error:
+        raise AuditError(f"the body of entry {entry.sequence} is of no decision and no act") from error
+    if entry.kind != ("decision" if act is None else "act"):
+        raise AuditError(f"entry {entry.sequence} is no {entry.kind}: its body says otherwise")
+    return act
+
+
+def _check_deletion(sequence: int, act: Act, left: Sequence[tuple[int, str]]) -> None:
+    """An act that deleted decisions must fit the hashes that are left of them."""
+    try:
+        told = Tombstone.model_validate(act.details)
+    except ValidationError as error:
+        raise AuditError(f"act {sequence} does not say what it deleted") from error
+    if pruned_digest(left) != (told.decisions, told.digest):
+        raise AuditError(f"act {sequence} does not fit the hashes of the decisions that it deleted")

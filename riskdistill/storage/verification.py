@@ -89,6 +89,20 @@ def entries_of(fetch: Fetch, after: int = 0) -> Iterator[Row[Any]]:
         after = rows[-1].sequence
 
 
+def pruned_by(tombstone: int, fetch: Fetch) -> Iterator[tuple[int, str]]:
+    """Sequence and hash of what the act at `tombstone` deleted, in order."""
+    after = 0
+    while rows := fetch(
+        select(PRUNED.c.sequence, PRUNED.c.hash)
+        .where(PRUNED.c.tombstone == tombstone, PRUNED.c.sequence > after)
+        .order_by(PRUNED.c.sequence)
+        .limit(PAGE)
+    ):
+        for row in rows:
+            yield row.sequence, row.hash
+        after = rows[-1].sequence
+
+
 def pruned_digest(hashes: Iterable[tuple[int, str]]) -> tuple[int, str]:
     """How many, and the SHA-256 hex digest over the lines `sequence hash` in the order of sequence."""
     digest, count = hashlib.sha256(), 0
@@ -143,23 +157,10 @@ def _fault(row: Row[Any], sequence: int, previous: str) -> str | None:
 
 def _tombstone_fault(row: Row[Any], fetch: Fetch) -> str | None:
     details = loads(row.body)["details"]
-    found = pruned_digest(_pruned_by(row.sequence, fetch))
+    found = pruned_digest(pruned_by(row.sequence, fetch))
     if found == (details["decisions"], details["digest"]):
         return None
     return "the hashes of the decisions that this act deleted were changed"
-
-
-def _pruned_by(tombstone: int, fetch: Fetch) -> Iterator[tuple[int, str]]:
-    after = 0
-    while rows := fetch(
-        select(PRUNED.c.sequence, PRUNED.c.hash)
-        .where(PRUNED.c.tombstone == tombstone, PRUNED.c.sequence > after)
-        .order_by(PRUNED.c.sequence)
-        .limit(PAGE)
-    ):
-        for row in rows:
-            yield row.sequence, row.hash
-        after = rows[-1].sequence
 
 
 def as_text(moment: datetime) -> str:

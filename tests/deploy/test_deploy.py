@@ -155,5 +155,11 @@ def test_the_chart_probes_and_confines_the_service() -> None:
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert values["resources"]["requests"]
     assert values["resources"]["limits"]["memory"]
+    # what each pod would else have of its own, and lose: without one of them in the secret no container starts
+    needed = {one["name"]: one["valueFrom"]["secretKeyRef"] for one in container["env"] if "valueFrom" in one}
+    assert needed == {
+        f"RISKDISTILL_{name}": {"name": "x", "key": f"RISKDISTILL_{name}"}
+        for name in ("STATE", "DATABASE", "ACTS", "PSEUDONYM_KEY", "ANCHOR_KEY")
+    }
     kinds = {one["kind"] for one in filled((chart / "templates" / "service.yaml").read_text())}
     assert kinds == {"Service", "PodDisruptionBudget"}

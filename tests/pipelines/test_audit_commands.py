@@ -15,6 +15,7 @@ from databases import execute
 from sqlalchemy import text
 
 from riskdistill.bundle import Bundle
+from riskdistill.storage.anchors import AnchorKey, anchors_of, write_anchor
 from riskdistill.storage.cases import CaseLog, Finding
 from riskdistill.storage.decisions import Decision, DecisionLog
 from riskdistill.storage.suppressions import SuppressionList, Target
@@ -53,6 +54,36 @@ def test_an_export_verifies_for_whoever_has_the_public_key(
     assert "no entry comes after 80" in refused(
         "audit", "export", "--decisions", url(folder), "--out", tmp_path / "b", "--after", 80
     )
+
+
+def test_a_log_that_was_written_anew_and_signed_by_another_key_is_told_by_its_key(
+    done: Callable[..., str], refused: Callable[..., str], folder: Path, tmp_path: Path
+) -> None:
+    """Chain and anchors of the forged log fit each other: only the key tells."""
+    [real] = {anchor.public_key for anchor in anchors_of(DecisionLog(url(folder), create=False))}
+    forged, mine = DecisionLog(f"sqlite:///{tmp_path}/forged.db"), AnchorKey("11" * 32)
+    forged.append(decisions_of(folder)[1:])
+    write_anchor(forged, mine)
+    forged.close()
+    options = ("audit", "verify", "--decisions", f"sqlite:///{tmp_path}/forged.db")
+    told = done(*options)
+    assert f"signed by {mine.public}: anchors prove nothing until that is compared" in told
+    assert f"signed by {real}" in done("audit", "verify", "--decisions", url(folder))
+    assert "another key" in refused(*options, "--public-key", real)
+    assert "signed by" not in done("audit", "verify", "--decisions", url(folder), "--public-key", real)
+
+
+def test_a_file_of_anchors_that_is_missing_hides_nothing_of_the_logs(
+    refused: Callable[..., str], folder: Path, tmp_path: Path
+) -> None:
+    options = ("audit", "verify", "--decisions", url(folder), "--anchors", tmp_path / "none.jsonl")
+    told = refused(*options)
+    assert told.startswith(f"file of anchors: {tmp_path}/none.jsonl: not a file of anchors")
+    execute(url(folder), "UPDATE decisions SET score = 0 WHERE sequence = 7")
+    told = refused(*options)
+    assert "file of anchors: " in told
+    assert "decision log: " in told
+    assert "sequence 7" in told
 
 
 def test_anchors_kept_elsewhere_find_a_cut_tail(
@@ -94,7 +125,7 @@ def test_all_that_lives_in_the_database_is_verified_and_each_broken_log_is_named
     options = ("audit", "verify", "--decisions", with_desk(folder))
     told = done(*options)
     assert "decision log intact: 80 entries" in told
-    assert "case log intact: 1 entries" in told
+    assert "case log intact: 1 entry," in told
     assert "suppression log intact: 2 entries" in told
     execute(
         url(folder),
@@ -117,9 +148,9 @@ def test_an_export_has_cases_and_suppressions_and_finds_what_the_log_lost_since(
     assert "cases: 1, head" in done("audit", "export", "--decisions", address, "--out", out)
     both = ("audit", "verify", "--decisions", address, "--export", out)
     assert "80, head" in (told := done(*both))
-    assert "1 cases, 2 suppressions" in told
+    assert "cases: 1, suppressions: 2" in told
     execute(address, "DELETE FROM suppressions WHERE sequence = 2", "DELETE FROM anchors")
-    assert "suppression log intact: 1 entries" in done("audit", "verify", "--decisions", address)
+    assert "suppression log intact: 1 entry," in done("audit", "verify", "--decisions", address)
     assert "entry 2 is missing, and so are all up to entry 2" in refused(*both)
     execute(address, "DELETE FROM decisions WHERE sequence = 80")
     assert "ends at entry 79, and an anchor or export was made of entry 80" in refused(*both)

@@ -14,6 +14,7 @@ from starlette.datastructures import Headers
 
 from api.app import create_app
 from api.path import idempotency
+from api.security.key_file import KeyFile
 from riskdistill.errors import UnavailableError
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.idempotency import claim
@@ -53,11 +54,31 @@ async def test_the_same_key_with_another_body_is_refused_and_nothing_is_decided(
 
 
 async def test_a_key_holds_for_one_route_and_one_caller(client: httpx.AsyncClient) -> None:
-    callers = [Headers({"X-API-Key": name, **HEADERS}) for name in ("one", "two")]
-    known = {idempotency.key_of(caller, path) for caller in callers for path in ("/v1/score", "/v1/score/batch")}
+    paths, callers = ("/v1/score", "/v1/score/batch"), ("one", "two")
+    known = {idempotency.key_of(Headers(HEADERS), path, caller) for caller in callers for path in paths}
     assert len(known) == 4
     await post(client, "tx-1")
     assert (await post(client, "tx-2", route="/v1/score/batch")).status_code == 200
+
+
+async def test_a_key_holds_while_its_callers_secret_is_rotated(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.security.key_ring.LOOK_SECONDS", 0.0)
+    path, never = tmp_path / "keys.json", {"by": "ann", "expires": None}
+    keys, _, old = KeyFile().create("payments", ("score",), rate=None, **never)
+    keys, _, other = keys.create("cards", ("score",), rate=None, **never)
+    keys.write(path)
+    async with running(create_app(settings_for(tmp_path / "state", bundle=bundle, keys=path))) as client:
+        first = await post(client, "tx-1", **{"X-API-Key": old})
+        keys, _, new = keys.rotate("payments", overlap=timedelta(0), **never)
+        keys.write(path)
+        assert (await post(client, "tx-1", **{"X-API-Key": old})).status_code == 401
+        assert (await post(client, "tx-2", **{"X-API-Key": new})).status_code == 422
+        del client.headers["X-API-Key"]
+        again = await post(client, "tx-1", Authorization=f"Bearer {new}")
+        assert again.json() == first.json()
+        assert (await post(client, "tx-2", **{"X-API-Key": other})).status_code == 200
 
 
 async def test_a_key_holds_after_a_restart(tmp_path: Path, bundle: Path) -> None:

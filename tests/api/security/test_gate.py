@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from test_problem_documents import check
 
 from api.app import create_app
-from api.security.gate import MAX_BODY_BYTES
+from api.security.gate import MAX_BODY_BYTES, Gate
 
 pytestmark = pytest.mark.anyio
 Headers = list[tuple[bytes, bytes]]
@@ -178,10 +178,31 @@ async def test_a_failure_has_these_headers_too(
     app: FastAPI, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app.state.service.parts.log, "get", None)
-    answer = await client.get("/v1/decisions/x")
+    by_tls = str(client.base_url).replace("http:", "https:")
+    answer = await client.get(f"{by_tls}/v1/decisions/x", headers={"X-Request-ID": "mine-1"})
     check(answer, 500)
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["strict-transport-security"] == "max-age=31536000"
+    assert answer.headers["x-request-id"] == "mine-1"
+    names = [name for name, _ in answer.headers.multi_items()]
+    assert len(names) == len(set(names))
+
+
+async def test_a_failure_after_the_answer_began_is_raised_on_and_not_answered_again() -> None:
+    async def breaks_off(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError("gone")
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    gate = Gate(breaks_off, callers=None, metrics=None)  # type: ignore[arg-type]  # neither is asked outside /v1
+    with pytest.raises(RuntimeError, match="gone"):
+        await gate({"type": "http", "path": "/livez", "scheme": "http", "headers": []}, None, send)  # type: ignore[arg-type]
+    assert [message["status"] for message in sent] == [200]
 
 
 async def test_a_request_by_tls_is_answered_with_a_promise_of_tls(app: FastAPI) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
@@ -59,10 +60,12 @@ JSON = {"Content-Type": "application/json"}
 
 
 @asynccontextmanager
-async def logging_service(folder: Path, bundle: Path) -> AsyncIterator[tuple[httpx.AsyncClient, Any]]:
+async def logging_service(
+    folder: Path, bundle: Path, **changes: Any
+) -> AsyncIterator[tuple[httpx.AsyncClient, Any]]:
     """A client of a service that logs JSON lines, and the service."""
     with logs.to_stderr("json"):
-        app = create_app(settings_for(folder / "state", bundle=bundle))
+        app = create_app(settings_for(folder / "state", bundle=bundle, **changes))
         async with running(app) as client:
             yield client, app.state.service
 
@@ -101,6 +104,33 @@ async def test_logs_of_scored_traffic_hold_no_account_no_body_and_no_key(
     pseudonyms = parts.scorer._pseudonyms
     for secret in (*who.values(), *map(pseudonyms.of, who.values()), "tx-secret", KEY, "a-wrong-key", "450.0"):
         assert secret not in text
+
+
+async def test_what_fails_in_the_background_is_told_without_its_text(
+    tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.service.GroupCommit", lambda log, **options: GroupCommit(log, 0.01, **options))
+
+    def crash(*_: object) -> None:
+        raise RuntimeError("ACCOUNT-SENDER")
+
+    text = ""
+    async with logging_service(tmp_path, bundle, follow_seconds=0.001) as (client, service):
+        parts = service.parts
+        with monkeypatch.context() as broken:
+            broken.setattr(parts.log, "append", crash)
+            assert (await client.post("/v1/score", json=body())).status_code == 503
+        await ready(client)
+        monkeypatch.setattr(parts.desk.suppressions, "refresh", crash)
+        while "suppressions as they were" not in text:
+            await asyncio.sleep(0)
+            text += capsys.readouterr().err
+        monkeypatch.setattr("api.telemetry.anchoring.write_anchor", crash)  # the last one is made at the end
+    text += capsys.readouterr().err
+    assert "the decision log cannot be written: RuntimeError" in text
+    assert "suppressions as they were before: RuntimeError" in text
+    assert "the decision log could not be anchored: RuntimeError" in text
+    assert "ACCOUNT-SENDER" not in text
 
 
 async def test_a_failed_request_is_named_alike_in_the_log_and_in_its_answer(

@@ -17,10 +17,11 @@ from stored_decisions import make
 from riskdistill.errors import AuditError, ConfigError, NotFoundError, UnreadableFileError
 from riskdistill.storage import retention
 from riskdistill.storage.anchors import AnchorKey, anchors_of, checked, read_anchors, write_anchor
+from riskdistill.storage.chain import GENESIS, link
 from riskdistill.storage.database import open_database
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.desk_journals import desk_journals
-from riskdistill.storage.export import ANCHORS, ENTRIES, MANIFEST, check_export, export
+from riskdistill.storage.export import ANCHORS, EARLIER, ENTRIES, MANIFEST, check_export, export
 from riskdistill.storage.retention import due, needed_of_history, prune, prune_payloads, tombstones, tx_hash
 from riskdistill.storage.suppressions import SuppressionList, Target
 
@@ -315,6 +316,118 @@ def test_forged_suppressions_of_an_export_are_found(
     assert check_export(tmp_path / "out").manifest == manifest
     file = tmp_path / "out" / "suppressions.jsonl"
     file.write_text("".join(f"{line}\n" for line in change(file.read_text().splitlines())))
+    reseal(tmp_path / "out")
+    with pytest.raises(AuditError, match=says):
+        check_export(tmp_path / "out")
+
+
+def hidden(line: str, **change: object) -> str:
+    """What a forger makes of a line whose body shall not be seen."""
+    told = json.loads(line) | {"kind": "pruned"} | change
+    return json.dumps({name: value for name, value in told.items() if name != "body"})
+
+
+def relabelled(line: str, kind: str) -> str:
+    return json.dumps(json.loads(line) | {"kind": kind})
+
+
+@pytest.mark.parametrize(
+    ("at", "change", "says"),
+    [
+        (5, lambda line: hidden(line, kind="decision"), "line 5"),
+        (5, lambda line: hidden(line, kind="act", pruned_by=7), "line 5"),
+        (5, hidden, "line 5"),
+        (5, lambda line: json.dumps(json.loads(line) | {"pruned_by": 7}), "line 5"),
+        (5, lambda line: hidden(line, pruned_by=6), "no act 6 after them"),
+        (5, lambda line: hidden(line, pruned_by=9), "no act 9 after them"),
+        (5, lambda line: hidden(line, pruned_by=70), "no act 70 after them"),
+        (5, lambda line: hidden(line, pruned_by=7), "act 7 does not fit"),
+        (8, lambda line: hidden(line, pruned_by=7), "no act 7 after them"),
+        (7, lambda line: hidden(line, pruned_by=9), "no act 7 after them"),
+        (7, lambda line: relabelled(line, "decision"), "entry 7 is no decision"),
+        (5, lambda line: relabelled(line, "act"), "entry 5 is no act"),
+        (3, lambda line: json.dumps(json.loads(line) | {"pruned_by": 9}), "act 7 does not fit"),
+    ],
+    ids=[
+        "decision without its body",
+        "act without its body",
+        "pruned by nothing",
+        "pruned with its body",
+        "pruned by a decision",
+        "pruned by another act",
+        "pruned by an act beyond the end",
+        "pruned by an act that deleted others",
+        "pruned by an act before it",
+        "act of pruning hidden",
+        "act of pruning as a decision",
+        "decision as an act",
+        "pruned by another act than it was",
+    ],
+)
+def test_an_entry_that_a_forger_hid_in_an_export_is_found(
+    new_database: Callable[[], str], tmp_path: Path, at: int, change: Callable[[str], str], says: str
+) -> None:
+    """Entries 1 to 3 are pruned, by act 7; 9 is another act; the anchor of all, by the right key, still fits."""
+    log = filled(new_database())
+    prune(log, CUT, "forget", **WHO)
+    log.append([make(7)])
+    log.record("key_rotated", **WHO, details={})
+    write_anchor(log, KEY)
+    export(log, tmp_path / "out")
+    file = tmp_path / "out" / ENTRIES
+    lines = file.read_text().splitlines()
+    lines[at - 1] = change(lines[at - 1])
+    file.write_text("".join(f"{line}\n" for line in lines))
+    reseal(tmp_path / "out")
+    with pytest.raises(AuditError, match=says):
+        check_export(tmp_path / "out", [KEY.public])
+
+
+def test_an_export_that_goes_on_proves_what_an_act_deleted_on_both_sides_of_its_start(
+    new_database: Callable[[], str], tmp_path: Path
+) -> None:
+    log = filled(new_database())
+    prune(log, CUT, "forget", **WHO)
+    export(log, tmp_path / "out", after=2)
+    assert check_export(tmp_path / "out").pruned == 1
+    entries, earlier = tmp_path / "out" / ENTRIES, tmp_path / "out" / EARLIER
+    whole, before = entries.read_text(), earlier.read_text()
+    lines = whole.splitlines()
+    forgeries = [
+        ("\n".join([lines[0], hidden(lines[1], pruned_by=7), *lines[2:]]), before, "act 7 does not fit"),
+        (whole, before.splitlines()[0], "act 7 does not fit"),
+        (whole, f"{before}{lines[0]}", "entry 3 is none that was deleted earlier"),
+        (whole, f"{before}{lines[1]}", "entry 4 is none that was deleted earlier"),
+        (whole, before.replace('"pruned_by":7', '"pruned_by":9'), "act 7 does not fit"),
+    ]
+    for forged, forged_before, says in forgeries:
+        entries.write_text(f"{forged.rstrip()}\n")
+        earlier.write_text(f"{forged_before.rstrip()}\n")
+        reseal(tmp_path / "out")
+        with pytest.raises(AuditError, match=says):
+            check_export(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("no JSON", "no decision and no act"),
+        ("7", "no decision and no act"),
+        ('{"kind": "pruned"}', "no decision and no act"),
+        (
+            '{"kind": "pruned", "at": "2026-01-01T00:00:00Z", "actor": "a", "reason": "b", "details": {}}',
+            "does not say what it deleted",
+        ),
+    ],
+)
+def test_a_made_up_body_of_an_export_is_refused(
+    new_database: Callable[[], str], tmp_path: Path, body: str, says: str
+) -> None:
+    """The chain is the forger's own, and fits."""
+    log = filled(new_database(), 1)
+    export(log, tmp_path / "out")
+    line = {"sequence": 1, "kind": "act", "hash": link(GENESIS, body), "body": body}
+    (tmp_path / "out" / ENTRIES).write_text(f"{json.dumps(line)}\n")
     reseal(tmp_path / "out")
     with pytest.raises(AuditError, match=says):
         check_export(tmp_path / "out")
