@@ -3,8 +3,7 @@
     python benchmarks/serving.py --json serving.json
     python benchmarks/serving.py --quick                      # minutes: shorter runs, not the README's figures
     python benchmarks/serving.py --only single batch --keep runs/serving
-    python benchmarks/serving.py --only killed --database postgresql+psycopg://root@127.0.0.1/test
-    python benchmarks/serving.py --only faults fuzz           # needs redis-server, PostgreSQL, libfaketime, root
+    python benchmarks/serving.py --only killed faults fuzz    # needs redis-server, PostgreSQL, libfaketime, root
 
 Every section prints what was measured beside the bar that it is held to. The server has one core and whoever drives
 it another. What the rate of single transactions is
@@ -47,7 +46,7 @@ def sections(chosen: argparse.Namespace, bench: Bench) -> dict[str, Callable[[],
         "latency": lambda: speed.latency(bench),
         "bypass": lambda: speed.bypass(bench),
         "stages": lambda: stages(bench),
-        "killed": lambda: killed(bench, kills, chosen.database),
+        "killed": lambda: killed(bench, kills),
         "faults": lambda: faults(bench),
         "fuzz": lambda: fuzz(bench),
         "start": lambda: speed.start(bench),
@@ -87,7 +86,6 @@ def main() -> None:
     options.add_argument("--quick", action="store_true", help="shorter runs, within five minutes")
     options.add_argument("--only", nargs="+", metavar="SECTION", help="sections to run; default: all")
     options.add_argument("--keep", type=Path, help="keep bundle and traffic there; default: a temporary folder")
-    options.add_argument("--database", metavar="URL", help="decision log of the section `killed`; default: SQLite")
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         world = World(chosen.keep or Path(temporary) / "world")
