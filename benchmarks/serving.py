@@ -3,6 +3,7 @@
     python benchmarks/serving.py --json serving.json
     python benchmarks/serving.py --quick                      # minutes: shorter runs, not the README's figures
     python benchmarks/serving.py --only single batch --keep runs/serving
+    python benchmarks/serving.py --only memory --minutes 60   # an hour of traffic is held in memory, 8 GB
     python benchmarks/serving.py --only killed faults fuzz    # needs redis-server, PostgreSQL, libfaketime, root
 
 Every section prints what was measured beside the bar that it is held to. The server has one core and whoever drives
@@ -29,17 +30,21 @@ from section import run_sections
 from serving_faults import faults
 from serving_killed import killed
 from serving_process import driving
+from serving_same import same
 from serving_speed import CONNECTIONS, Bench
 from serving_world import World
 
 PACKAGES: Final = ("fastapi", "uvicorn", "pydantic", "msgspec", "onnxruntime")
 KILLS: Final = 20
 QUICK_KILLS: Final = 2
+MINUTES: Final = 10.0
+QUICK_MINUTES: Final = 1.0
 
 
 def sections(chosen: argparse.Namespace, bench: Bench) -> dict[str, Callable[[], list[Measurement]]]:
     """What can be measured, by name, in the order in which it is."""
     speed, kills = serving_speed, QUICK_KILLS if chosen.quick else KILLS
+    minutes = chosen.minutes or (QUICK_MINUTES if chosen.quick else MINUTES)
     return {
         "single": lambda: speed.single(bench),
         "batch": lambda: speed.batch(bench),
@@ -50,8 +55,8 @@ def sections(chosen: argparse.Namespace, bench: Bench) -> dict[str, Callable[[],
         "faults": lambda: faults(bench),
         "fuzz": lambda: fuzz(bench),
         "start": lambda: speed.start(bench),
-        "memory": lambda: speed.memory(bench),
-        "same": lambda: speed.same(bench),
+        "memory": lambda: speed.memory(bench, minutes),
+        "same": lambda: same(bench),
     }
 
 
@@ -83,9 +88,10 @@ def main() -> None:
     """Parse the options, measure, print, write."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--json", type=Path, help="write all figures to this file, section by section")
-    options.add_argument("--quick", action="store_true", help="shorter runs, within five minutes")
+    options.add_argument("--quick", action="store_true", help="shorter runs")
     options.add_argument("--only", nargs="+", metavar="SECTION", help="sections to run; default: all")
     options.add_argument("--keep", type=Path, help="keep bundle and traffic there; default: a temporary folder")
+    options.add_argument("--minutes", type=float, metavar="N", help="how long `memory` takes; default: 10, quick: 1")
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         world = World(chosen.keep or Path(temporary) / "world")
