@@ -59,7 +59,7 @@ def serve_on(listener: socket.socket, settings: ApiSettings) -> None:
     with ExitStack() as stack:
         tracing.start()
         stack.callback(tracing.stop)
-        stack.enter_context(_few_collections())
+        stack.enter_context(few_collections())
         app = create_app(settings)
         service: Service = app.state.service
         config = uvicorn.Config(
@@ -84,7 +84,7 @@ def serve_on(listener: socket.socket, settings: ApiSettings) -> None:
 
 
 @contextmanager
-def _few_collections() -> Iterator[None]:
+def few_collections() -> Iterator[None]:
     """Inside, the garbage collector is seldom called: the path of a transaction makes no cycles.
 
     And what `gc.freeze` is called on, it does not go through.

@@ -37,6 +37,15 @@ class Load:
     latencies: list[float] = field(default_factory=list)
     answers: list[tuple[int, int, bytes]] = field(default_factory=list)
 
+    @classmethod
+    def of(cls, parts: Sequence[Load]) -> Load:
+        """Runs that followed one another, as one; without answers, whose numbers are each run's own."""
+        return cls(
+            sum(part.seconds for part in parts),
+            sum((part.statuses for part in parts), Counter[int]()),
+            [seconds for part in parts for seconds in part.latencies],
+        )
+
     @property
     def rate(self) -> float:
         """Successful answers a second."""

@@ -3,56 +3,56 @@
     python benchmarks/serving.py --json serving.json
     python benchmarks/serving.py --quick                      # minutes: shorter runs, not the README's figures
     python benchmarks/serving.py --only single batch --keep runs/serving
-    python benchmarks/serving.py --only killed --database postgresql+psycopg://root@127.0.0.1/test
-    python benchmarks/serving.py --only faults fuzz           # needs redis-server, PostgreSQL, libfaketime, root
+    python benchmarks/serving.py --only memory --minutes 60   # an hour of traffic is held in memory, 8 GB
+    python benchmarks/serving.py --only killed faults fuzz    # needs redis-server, PostgreSQL, libfaketime, root
 
 Every section prints what was measured beside the bar that it is held to. The server has one core and whoever drives
-it another. What the rate of single transactions is
-compared with, an endpoint of FastAPI and pydantic that does nothing, runs in the same run on the same core. The
-bundle has networks of the usual size, which learned nothing: what they cost is the same. Run it on a quiet machine
-with two cores; the load is written beside the figures.
+it another. What the rate of single transactions is compared with, an endpoint of FastAPI and pydantic that does
+nothing, runs in the same run on the same core. The bundle has networks of the usual size, which learned nothing:
+what they cost is the same. Run it on a quiet machine with two cores; the load is written beside the figures.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import serving_speed
-import serving_stages
-from feature_data import ROOT, Measurement
-from http_load import closed
+from feature_data import Measurement
 from section import run_sections
 from serving_faults import faults
 from serving_killed import killed
-from serving_process import driving
-from serving_speed import CONNECTIONS, Bench
+from serving_same import same
+from serving_speed import Bench
+from serving_stages import stages
 from serving_world import World
 
 PACKAGES: Final = ("fastapi", "uvicorn", "pydantic", "msgspec", "onnxruntime")
 KILLS: Final = 20
 QUICK_KILLS: Final = 2
+MINUTES: Final = 10.0
+QUICK_MINUTES: Final = 1.0
 
 
 def sections(chosen: argparse.Namespace, bench: Bench) -> dict[str, Callable[[], list[Measurement]]]:
     """What can be measured, by name, in the order in which it is."""
     speed, kills = serving_speed, QUICK_KILLS if chosen.quick else KILLS
+    minutes = chosen.minutes or (QUICK_MINUTES if chosen.quick else MINUTES)
     return {
         "single": lambda: speed.single(bench),
         "batch": lambda: speed.batch(bench),
         "latency": lambda: speed.latency(bench),
         "bypass": lambda: speed.bypass(bench),
         "stages": lambda: stages(bench),
-        "killed": lambda: killed(bench, kills, chosen.database),
+        "killed": lambda: killed(bench, kills),
         "faults": lambda: faults(bench),
         "fuzz": lambda: fuzz(bench),
         "start": lambda: speed.start(bench),
-        "memory": lambda: speed.memory(bench),
-        "same": lambda: speed.same(bench),
+        "memory": lambda: speed.memory(bench, minutes),
+        "same": lambda: same(bench),
     }
 
 
@@ -63,31 +63,16 @@ def fuzz(bench: Bench) -> list[Measurement]:
     return serving_fuzz.fuzz(bench)
 
 
-def stages(bench: Bench) -> list[Measurement]:
-    """Shares of the server's processor time at full load, by samples taken inside it."""
-    service = bench.service()
-    found = service.state / "samples.json"
-    program = [sys.executable, str(ROOT / "benchmarks" / "serving_stages.py")]
-    requests = bench.world.singles(int(10_000 * bench.seconds), service.key)
-    with service.running(program, {serving_stages.OUT: str(found)}) as server, driving():
-        before = server.cpu_seconds()
-        load = closed(server.port, requests, CONNECTIONS, bench.seconds)
-        used = server.cpu_seconds() - before
-    each = used / max(1, load.statuses[200]) * 1e6
-    return [
-        Measurement(name, 100 * share, "%", better="lower", detail=f"{share * each:.0f} us a request")
-        for name, share in serving_stages.read(found).items()
-    ]
-
-
 def main() -> None:
     """Parse the options, measure, print, write."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--json", type=Path, help="write all figures to this file, section by section")
-    options.add_argument("--quick", action="store_true", help="shorter runs, within five minutes")
+    options.add_argument("--quick", action="store_true", help="shorter runs")
     options.add_argument("--only", nargs="+", metavar="SECTION", help="sections to run; default: all")
     options.add_argument("--keep", type=Path, help="keep bundle and traffic there; default: a temporary folder")
-    options.add_argument("--database", metavar="URL", help="decision log of the section `killed`; default: SQLite")
+    options.add_argument(
+        "--minutes", type=float, metavar="N", help="how long `memory` takes; default: 10, quick: 1"
+    )
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         world = World(chosen.keep or Path(temporary) / "world")

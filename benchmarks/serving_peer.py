@@ -1,13 +1,20 @@
-"""An empty endpoint: FastAPI and pydantic take a transaction and answer with a small model; nothing is done."""
+"""An empty endpoint: FastAPI and pydantic take a transaction and answer with a small model; nothing is done.
+
+It is run as the service is: on the same server, with the same settings of the garbage collector.
+"""
 
 from __future__ import annotations
 
+import gc
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
 
+from api.server import few_collections
 from riskdistill.data.transaction import Transaction
 
 
@@ -19,7 +26,14 @@ class Nothing(BaseModel):
     action: str
 
 
-app = FastAPI()
+@asynccontextmanager
+async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    """Freezes what the start made, as the service does once it is ready."""
+    gc.freeze()
+    yield
+
+
+app = FastAPI(lifespan=lifespan)
 
 
 @app.get("/readyz")
@@ -35,4 +49,5 @@ async def score(transaction: Transaction) -> Nothing:
 
 
 if __name__ == "__main__":
-    uvicorn.run(app, port=int(sys.argv[-1]), access_log=False, server_header=False, log_level="warning")
+    with few_collections():
+        uvicorn.run(app, port=int(sys.argv[-1]), access_log=False, server_header=False, log_level="warning")

@@ -19,6 +19,7 @@ from riskdistill.bundle import Bundle, BundleParts, KnownRates, Thresholds, writ
 from riskdistill.config import ModelConfig, StudentConfig
 from riskdistill.data.canonical import canonical_table
 from riskdistill.data.rates import Rates
+from riskdistill.data.schema import EARLIEST
 from riskdistill.features import FeatureEngine, FeatureSpec
 from riskdistill.models.bins import Bins
 from riskdistill.models.calibration import Calibrator
@@ -27,7 +28,8 @@ from riskdistill.models.onnx_export import export_onnx
 from riskdistill.models.onnx_model import OnnxScorer
 from riskdistill.simulator import PRESETS, simulate
 
-WORLD: Final = PRESETS["tiny"].model_copy(update={"accounts": 1_000, "days": 30, "seed": 3})
+BEGIN: Final = EARLIEST  # so that hours of traffic end before today: a later stamp would be refused
+WORLD: Final = PRESETS["tiny"].model_copy(update={"accounts": 1_000, "days": 30, "seed": 3, "start": BEGIN})
 ROUTED: Final = 0.02  # of the traffic goes to the teacher, and as much is reviewed
 _PAST: Final = 0.5  # of the transactions: history; the others are sent
 
@@ -58,19 +60,19 @@ class World:
 
     def bodies(self, rows: int) -> list[dict[str, Any]]:
         """So many transactions as JSON objects, in order, each with an id of its own."""
-        return list(islice(self._traffic(), rows))
+        return list(islice(self.traffic(), rows))
 
     def singles(self, rows: int, key: str) -> list[bytes]:
         """Requests that score one transaction each."""
-        return [post("/v1/score", json.dumps(body).encode(), key) for body in islice(self._traffic(), rows)]
+        return [post("/v1/score", json.dumps(body).encode(), key) for body in islice(self.traffic(), rows)]
 
     def batches(self, requests: int, size: int, key: str) -> list[bytes]:
         """Requests that score `size` transactions each."""
-        traffic = self._traffic()
+        traffic = self.traffic()
         bodies = ({"transactions": list(islice(traffic, size))} for _ in range(requests))
         return [post("/v1/score/batch", json.dumps(body).encode(), key) for body in bodies]
 
-    def _traffic(self) -> Iterator[dict[str, Any]]:
+    def traffic(self) -> Iterator[dict[str, Any]]:
         """The same payments round after round, each time under other ids and on the following days."""
         later = self.transactions.slice(int(len(self.transactions) * _PAST))
         span = later["timestamp"][-1].as_py() - later["timestamp"][0].as_py()
