@@ -62,9 +62,10 @@ def serve_on(listener: socket.socket, settings: ApiSettings) -> None:
         stack.enter_context(few_collections())
         app = create_app(settings)
         service: Service = app.state.service
+        make_connection = partial(Connection, most=settings.max_connections, seconds=settings.deadline_ms / 1e3)
         config = uvicorn.Config(
             app,
-            http=partial(Connection, most=settings.max_connections, seconds=settings.deadline_ms / 1e3),
+            http=make_connection,  # type: ignore[arg-type]  # uvicorn only calls it
             access_log=False,
             log_config=None,  # its messages go the way of ours
             server_header=False,
