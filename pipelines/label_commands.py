@@ -16,7 +16,6 @@ from pipelines.instants import instant
 from riskdistill.data.ingest import read_transactions
 from riskdistill.data.readers.canonical import LABELS_FILE, read_labels
 from riskdistill.data.schema import LABELS
-from riskdistill.dataset.labels import completed
 from riskdistill.storage.cases import CaseLog
 
 labels_app = typer.Typer(no_args_is_help=True, help="Labels from the cases of a scoring service.")
@@ -43,6 +42,8 @@ def export(
     moment = instant(as_known_at, "--as-known-at") or datetime.now(UTC)
     table = CaseLog(cases, create=False).labels(moment)
     if input is not None:
+        from riskdistill.dataset.labels import completed  # PyTorch comes with it
+
         recorded = input / LABELS_FILE
         known = read_labels(recorded) if recorded.is_file() else LABELS.empty_table()
         table = completed(read_transactions(input)[0], table, known, moment)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,6 +40,13 @@ def write_csv(rows: pd.DataFrame, path: Path) -> Path:
 
 
 # --- the command line itself
+
+
+def test_no_command_waits_for_what_only_training_needs() -> None:
+    """`serve` is ready in seconds only if PyTorch and the like are imported by the commands that use them."""
+    heavy = {"torch", "transformers", "sklearn", "lightgbm", "mlflow", "evidently", "matplotlib"}
+    program = f"import sys, pipelines.cli; found = {heavy} & set(sys.modules); assert not found, found"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])
 
 
 def test_help_lists_every_command(done: Callable[..., str]) -> None:
