@@ -12,6 +12,7 @@ import gc
 import signal
 import socket
 import ssl
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -33,6 +34,7 @@ from api.workers import metrics_directory, supervise
 from riskdistill.errors import ConfigError
 
 _POLL_SECONDS: Final = 0.02
+_SWITCH_SECONDS: Final = 0.0005  # a commit that is on disk waits so long for the event loop to let it go on
 _YOUNG_OBJECTS: Final = 50_000  # more than some full batches under way hold
 _logger = logs.logger(__name__)
 
@@ -57,6 +59,7 @@ def serve_on(listener: socket.socket, settings: ApiSettings) -> None:
     """Serves in this process; raises as `serve`."""
     tls = _tls(settings.tls_certificate, settings.tls_key)
     with ExitStack() as stack:
+        sys.setswitchinterval(_SWITCH_SECONDS)
         tracing.start()
         stack.callback(tracing.stop)
         stack.enter_context(few_collections())

@@ -11,7 +11,7 @@ encrypted payload are durable together.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from time import perf_counter
@@ -108,6 +108,7 @@ class GroupCommit:
         self._wake.set()
         if self._task is not None:
             await self._task
+            await asyncio.sleep(0)  # the last ones are told
         if self._unstored:
             _logger.error("%d decisions were never stored, nor answered", len(self._unstored))
         self._thread.shutdown()
@@ -136,16 +137,8 @@ class GroupCommit:
             self._unstored = {decision.tx_id: decision for decision in batch}
         self._began = None
         self.on_commit(len(batch), perf_counter() - began, bool(self._unstored))
-        for decision, tell in group:
-            outcome = known.get(decision.tx_id, decision)
-            try:
-                tell(
-                    UnavailableError("the decision log could not be written", mend=_MEND)
-                    if self._unstored
-                    else outcome
-                )
-            except Exception:  # what others wait for must not end with it
-                _logger.exception("nobody could be told of decision %s", decision.decision_id)
+        # soon: what came meanwhile is on its way to the disk before the answers to these are written
+        asyncio.get_running_loop().call_soon(_tell_all, group, known, bool(self._unstored))
 
     def _append(self, batch: Sequence[Decision]) -> dict[str, Decision]:
         """Stores all of `batch` whose transactions the log has not; gives the decisions that it had."""
@@ -173,3 +166,15 @@ class GroupCommit:
             if (received := self._payloads.get(decision.decision_id))
         }
         self._log.append(batch, sealed)
+
+
+def _tell_all(group: Sequence[tuple[Decision, Tell]], known: Mapping[str, Decision], failed: bool) -> None:
+    """Tells of each decision what the log has now: this one, the one that it had already, or nothing new."""
+    for decision, tell in group:
+        try:
+            if failed:
+                tell(UnavailableError("the decision log could not be written", mend=_MEND))
+            else:
+                tell(known.get(decision.tx_id, decision))
+        except Exception:  # what others wait for must not end with it
+            _logger.exception("nobody could be told of decision %s", decision.decision_id)
