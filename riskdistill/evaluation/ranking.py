@@ -97,7 +97,8 @@ def wilson(share: Floats | float, n: NDArray[np.int64] | int) -> tuple[Floats, F
     share, z = np.asarray(share, np.float64), 1.96
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)
+    # at 0 and at 1 a limit is the share itself, which rounding may miss by a hair
+    return np.clip(middle - half, 0.0, share), np.clip(middle + half, share, 1.0)
 
 
 def bootstrap_pr_auc(
