@@ -34,7 +34,7 @@ from riskdistill.errors import ConfigError, NotFoundError
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.releases import ReleaseLog
 from riskdistill.storage.shadows import ShadowLog
-from riskdistill.tracking import follow
+from riskdistill.tracking import DEADLINE, follow_aside
 
 monitor_app = typer.Typer(no_args_is_help=True, help="Compare live traffic with the profile; watch and roll back.")
 
@@ -136,13 +136,13 @@ def watch(
             console.print(f"metrics at http://127.0.0.1:{port}/metrics", highlight=False)
         for number, verdict in enumerate(watch_champion(controller, interval, stop, known), start=1):
             console.print(f"{number:>4}  {verdict.action:<15} {verdict.reason}", highlight=False)
-            if verdict.action == "rolled_back":
-                follow(log)
             told = notices.of(verdict)
             metrics.looked(verdict, told, alarm=notices.alarm)
             if hook is not None:
                 for notice in told:
                     hook.tell(notice)
+            if verdict.action == "rolled_back":
+                stack.callback(follow_aside(log).join, DEADLINE)  # waited for at the end, not at the next look
             if looks is not None and number >= looks:
                 stop.set()
 
