@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,16 @@ def write_csv(rows: pd.DataFrame, path: Path) -> Path:
 
 
 # --- the command line itself
+
+
+def test_a_database_that_is_away_is_worth_another_try_and_one_that_is_not_there_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["release", "list", "--releases", "postgresql://nobody:secret@127.0.0.1:1/none"]) == os.EX_TEMPFAIL
+    told = capsys.readouterr().err
+    assert "the database does not open: the database does not answer" in told
+    assert "secret" not in told
+    assert main(["release", "list", "--releases", f"sqlite:///{tmp_path}/none.db"]) == 1
 
 
 def test_help_lists_every_command(done: Callable[..., str]) -> None:
