@@ -33,7 +33,7 @@ CONNECTIONS: Final = 64
 WARM_UP: Final = 200  # requests
 QUEUE: Final = 0.5  # seconds: where the last percent of the answers waits longer, the rate does not hold
 SWAPPED, LOST = 2.0, 0  # bars: seconds, and requests
-WHO: Final = {"actor": "benchmark", "reason": "swap"}
+WHO: Final[dict[str, Any]] = {"actor": "benchmark", "reason": "swap"}
 
 
 class Swap(NamedTuple):
