@@ -67,6 +67,8 @@ class LiveAlarms:
     def standing(self, release_id: str | None) -> tuple[Alarm, ...]:
         """The alarms that stand after a look at the champion `release_id`."""
         now = _microseconds(self._clock())
+        if release_id != self._release_id:  # what labels say of another one is over
+            self._release_id, self._found, self._due = release_id, {}, dict.fromkeys(_OF_LABELS, 0)
         if self._has_read:  # a look that could not read knows nothing of the traffic
             self._silence, self._has_read = self._quiet.alarm(now), False
         if self._labels is not None and release_id is not None and not self.is_measuring:
@@ -80,10 +82,7 @@ class LiveAlarms:
         return self._thread is not None and self._thread.is_alive()
 
     def _check_labels(self, release_id: str, labels: Path, now: int) -> None:
-        """Begin the checks that are due; all are when another release has become champion."""
-        if release_id != self._release_id:
-            self._release_id, self._found = release_id, {}
-            self._due = dict.fromkeys(_OF_LABELS, 0)
+        """Begin the checks that are due."""
         due = [check for check in _OF_LABELS if now >= self._due[check]]
         if due:
             arguments = (due, release_id, labels, now)
@@ -94,9 +93,10 @@ class LiveAlarms:
         try:
             bundle = Bundle.load(Path(self._releases.get(release_id).bundle_path), teacher=False)
             rows = decided(self._log, labels, bundle)
-            for check in due:
-                self._found = {**self._found, check: check.ask(rows, now)}
-                self._due[check] = now + check.every
+            found = {check: check.ask(rows, now) for check in due}
+            if release_id == self._release_id:
+                self._found = {**self._found, **found}
+                self._due.update((check, now + check.every) for check in due)
         except RiskDistillError as error:  # nothing decided yet, a file that is being written, a log that is away
             self._due.update((check, now + HOUR) for check in due)
             _logger.warning("what labels say is not known, and is asked again in an hour: %s", error)
