@@ -98,7 +98,8 @@ class LiveAlarms:
                 self._found = {**self._found, **found}
                 self._due.update((check, now + check.every) for check in due)
         except RiskDistillError as error:  # nothing decided yet, a file that is being written, a log that is away
-            self._due.update((check, now + HOUR) for check in due)
+            if release_id == self._release_id:
+                self._due.update((check, now + HOUR) for check in due)
             _logger.warning("what labels say is not known, and is asked again in an hour: %s", error)
 
 
