@@ -112,6 +112,11 @@ class _Driver:
         if not self.under_way:
             self.over.set()
 
+    def closed(self, connection: _Connection) -> None:
+        """The server has closed a connection that had nothing to do."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+
     def answered(self, connection: _Connection, number: int, due: float, status: int, body: bytes) -> None:
         """The answer to request `number` is here."""
         self.under_way -= 1
@@ -162,6 +167,8 @@ class _Connection(asyncio.Protocol):
         if self._waits:
             self._waits = False
             self._driver.broken(self._number)
+        else:
+            self._driver.closed(self)
 
 
 async def _connect(port: int, driver: _Driver, connections: int) -> list[_Connection]:

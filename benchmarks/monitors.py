@@ -5,7 +5,8 @@
     python benchmarks/monitors.py --only detection psi       # some sections
 
 Every section prints what was measured beside the bar that it is held to. The rules of thumb that teams use
-instead of sequential tests see the same streams. All simulations are seeded; intervals are of 95 %.
+instead of sequential tests see the same streams. All simulations are seeded; intervals are of 95 %. The section
+`swap` starts the real service, and wants two cores and a quiet machine.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Final
 import monitoring_drift
 import monitoring_estimates
 import monitoring_harm
+import monitoring_swap
 from feature_data import Measurement
 from section import run_sections
 
@@ -34,6 +36,7 @@ def sections(quick: bool) -> dict[str, Section]:
         "psi": lambda: monitoring_drift.psi(quick),
         "estimates": lambda: monitoring_estimates.estimates(quick),
         "drills": lambda: monitoring_drift.drills(quick),
+        "swap": lambda: monitoring_swap.swap(quick),
     }
 
 

@@ -6,41 +6,39 @@ if the first alarm after the fault is one of theirs.
 
     controller     `monitoring.rollback`, every hour: alerts, false alerts, missed laundering, errors, time
     drift          `monitoring.drift`, every day on the last day and on the last week
-    performance    `monitoring.performance`, every third day: precision against the scores; what was missed
-    labels         `monitoring.label_check`, every day: second looks that contradict
+    performance    every third day: precision against the scores; what was missed
+    labels         every day: second looks that contradict
     volume         every hour: a silence longer than any that the reference had, three times over
+
+The last three are of `monitoring.alarms`, which `riskdistill monitor watch` runs as well.
+
+A scenario without a fault has no right detector: it passes if nothing alarms.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from scipy import stats
 
+from monitoring.alarms import HOUR, LABELS_EVERY, PERFORMANCE_EVERY, Alarm, contradicted, moment, silence, worse
 from monitoring.drift import measure_drift
 from monitoring.evidence import Expectation, RollbackPolicy
-from monitoring.label_check import second_looks
 from monitoring.maturity import DAY
-from monitoring.performance import Decided, measure_performance
+from monitoring.performance import Decided
 from monitoring.profile import ReferenceProfile
 from monitoring.rollback import RollbackController
 from riskdistill.data.transaction import Transaction
 from riskdistill.storage.decisions import Decision, Entry, Shadow
 from riskdistill.storage.releases import Release, ReleaseLog
 
-HOUR: Final = DAY // 24
-SILENCE: Final = 3  # times the longest gap of the reference
-CERTAIN: Final = 1e-4  # p-value of a single check of labels or of what was missed
-WORSE: Final = 4.0  # deviations that a fall of precision must have: windows overlap, and are many
 CHAMPION, PREVIOUS = "champion", "previous"
 
 
@@ -120,16 +118,6 @@ class Setting:
     end: int
 
 
-class Alarm(BaseModel):
-    """One alarm of one monitor."""
-
-    model_config = ConfigDict(frozen=True)
-
-    at: datetime
-    detector: str
-    detail: str
-
-
 class DrillResult(BaseModel):
     """One scenario."""
 
@@ -140,7 +128,7 @@ class DrillResult(BaseModel):
     fault_at: datetime
     right: tuple[str, ...] = Field(description="detectors that are right for it")
     detected: Alarm | None = Field(description="the first alarm after the fault")
-    passed: bool = Field(description="whether that was one of the right detectors")
+    passed: bool = Field(description="whether that was one of the right detectors; none without a fault")
     false_alarms: tuple[Alarm, ...] = Field(description="before the fault")
     delay_hours: float | None
     exposure: int = Field(description="payments decided between fault and detection, or the end")
@@ -175,19 +163,23 @@ def run_drill(
     return DrillResult(
         scenario=scenario,
         fault=fault,
-        fault_at=_moment(fault_at),
+        fault_at=moment(fault_at),
         right=tuple(right),
         detected=detected,
-        passed=detected is not None and any(detected.detector.startswith(name) for name in right),
+        passed=not right if detected is None else any(detected.detector.startswith(name) for name in right),
         false_alarms=tuple(before),
         delay_hours=None if detected is None else (until - fault_at) / HOUR,
         exposure=int(((stream.rows.time > fault_at) & (stream.rows.time <= until)).sum()),
-        restored="the previous model"
-        if restore is not None
-        else "a person: retrain, mend the source, or the labels",
+        restored=_restored(right, restore),
         restore_seconds=restore,
         seconds=perf_counter() - started,
     )
+
+
+def _restored(right: Sequence[str], seconds: float | None) -> str:
+    if seconds is not None:
+        return "the previous model"
+    return "a person: retrain, mend the source, or the labels" if right else "nothing is broken"
 
 
 def _alarms(stream: Stream, setting: Setting) -> Iterator[tuple[Alarm, float | None]]:
@@ -197,14 +189,16 @@ def _alarms(stream: Stream, setting: Setting) -> Iterator[tuple[Alarm, float | N
         watch.controller.look()  # what came before the monitors began
         for hour in range(setting.begins, setting.end, HOUR):
             now = hour + HOUR
-            checks: list[Callable[[int], Iterator[Alarm]]] = [watch.volume]
+            checks: list[Callable[[int], Alarm | None]] = [watch.volume]
             if (now - setting.begins) % DAY == 0:
-                checks += [watch.drift, watch.labels]
-            if (now - setting.begins) % (3 * DAY) == 0:
+                checks.append(watch.drift)
+            if (now - setting.begins) % LABELS_EVERY == 0:
+                checks.append(watch.labels)
+            if (now - setting.begins) % PERFORMANCE_EVERY == 0:
                 checks.append(watch.performance)
             yield from watch.roll_back(now)
             for check in checks:
-                for alarm in check(now):
+                if (alarm := check(now)) is not None:
                     yield alarm, None
 
 
@@ -230,7 +224,7 @@ class _Watch:
         if verdict.action not in ("none", "waiting"):
             metric = verdict.reason.partition(":")[0].partition(" ")[0]
             seconds = perf_counter() - started if verdict.action == "rolled_back" else None
-            yield Alarm(at=_moment(now), detector=f"controller: {metric}", detail=verdict.reason), seconds
+            yield Alarm(at=moment(now), detector=f"controller: {metric}", detail=verdict.reason), seconds
 
     def _labels(self, now: int) -> dict[str, bool]:
         rows = self._stream.rows
@@ -240,17 +234,12 @@ class _Watch:
         self._seen = max(self._seen, end)
         return self._told
 
-    def volume(self, now: int) -> Iterator[Alarm]:
+    def volume(self, now: int) -> Alarm | None:
         """Whether the stream has gone silent."""
         seen = int(np.searchsorted(self._stream.rows.time, now, "right"))
-        silence = now - int(self._stream.rows.time[seen - 1])
-        if silence > SILENCE * self._setting.gap:
-            told = (
-                f"nothing for {silence / HOUR:.1f} hours; the reference's longest is {self._setting.gap / HOUR:.1f}"
-            )
-            yield Alarm(at=_moment(now), detector="volume", detail=told)
+        return silence(int(self._stream.rows.time[seen - 1]), self._setting.gap, now)
 
-    def drift(self, now: int) -> Iterator[Alarm]:
+    def drift(self, now: int) -> Alarm | None:
         """Drift of the last day and of the last week."""
         for days in (1, 7):
             rows = (self._stream.rows.time > now - days * DAY) & (self._stream.rows.time <= now)
@@ -269,42 +258,16 @@ class _Watch:
                 psi = {column.name: f" ({column.psi:.2f})" for column in (*report.features, report.score)}
                 told = ", ".join(f"{name}{psi.get(name, '')}" for name in report.drifting[:6])
                 told = f"last {days} days: {told}"
-                yield Alarm(at=_moment(now), detector=f"drift: {report.drifting[0]}", detail=told)
-                return
+                return Alarm(at=moment(now), detector=f"drift: {report.drifting[0]}", detail=told)
+        return None
 
-    def labels(self, now: int) -> Iterator[Alarm]:
+    def labels(self, now: int) -> Alarm | None:
         """Whether second looks contradict the labels more than usual."""
-        rows = self._stream.rows
-        found = second_looks(rows.label, rows.again, rows.again_known, now)
-        if found is not None and found.p_value < CERTAIN:
-            told = f"{found.contradicted} of {found.looks} second looks contradict; {found.usual:.1%} is usual"
-            yield Alarm(at=_moment(now), detector="labels", detail=told)
+        return contradicted(self._stream.rows, now)
 
-    def performance(self, now: int) -> Iterator[Alarm]:
+    def performance(self, now: int) -> Alarm | None:
         """Whether a mature week is worse than estimated, or more was missed than before."""
-        report = measure_performance(self._stream.rows, _moment(now))
-        mature = [window for window in report.windows if window.mature]
-        if mature and (fall := mature[-1].fall) is not None and fall > WORSE:
-            real, told = mature[-1].precision, mature[-1].estimated
-            assert real is not None  # a fall is of one against the other
-            assert told is not None
-            detail = (
-                f"week to {mature[-1].end:%F}: precision {real.value:.0%}, scores promised {told.confidence:.0%}"
-            )
-            yield Alarm(at=_moment(now), detector="performance: precision", detail=detail)
-            return
-        if len(mature) >= 2:
-            *earlier, last = mature
-            table = [
-                [last.missed, last.sampled - last.missed],
-                [sum(one.missed for one in earlier), sum(one.sampled - one.missed for one in earlier)],
-            ]
-            p_value = float(stats.fisher_exact(table, alternative="greater").pvalue)
-            if p_value < CERTAIN:
-                detail = (
-                    f"week to {last.end:%F}: {last.missed} of {last.sampled} sampled laundering, p {p_value:.1g}"
-                )
-                yield Alarm(at=_moment(now), detector="performance: missed", detail=detail)
+        return worse(self._stream.rows, now)
 
 
 class _Releases(ReleaseLog):
@@ -312,7 +275,7 @@ class _Releases(ReleaseLog):
 
     def __init__(self, folder: Path, promoted: int) -> None:
         super().__init__(f"sqlite:///{folder}/releases.db")
-        self._promoted = _moment(promoted)
+        self._promoted = moment(promoted)
         for version in (PREVIOUS, CHAMPION):
             release = self.register(folder / version, version, actor="drill", reason="drill")
             self.promote(release.release_id, actor="drill", reason="drill", evidence={})
@@ -347,7 +310,7 @@ class _Source:
             tx_id=transaction.tx_id,
             transaction=transaction,
             request_hash="",
-            decided_at=_moment(int(rows.time[place])),
+            decided_at=moment(int(rows.time[place])),
             score=float(rows.score[place]),
             student_score=float(student[place]),
             teacher_score=float(rows.teacher[place]) if asked and not failed else None,
@@ -364,7 +327,3 @@ class _Source:
                 action="review" if shadow[place] >= self._setting.review else "allow",
             ),
         )
-
-
-def _moment(microseconds: int) -> datetime:
-    return datetime.fromtimestamp(microseconds / 1e6, UTC)

@@ -73,7 +73,7 @@ _BODY: Final = """
   {% for gate in report.gates %}
   <tr><td>{{ gate.name }}<td class="n">{{ "%.4g" | format(gate.figure) }}
       <td class="n">{{ "≥" if gate.better == "higher" else "≤" }} {{ "%.4g" | format(gate.bar) }}
-      <td>{% if gate.passed %}<span class="good">passed</span>{% else %}<span class="bad">failed</span>{% endif %}
+      <td><span class="{{ "good" if gate.passed else "bad" }}">{{ gate.verdict }}</span>
       <td>{{ gate.detail }}</tr>
   {% endfor %}
   </table>

@@ -26,7 +26,7 @@ from pipelines.progress import Steps
 from pipelines.release_commands import release_app
 from pipelines.retrain_command import retrain
 from riskdistill import __version__
-from riskdistill.errors import RiskDistillError
+from riskdistill.errors import RiskDistillError, UnavailableError
 
 # Threads that spin while they wait starve each other as soon as anything else runs on the machine. Read by OpenMP
 # when PyTorch and LightGBM are loaded, so it must be set before.
@@ -53,6 +53,7 @@ app.add_typer(audit_app, name="audit", rich_help_panel=REVIEWER)
 
 console = Console()
 STOPPED = 130  # exit code after Ctrl-C
+AGAIN_LATER = os.EX_TEMPFAIL  # 75: what is missing now may be there later, so the same command may succeed
 BundleOption = Annotated[Path, typer.Option("--bundle", help="Directory of a bundle.", show_default=False)]
 HistoryOption = Annotated[
     Path | None, typer.Option("--history", help="Canonical transactions that came before, for account state.")
@@ -283,7 +284,10 @@ def serve(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, 1 for an error, 2 for wrong usage, 130 when stopped."""
+    """Run the command line; returns the exit code.
+
+    0; 1 for an error; 2 for wrong usage; 75 where a part is not there now (a database, say); 130 when stopped.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         app(arguments, prog_name="riskdistill")
@@ -296,7 +300,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         for line in str(error).splitlines():  # a configuration tells all its mistakes, one a line
             print(f"error: {line}", file=sys.stderr)
-        return 1
+        return AGAIN_LATER if isinstance(error, UnavailableError) else 1
     except Exception as error:
         if "--debug" in arguments:
             raise

@@ -114,6 +114,7 @@ def _stop(base: Base) -> Stream:
 
 
 SCENARIOS: Final = {
+    "healthy": Scenario("none: whatever alarms is wrong", (), lambda base: base.stream),
     "broken_feature": Scenario(
         "counts of what the receiver got are missing", ("drift: receiver_in_count",), _broken_feature
     ),
@@ -173,8 +174,8 @@ def drill(scenario: str, *, source: Path | None = None, seed: int = 0) -> Iterat
 _BODY: Final = """
 <h1>Drills</h1>
 <p class="soft">Faults in a healthy stream, replayed through the monitors that watch the service. A drill passes if
-the first alarm after the fault is of a detector that is right for it. For machines:
-<a href="drills.json">drills.json</a>.</p>
+the first alarm after the fault is of a detector that is right for it, and without a fault if there is no alarm.
+For machines: <a href="drills.json">drills.json</a>.</p>
 <section><table><tr><th>scenario<th>fault<th>found by<th>right<th class="n">after<th class="n">payments meanwhile
 <th class="n">false alarms before<th>restored by</tr>
 {% for r in results %}
@@ -182,7 +183,7 @@ the first alarm after the fault is of a detector that is right for it. For machi
 <td>{% if r.detected %}{{ r.detected.detector }}<br><span class="soft">{{ r.detected.detail }}</span>{% else %}
 <span class="bad">nothing</span>{% endif %}
 <td>{% if r.passed %}<span class="good">yes</span>{% else %}<span class="bad">no</span>:
-{{ r.right | join(" or ") }}{% endif %}
+{{ r.right | join(" or ") or "nothing" }}{% endif %}
 <td class="n">{% if r.delay_hours is none %}–{% else %}{{ "%.0f h" | format(r.delay_hours) }}{% endif %}
 <td class="n">{{ "{:,}".format(r.exposure) }}<td class="n">{{ r.false_alarms | length }}
 <td>{{ r.restored }}{% if r.restore_seconds is not none %}, {{ "%.2f s" | format(r.restore_seconds) }}{% endif %}

@@ -34,7 +34,7 @@ from riskdistill.errors import ConfigError, NotFoundError
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.releases import ReleaseLog
 from riskdistill.storage.shadows import ShadowLog
-from riskdistill.tracking import follow
+from riskdistill.tracking import DEADLINE, follow_aside
 
 monitor_app = typer.Typer(no_args_is_help=True, help="Compare live traffic with the profile; watch and roll back.")
 
@@ -108,13 +108,17 @@ def watch(
         int | None, typer.Option(min=0, max=65_535, help="Serve Prometheus metrics there, on loopback; 0: any.")
     ] = None,
 ) -> None:
-    """Watch the champion for harm and roll back by itself; Ctrl-C ends it."""
+    """Watch the champion for harm and roll back by itself; alarm on silence, and with labels on what they say.
+
+    Ctrl-C ends it.
+    """
     from monitoring.evidence import RollbackPolicy
     from monitoring.notices import Notices
     from monitoring.rollback import RollbackController
     from monitoring.rollback import watch as watch_champion
     from monitoring.watch_metrics import WatchMetrics
     from monitoring.webhook import SECRET, Webhook
+    from pipelines.live_alarms import LiveAlarms
 
     log = ReleaseLog(releases, create=False)
     policy = RollbackPolicy(
@@ -124,7 +128,8 @@ def watch(
         cool_down=timedelta(minutes=cool_down),
         labels=labels is not None,
     )
-    controller = RollbackController(log, DecisionLog(decisions, create=False), policy, expectation)
+    alarms = LiveAlarms(log, DecisionLog(decisions, create=False), labels)
+    controller = RollbackController(log, alarms, policy, expectation)
     known = dict if labels is None else LabelFile(labels)
     stop, notices, metrics, hook = threading.Event(), Notices(), WatchMetrics(), None
     with ExitStack() as stack:
@@ -136,13 +141,16 @@ def watch(
             console.print(f"metrics at http://127.0.0.1:{port}/metrics", highlight=False)
         for number, verdict in enumerate(watch_champion(controller, interval, stop, known), start=1):
             console.print(f"{number:>4}  {verdict.action:<15} {verdict.reason}", highlight=False)
-            if verdict.action == "rolled_back":
-                follow(log)
-            told = notices.of(verdict)
+            beside = alarms.standing(verdict.release_id)
+            for alarm in beside:
+                console.print(f"      {'alarm':<15} {alarm.detector}: {alarm.detail}", highlight=False)
+            told = notices.of(verdict, beside)
             metrics.looked(verdict, told, alarm=notices.alarm)
             if hook is not None:
                 for notice in told:
                     hook.tell(notice)
+            if verdict.action == "rolled_back":
+                stack.callback(follow_aside(log).join, DEADLINE)  # waited for at the end, not at the next look
             if looks is not None and number >= looks:
                 stop.set()
 

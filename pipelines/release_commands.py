@@ -102,8 +102,8 @@ def register(
     log = ReleaseLog(releases)
     kept = keep(loaded, store)
     release = log.register(kept, loaded.version, actor=actor, reason=reason)
-    follow(log)
     console.print(f"{release.release_id} registered: bundle {release.bundle_version}")
+    follow(log)
 
 
 @release_app.command()
@@ -118,8 +118,8 @@ def shadow(release: ReleaseId, releases: Releases, actor: Actor, reason: Reason)
     """Let a release score beside the champion; it decides nothing. A canary goes back to this."""
     log = ReleaseLog(releases, create=False)
     staged = releasing.shadow(log, release, actor=actor, reason=reason)
-    follow(log)
     console.print(f"{staged.release_id} shadows: bundle {staged.bundle_version}")
+    follow(log)
 
 
 @release_app.command()
@@ -134,8 +134,8 @@ def canary(
     """Let a release decide for a share of the accounts, always the same ones; a larger share keeps them."""
     log = ReleaseLog(releases, create=False)
     staged = releasing.canary(log, release, share=share, actor=actor, reason=reason, approvals=approvals)
-    follow(log)
     console.print(f"{staged.release_id} decides for {share:.1%} of the accounts: bundle {staged.bundle_version}")
+    follow(log)
 
 
 @release_app.command()
@@ -143,8 +143,8 @@ def promote(release: ReleaseId, releases: Releases, actor: Actor, reason: Reason
     """Make a release the champion; the one before it stays warm."""
     log = ReleaseLog(releases, create=False)
     champion = releasing.promote(log, release, actor=actor, reason=reason, approvals=approvals)
-    follow(log)
     console.print(f"{champion.release_id} is champion: bundle {champion.bundle_version}")
+    follow(log)
 
 
 @release_app.command()
@@ -157,9 +157,9 @@ def rollback(
     """Put the previous release back, or with --canary withdraw the canary. Needs nobody's approval."""
     log = ReleaseLog(releases, create=False)
     found = releasing.roll_back(log, actor=actor, reason=reason, canary=canary)
-    follow(log)
     became = "withdrawn" if canary else "champion again"
     console.print(f"{found.release_id} is {became}: bundle {found.bundle_version}")
+    follow(log)
 
 
 @release_app.command()
@@ -167,8 +167,8 @@ def retire(release: ReleaseId, releases: Releases, actor: Actor, reason: Reason)
     """End a release that does not decide; its bundle stays where it is kept."""
     log = ReleaseLog(releases, create=False)
     retired = releasing.retire(log, release, actor=actor, reason=reason)
-    follow(log)
     console.print(f"{retired.release_id} is retired: bundle {retired.bundle_version}")
+    follow(log)
 
 
 @release_app.command()

@@ -71,15 +71,15 @@ def retrain(
             actor=actor,
             command=shlex.join(["riskdistill", *sys.argv[1:]]),
         )
-    _track(log, result)
     console.print(_gates(result))
     made({"evidence": result.page, "bundle": result.bundle})
+    _track(log, result)
     if result.challenger is None:
-        names = ", ".join(gate.name for gate in result.failed)
+        names = ", ".join(gate.name if gate.judged else f"{gate.name} (not judged)" for gate in result.failed)
         raise ReleaseError(
             f"the challenger is refused, and nothing is registered: {names}",
             where=str(result.page),
-            mend="look at what it learned from, or let it stay with the champion",
+            mend="look at what it learned from, or wait for more cases; the champion stays",
         )
     console.print(
         f"{result.challenger.release_id} is {result.challenger.state}: riskdistill monitor shadow compares"
@@ -101,6 +101,6 @@ def _gates(result: Retrained) -> Table:
     table = Table("gate", "figure", "bar", "", "detail", title=f"challenger of {result.champion.release_id}")
     for gate in result.gates:
         bar = f"{'>=' if gate.better == 'higher' else '<='} {gate.bar:.4g}"
-        verdict = "[green]passed" if gate.passed else "[red]failed"
-        table.add_row(gate.name, f"{gate.figure:.4g}", bar, verdict, gate.detail)
+        colour = "green" if gate.passed else "red"
+        table.add_row(gate.name, f"{gate.figure:.4g}", bar, f"[{colour}]{gate.verdict}", gate.detail)
     return table

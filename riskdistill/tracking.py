@@ -1,8 +1,9 @@
 """MLflow beside the release log: runs with their figures, bundles, and the aliases champion, challenger, previous.
 
 The release log decides and MLflow follows: nothing here is read back, and where MLflow is not installed, away or
-is slow, a warning says so and the work goes on. `RISKDISTILL_MLFLOW` names it, as `sqlite:///runs/mlflow.db` or as
-the URL of a server; where it is not set, nothing is tracked.
+is slow, a warning says so and the work goes on. A service and a watch let it follow aside, in a thread; a command
+does so last, when all else is done and told. `RISKDISTILL_MLFLOW` names it, as `sqlite:///runs/mlflow.db` or as the
+URL of a server; where it is not set, nothing is tracked.
 """
 
 from __future__ import annotations
@@ -63,10 +64,9 @@ class Tracker:
 
     def follow(self, log: ReleaseLog) -> bool:
         """Store the bundles of releases that MLflow does not have yet, and set the aliases; says whether it did."""
-        serving = log.serving()
-        releases = log.list()
 
         def set_aliases(client: MlflowClient) -> None:
+            serving, releases = log.serving(), log.list()
             versions = _versions(client)
             for release in releases:
                 if release.release_id not in versions and Path(release.bundle_path).is_dir():
@@ -100,7 +100,7 @@ class Tracker:
             return False
         if failure:
             mend = "; install riskdistill[mlflow]" if isinstance(failure[0], ImportError) else ""
-            _logger.warning("MLflow cannot be used (%s)%s: %s", failure[0], mend, otherwise)
+            _logger.warning("MLflow cannot follow (%s)%s: %s", failure[0], mend, otherwise)
             return False
         return True
 
@@ -116,6 +116,13 @@ def follow(log: ReleaseLog) -> None:
     if (tracking := tracker()) is not None:
         with _FOLLOWING:  # else the aliases of an earlier change could come last
             tracking.follow(log)
+
+
+def follow_aside(log: ReleaseLog) -> threading.Thread:
+    """The same in a thread that nobody needs to wait for; whoever ends the process may, so that MLflow is told."""
+    thread = threading.Thread(target=follow, args=(log,), name="mlflow", daemon=True)
+    thread.start()
+    return thread
 
 
 def _experiment(client: MlflowClient) -> str:

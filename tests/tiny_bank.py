@@ -25,11 +25,13 @@ from riskdistill.storage.releases import ReleaseLog
 TRAINED, NOW, DAYS = 50, 80, 90  # the champion learns before the first day, and is retrained on the second
 WORLD = PRESETS["tiny"].model_copy(update={"accounts": 300, "days": DAYS, "seed": 1, "laundering_share": 0.06})
 _WHO: dict[str, Any] = {"actor": "ann", "reason": "a test"}
-# the networks here learn nearly nothing: what the gates say is tested where they are
+# the networks here learn nearly nothing, and few schemes judge: what the gates say is tested where they are
 EVERYTHING_PASSES = {
     "recall_margin": 1.0,
     "forgetting": 1.0,
+    "schemes": 1,
     "typology_floor": 1.0,
+    "typology_schemes": 1,
     "calibration": 1.0,
     "latency": 100.0,
     "size": 10.0,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Sequence
 
 from riskdistill import tracking
@@ -30,7 +29,7 @@ class ReleaseDesk:
     async def change(self, make: Callable[[ReleaseLog], Release]) -> Release:
         """Makes a change of the log; MLflow follows where the environment names one, and nobody waits for it."""
         release = await asyncio.to_thread(make, self.log)
-        threading.Thread(target=tracking.follow, args=(self.log,), name="mlflow", daemon=True).start()
+        tracking.follow_aside(self.log)
         return release
 
     def close(self) -> None:

@@ -15,9 +15,10 @@ class GatesConfig(Section):
     """What a challenger may cost against the champion, on mature data that neither has learned from."""
 
     recall_margin: Share = 0.05  # at the alert budget: the interval of the difference may not go below minus this
-    forgetting: Share = 0.02  # recall that may be lost on the typologies that the champion knows, together
-    typology_floor: Share = 0.1  # recall that may be lost on any one of them
-    typology_rows: Count = 10  # laundering payments, below which a typology is not judged by itself
+    forgetting: Share = 0.02  # the same on the typologies that the champion knows, together
+    schemes: Count = 10  # below which neither is judged, and so is not passed
+    typology_floor: Share = 0.1  # recall that may be lost on any one typology
+    typology_schemes: Count = 5  # below which a typology is not judged by itself
     calibration: NonNegative = 0.005  # calibration error that may be added
     latency: Positive = 1.25  # times the champion's, for one row
     size: Positive = 1.25  # times the champion's bytes

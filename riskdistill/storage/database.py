@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, Table, create_engine, event, insert, 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from riskdistill.errors import ConfigError
+from riskdistill.errors import ConfigError, UnavailableError
 
 BUSY_TIMEOUT_MS: Final = 5_000  # how long a writer waits for another process's transaction
 STATEMENT_TIMEOUT_MS: Final = 30_000  # PostgreSQL: no statement of ours takes as long
@@ -37,6 +37,7 @@ def open_database(url: str, *, create: bool = True) -> Engine:
 
     Raises:
         ConfigError: the URL does not parse, its driver is not installed, or nothing opens there.
+        UnavailableError: the server there does not answer now.
     """
     try:
         address = _with_driver(make_url(url))
@@ -63,7 +64,8 @@ def open_database(url: str, *, create: bool = True) -> Engine:
     except SQLAlchemyError as error:
         engine.dispose()
         place = address.set(query={}).render_as_string(hide_password=True)  # a query may hold a password too
-        raise ConfigError(
+        kind = UnavailableError if _is_away(error) else ConfigError
+        raise kind(
             f"the database does not open: {cause_of(error)}", where=place, mend="check the address and the rights"
         ) from error
     return engine
@@ -130,11 +132,17 @@ def insert_many(connection: Connection, table: Table, rows: Sequence[Mapping[str
 
 def cause_of(error: SQLAlchemyError) -> str:
     """What the database said, on one line; that it is away, without telling where it should be."""
-    said = str(getattr(error, "orig", None) or error).strip()
-    is_away = isinstance(error, DBAPIError) and (
-        error.connection_invalidated or said.startswith(("connection failed", "connection is bad"))
-    )
-    return "the database does not answer" if is_away else said.partition("\n")[0]
+    return "the database does not answer" if _is_away(error) else _said(error).partition("\n")[0]
+
+
+def _is_away(error: SQLAlchemyError) -> bool:
+    """Whether it is the server that is missing, and not a right or a table."""
+    lost = ("connection failed", "connection is bad")
+    return isinstance(error, DBAPIError) and (error.connection_invalidated or _said(error).startswith(lost))
+
+
+def _said(error: SQLAlchemyError) -> str:
+    return str(getattr(error, "orig", None) or error).strip()
 
 
 _LOCK: Final = text("SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '.' || :log, 0))")

@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from traffic_log import decide
 
-from monitoring.drills import HOUR, DrillResult, Setting, Stream, run_drill
+from monitoring.alarms import HOUR
+from monitoring.drills import DrillResult, Setting, Stream, run_drill
 from monitoring.maturity import DAY
 from monitoring.performance import Decided
 from monitoring.profile import build_profile
@@ -78,8 +79,9 @@ def drill(stream: Stream, setting: Setting, *right: str) -> DrillResult:
 
 
 def test_a_stream_without_a_fault_raises_no_alarm(world: tuple[Stream, Setting]) -> None:
-    result = drill(*world, "drift")
-    assert (result.detected, result.passed, result.false_alarms) == (None, False, ())
+    result = drill(*world)
+    assert (result.detected, result.passed, result.false_alarms) == (None, True, ())
+    assert result.restored == "nothing is broken"
     assert result.exposure == int(after(world[0]).sum())
 
 
@@ -122,6 +124,14 @@ def test_a_stop_of_the_traffic_is_a_silence(world: tuple[Stream, Setting]) -> No
     assert result.exposure == 0
     assert result.delay_hours is not None
     assert result.delay_hours * HOUR <= 3 * setting.gap + 2 * HOUR
+
+
+def test_a_fault_that_nothing_finds_and_an_alarm_without_a_fault_do_not_pass(
+    world: tuple[Stream, Setting],
+) -> None:
+    stream, setting = world
+    assert not drill(stream, setting, "drift").passed
+    assert not drill(stream.take(~after(stream)), setting).passed
 
 
 def test_the_wrong_detector_does_not_pass(world: tuple[Stream, Setting]) -> None:

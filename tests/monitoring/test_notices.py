@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from monitoring.alarms import Alarm
 from monitoring.notices import Notice, Notices
 from monitoring.rollback import Action, Verdict
 
@@ -38,6 +39,22 @@ def test_a_row_of_looks_is_told_once(looks: str, told: str) -> None:
     notices = Notices()
     found = [notice.kind for action in looks.split() for notice in notices.of(verdict(action))]  # type: ignore[arg-type]
     assert found == told.split()
+
+
+def test_alarms_beside_the_controller_s_begin_and_end_each_by_itself() -> None:
+    notices = Notices()
+    silent, labels = (
+        Alarm(at=datetime(2026, 3, 1, tzinfo=UTC), detector=name, detail="x") for name in ("volume", "labels")
+    )
+    beside = ((silent,), (silent, labels), (labels,), ())
+    told = [[(one.kind, one.about) for one in notices.of(verdict("none"), found)] for found in beside]
+    assert told == [
+        [("alarm_began", "volume: x")],
+        [("alarm_began", "labels: x")],
+        [("alarm_ended", "volume: x")],
+        [("alarm_ended", "labels: x")],
+    ]
+    assert not notices.alarm
 
 
 def test_an_alarm_ends_when_another_release_is_champion_and_says_since_when_it_stood() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -47,6 +48,16 @@ def test_no_command_waits_for_what_only_training_needs() -> None:
     heavy = {"torch", "transformers", "sklearn", "lightgbm", "mlflow", "evidently", "matplotlib"}
     program = f"import sys, pipelines.cli; found = {heavy} & set(sys.modules); assert not found, found"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_a_database_that_is_away_is_worth_another_try_and_one_that_is_not_there_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["release", "list", "--releases", "postgresql://nobody:secret@127.0.0.1:1/none"]) == os.EX_TEMPFAIL
+    told = capsys.readouterr().err
+    assert "the database does not open: the database does not answer" in told
+    assert "secret" not in told
+    assert main(["release", "list", "--releases", f"sqlite:///{tmp_path}/none.db"]) == 1
 
 
 def test_help_lists_every_command(done: Callable[..., str]) -> None:

@@ -38,7 +38,7 @@ from riskdistill.storage.shadows import ShadowLog
 from riskdistill.tracking import MODEL, Tracker
 
 pytestmark = [
-    pytest.mark.timeout(900),  # the machine is not ours alone
+    pytest.mark.timeout(300),  # the whole loop takes five minutes at most
     # MLflow 3.17 uses a loader strategy that SQLAlchemy 2.1 is about to drop
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning", "ignore::UserWarning"),
 ]

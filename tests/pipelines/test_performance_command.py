@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from monitoring.drills import Alarm, DrillResult
+from monitoring.alarms import Alarm
+from monitoring.drills import DrillResult
 from pipelines.label_file import read_outcomes
 from pipelines.performance import decided, evenly_sampled
 from riskdistill.bundle import Bundle

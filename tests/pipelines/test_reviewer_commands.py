@@ -7,6 +7,7 @@ import logging
 import re
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from webhook_receiver import SECRET, receiving
 
 from monitoring.audit import AuditRecord
 from monitoring.drift import DriftReport
+from monitoring.rollback import RollbackController, Verdict
 from pipelines.cli import main
 from pipelines.drift import logged_window
 from pipelines.explain_decision import Sources
@@ -125,6 +127,33 @@ def test_a_watch_tells_a_webhook_of_an_alarm_once(
     body = json.loads(received.body)
     assert (body["type"], body["data"]["release_id"]) == ("monitor.alarm_began", "r1")
     assert "student.onnx" in body["data"]["about"]
+
+
+def test_a_rollback_is_told_and_the_next_look_made_while_mlflow_hangs(
+    done: Callable[..., str], service_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdicts = iter([Verdict(action="rolled_back", reason="more_alerts", release_id="r2", restored="r1")])
+    looked_again, told_meanwhile = threading.Event(), list[bool]()
+
+    def look(controller: RollbackController, labels: object = None) -> Verdict:
+        if (verdict := next(verdicts, None)) is None:
+            looked_again.set()
+        return verdict or Verdict(action="none", reason="no harm is shown")
+
+    def hang(tracker: tracking.Tracker, log: ReleaseLog) -> bool:
+        told_meanwhile.append(receiver.came.acquire(timeout=10) and looked_again.wait(10))
+        return False
+
+    monkeypatch.setattr(RollbackController, "look", look)
+    monkeypatch.setattr(tracking.Tracker, "follow", hang)
+    monkeypatch.setenv(tracking.VARIABLE, "https://mlflow.example.com")
+    monkeypatch.setenv("RISKDISTILL_WEBHOOK_SECRET", SECRET)
+    with receiving() as receiver:
+        done(
+            "monitor", "watch", *logs_in(service_folder), "--looks", 3, "--interval", 0.1, "--webhook", receiver.url
+        )
+    assert told_meanwhile == [True]
+    assert json.loads(receiver.received[0].body)["type"] == "monitor.rolled_back"
 
 
 def test_a_watch_without_the_secret_of_its_webhook_does_not_begin(

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from riskdistill import tracking
+from riskdistill.errors import UnavailableError
 from riskdistill.storage.releases import ReleaseLog, State
 from riskdistill.tracking import MODEL, VARIABLE, Tracker
 
@@ -94,6 +95,18 @@ def test_without_the_library_a_warning_tells_the_mend(
     monkeypatch.setattr(builtins, "__import__", absent)
     assert not Tracker("sqlite:///mlflow.db").follow(log)
     assert "install riskdistill[mlflow]: the aliases are not set" in caplog.text
+
+
+def test_a_release_log_that_is_away_is_a_warning_too(
+    log: ReleaseLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(_: ReleaseLog) -> None:
+        raise UnavailableError("the release log cannot be read now")
+
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(MlflowClient=lambda **_: None))
+    monkeypatch.setattr(ReleaseLog, "serving", away)
+    assert not Tracker("https://mlflow.example.com").follow(log)
+    assert "MLflow cannot follow (the release log cannot be read now): the aliases are not set" in caplog.text
 
 
 def test_nothing_is_tracked_unless_the_environment_names_it(

@@ -1,0 +1,99 @@
+"""A watch alarms on silence and on what labels say, on logs as a service leaves them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from service_process import until
+from traffic_log import decide
+from webhook_receiver import SECRET, receiving
+
+from pipelines.live_alarms import LiveAlarms
+from riskdistill.bundle import Bundle
+from riskdistill.storage.decisions import Decision, DecisionLog
+from riskdistill.storage.releases import ReleaseLog
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def decided_until(end: datetime, version: str, days: int) -> list[Decision]:
+    """Ten decisions a day, evenly; the champion alerts on each."""
+    times = [end - timedelta(hours=2.4 * back) for back in range(10 * days)]
+    return [decide(0.9, version=version).model_copy(update={"decided_at": time}) for time in sorted(times)]
+
+
+@pytest.fixture
+def releases(tmp_path: Path, tiny_bundle: Bundle) -> ReleaseLog:
+    log = ReleaseLog(f"sqlite:///{tmp_path}/releases.db")
+    log.register(tiny_bundle.path, tiny_bundle.version, actor="ann", reason="a test")
+    log.promote("r1", actor="ann", reason="a test", evidence={})
+    return log
+
+
+@pytest.fixture
+def decisions(tmp_path: Path) -> DecisionLog:
+    return DecisionLog(f"sqlite:///{tmp_path}/decisions.db")
+
+
+def test_a_watch_tells_that_no_payment_comes_any_more(
+    releases: ReleaseLog,
+    decisions: DecisionLog,
+    tiny_bundle: Bundle,
+    tmp_path: Path,
+    done: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decisions.append(decided_until(datetime.now(UTC) - timedelta(hours=10), tiny_bundle.version, 9))
+    monkeypatch.setenv("RISKDISTILL_WEBHOOK_SECRET", SECRET)
+    logs = ("--releases", f"sqlite:///{tmp_path}/releases.db", "--decisions", f"sqlite:///{tmp_path}/decisions.db")
+    with receiving() as receiver:
+        told = done("monitor", "watch", *logs, "--looks", 2, "--interval", 0.1, "--webhook", receiver.url)
+        (received,) = receiver.wait_for(1)
+    silence = "volume: nothing for 10.0 hours; the longest that is usual is 2.4"
+    assert told.count(f"alarm {silence}") == 2
+    body = json.loads(received.body)
+    assert (body["type"], body["data"]["about"]) == ("monitor.alarm_began", silence)
+    assert body["data"]["verdict"]["action"] == "none"
+
+
+def test_labels_that_second_looks_contradict_alarm_until_another_release_is_champion(
+    releases: ReleaseLog, decisions: DecisionLog, tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    made = decided_until(NOW - timedelta(days=3), tiny_bundle.version, 20)
+    decisions.append(made)
+    lines = ["tx_id,is_laundering,known_at"]
+    for one in made:
+        first, second = (one.decided_at + timedelta(days=days) for days in (1, 2))
+        wrong = second > NOW - timedelta(days=5)
+        lines.append(f"{one.tx_id},{str(wrong).lower()},{first.isoformat()}")
+        lines.append(f"{one.tx_id},false,{second.isoformat()}")
+    labels = tmp_path / "labels.csv"
+    labels.write_text("\n".join(lines))
+    alarms = LiveAlarms(releases, decisions, labels, lambda: NOW)
+    until(lambda: alarms.standing("r1") != ())
+    (alarm,) = alarms.standing("r1")
+    assert alarm.detector == "labels"
+    assert "second looks contradict" in alarm.detail
+    assert alarms.standing("r2") == ()
+
+
+def test_labels_that_cannot_be_read_are_a_warning_and_silence_is_judged_all_the_same(
+    releases: ReleaseLog,
+    decisions: DecisionLog,
+    tiny_bundle: Bundle,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    decisions.append(decided_until(NOW - timedelta(days=1), tiny_bundle.version, 9))
+    (tmp_path / "labels.csv").write_text("tx_id,is_laundering\nx,perhaps\n")
+    alarms = LiveAlarms(releases, decisions, tmp_path / "labels.csv", lambda: NOW)
+    assert len(list(alarms.read())) == 90
+    assert [alarm.detector for alarm in alarms.standing("r1")] == ["volume"]
+    until(lambda: not alarms.is_measuring)
+    assert "what labels say is not known, and is asked again in an hour" in caplog.text
+    assert [alarm.detector for alarm in alarms.standing("r1")] == ["volume"]
+    assert not alarms.is_measuring
