@@ -53,6 +53,7 @@ class Case:
         policy: margins and budget.
         expected: what its bundle promises.
         limits: what the service did before; asked when the champion's first decision comes.
+        previous: what the previous bundle promises, if there is one.
     """
 
     def __init__(
@@ -61,14 +62,16 @@ class Case:
         policy: RollbackPolicy,
         expected: Expectation,
         limits: Callable[[], ServiceLimits],
+        previous: Expectation | None = None,
     ) -> None:
         self.champion, self._policy, self._expected, self._find_limits = champion, policy, expected, limits
+        self._previous = previous
         self.decided, self.compared, self.looks = 0, 0, 0
         self._first: Entry | None = None
         self._last: Entry | None = None
         self._places = {name: place for place, name in enumerate((ALL, *expected.segments))}
         self._limits: ServiceLimits | None = None
-        self._evidence = Evidence(policy, expected, ServiceLimits())
+        self._evidence = Evidence(policy, expected, ServiceLimits(), previous)
         self._total = {
             kind: np.zeros(len(self._places), np.int64) for kind in (*BY_SEGMENT, *FAILED, *SLOW, *DISTANCES)
         }
@@ -95,7 +98,7 @@ class Case:
             return
         if self._limits is None:
             self._limits = self._find_limits()
-            self._evidence = Evidence(self._policy, self._expected, self._limits)
+            self._evidence = Evidence(self._policy, self._expected, self._limits, self._previous)
         self.decided += 1
         self._first, self._last = self._first or entry, entry
         self._count(SLOW[int(decision.latency_ms <= self._limits.slow_ms)], (0,))

@@ -1,11 +1,12 @@
 """The rollback controller: withdraws a champion that does harm relative to the model before it.
 
 Champion and previous model score the same transactions, so drift, season and a broken input upstream hit both and
-prove nothing against either. What counts is student against student: alert rate, and once labels are known false
-alerts and missed laundering; and what the service itself did worse than before, errors and time. Each measure has
-a sequential test and a share of one false-alarm budget (`monitoring.evidence`): over the *whole life* of a
-harmless champion the chance of any wrong rollback is at most `RollbackPolicy.alpha`, however often one looks, as
-far as transactions are independent; the margins leave room where they are not quite.
+prove nothing against either: the ratio of their alerts stays what their two bundles promise. What counts is student
+against student: alert rate, and once labels are known false alerts and missed laundering; and what the service
+itself did worse than before, errors and time. Each measure has a sequential test and a share of one false-alarm
+budget (`monitoring.evidence`): over the *whole life* of a harmless champion the chance of any wrong rollback is at
+most `RollbackPolicy.alpha`, however often one looks, as far as transactions are independent; the margins leave room
+where they are not quite.
 
 Labels come mostly for what the champion alerted on. What it missed is known less often, which speaks for it: so a
 test of missed laundering errs on the side of the champion.
@@ -106,11 +107,16 @@ class RollbackController:
         if self._case is None or not self._case.is_of(champion):
             try:
                 expected = self._expectation(champion)
+                promised = None if previous is None else self._expectation(previous)
             except BundleError as error:  # no decision is passed over: they count once the bundle is back
                 return Verdict(action="alarm", reason=str(error), release_id=champion.release_id)
             before = previous.bundle_version if previous else ""
             self._case = Case(
-                champion, self._policy, expected, lambda: self._hours.get(before, ServiceHours()).limits()
+                champion,
+                self._policy,
+                expected,
+                lambda: self._hours.get(before, ServiceHours()).limits(),
+                promised,
             )
         for entry in self._decisions.read(self._after):
             self._case.add(entry, previous)
