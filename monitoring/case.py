@@ -4,6 +4,10 @@ The tests are fair if what they count is independent, and payments are not: a sc
 finds or misses together, and an odd account sets off many alerts. So an account has one vote a day on who alerts; a
 label that says laundering counts if neither of its accounts was in laundering that was counted before, and one that
 says false alert if its sender was in none.
+
+Errors and time have nothing beside them at the same moment: they are compared with hours of before. What fails
+long after a promotion, or in a teacher elsewhere, fails under the previous model too, so a rollback mends nothing
+and burns a good bundle. Both are the champion's own only for a while after its promotion (`RollbackPolicy.trial`).
 """
 
 from __future__ import annotations
@@ -66,6 +70,7 @@ class Case:
     ) -> None:
         self.champion, self._policy, self._expected, self._find_limits = champion, policy, expected, limits
         self._previous = previous
+        self._elsewhere = False  # whether its teacher answers from another machine
         self.decided, self.compared, self.looks = 0, 0, 0
         self._first: Entry | None = None
         self._last: Entry | None = None
@@ -104,6 +109,7 @@ class Case:
         self._count(SLOW[int(decision.latency_ms <= self._limits.slow_ms)], (0,))
         if wanted_teacher(decision):
             self._count(FAILED[int(decision.route == "teacher")], (0,))
+            self._elsewhere |= decision.bypass is not None and decision.bypass.teacher != "local"
         shadow = decision.shadow
         if shadow is not None and previous is not None and shadow.bundle_version == previous.bundle_version:
             self._compare(decision, shadow)
@@ -170,8 +176,13 @@ class Case:
             self._news[kind][group] += 1
 
     def measures(self) -> tuple[Measure, ...]:
-        """Each measure's evidence so far."""
-        return self._evidence.measures(self._total)
+        """Each measure's evidence so far, and whether it is against the champion itself."""
+        over = self._last is not None and (
+            self._last.decision.decided_at >= self.champion.changed_at + self._policy.trial
+        )
+        others = {"errors": over or self._elsewhere, "slow": over}
+        acting = [metric for metric in self._policy.acting if not others.get(metric)]
+        return self._evidence.measures(self._total, acting)
 
     def evidence(self, harm: Measure) -> dict[str, Any]:
         """The figures that a rollback for `harm` rests on, JSON-able."""

@@ -3,7 +3,7 @@
     more_alerts, fewer_alerts   off from the previous model's, and from what the champion's own bundle promises
     false_alerts                of the alerts that one model alone raises, more of the champion's turn out false
     missed                      of known laundering, the previous model alone would have alerted on more
-    errors, slow                against the hours in which the previous model served
+    errors, slow                against the hours in which the previous model served; act for a while only
     teacher_disagreement        alarms only, see `monitoring.rollback`
 
 What belongs together counts once (`monitoring.case`): ten payments of one scheme that a model misses are one piece
@@ -21,7 +21,7 @@ Counts may have leading dimensions: then as many champions are judged side by si
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, Literal
@@ -72,6 +72,11 @@ class RollbackPolicy(BaseModel):
     tolerance: float = Field(default=0.02, ge=0, description="distances from the teacher this close are equal")
     labels: bool = Field(default=False, description="labels will come: they share the false-alarm budget")
     minimum: int = Field(default=200, ge=1, description="transactions compared before any action")
+    trial: timedelta = Field(
+        default=timedelta(days=1),
+        ge=timedelta(0),
+        description="time from its promotion in which errors and slow decisions are put down to the champion",
+    )
     cool_down: timedelta = Field(
         default=timedelta(minutes=10), ge=timedelta(0), description="rest after a rollback"
     )
@@ -227,11 +232,14 @@ class Evidence:
         """Whether harm was shown and something still speaks for it, by group."""
         return np.asarray(self.harm(metric) & ~self._ended.get(metric, np.False_))
 
-    def measures(self, totals: Mapping[str, NDArray[np.int64]]) -> tuple[Measure, ...]:
+    def measures(
+        self, totals: Mapping[str, NDArray[np.int64]], acting: Collection[Metric] | None = None
+    ) -> tuple[Measure, ...]:
         """Each metric on the whole, and on the segments that are harmed.
 
         Args:
             totals: counts so far by kind, shape (groups,) or (1,).
+            acting: of the harms that share the budget, those that are a reason to roll back now; None: all.
         """
         found = []
         margins: dict[Metric, float] = {
@@ -258,7 +266,7 @@ class Evidence:
                         margin=margins[metric],
                         counts={kind: int(totals[kind][place]) for kind in KINDS[metric]},
                         harm=bool(harm[place]),
-                        acts=metric in self.policy.acting,
+                        acts=metric in (self.policy.acting if acting is None else acting),
                     )
                 )
         return tuple(found)

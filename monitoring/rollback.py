@@ -15,6 +15,10 @@ Distance from the teacher is measured too, but it alarms and never acts. The tea
 scored high or was unsure, so the transactions are chosen by the champion's own errors: of two equally good models
 the one that chooses looks worse (the winner's curse), and no number of transactions mends that.
 
+Errors and slow decisions act only within `RollbackPolicy.trial` of the promotion, and errors only where the teacher
+is the bundle's own: afterwards, and from a teacher elsewhere, they alarm. An outage that all models share is not
+mended by a rollback (`monitoring.case`).
+
 Harm that is shown is not acted on while a person holds all action, within the rest that follows a promotion or a
 rollback (caches fill, workers change over), and where the model to return to was itself rolled back once: that is
 for a person to decide.
@@ -30,7 +34,7 @@ from typing import Any, Final, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from monitoring.case import Case
-from monitoring.evidence import ALL, Expectation, Measure, RollbackPolicy
+from monitoring.evidence import ALL, Expectation, Measure, Metric, RollbackPolicy
 from monitoring.service_level import ServiceHours
 from riskdistill.errors import BundleError, ConfigError, ReleaseError, UnavailableError
 from riskdistill.storage.decisions import Entry
@@ -38,6 +42,12 @@ from riskdistill.storage.releases import Release, ReleaseLog, State
 
 ACTOR: Final = "monitor"
 Action = Literal["none", "waiting", "held", "alarm", "would_roll_back", "rolled_back"]
+
+_NO_REASON: Final[Mapping[Metric, str]] = {  # for a rollback; a person has to look into it
+    "errors": "the previous model may fail as well: the teacher is elsewhere, or the champion long in service",
+    "slow": "the previous model may be as slow: the champion is long in service",
+    "teacher_disagreement": "biased against the champion, so a person has to look into it",
+}
 
 _logger = logging.getLogger(__name__)
 
@@ -164,7 +174,7 @@ class RollbackController:
         if seen < self._policy.minimum:
             return "waiting", f"{seen} of {self._policy.minimum} transactions seen"
         if not harm.acts:
-            return "alarm", "biased against the champion, so a person has to look into it"
+            return "alarm", _NO_REASON[harm.metric]
         if previous is None:
             return "alarm", "there is no previous release to return to"
         if (withdrawn := self._withdrawn(previous)) is not None:

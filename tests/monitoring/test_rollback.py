@@ -15,7 +15,7 @@ from traffic_log import GOOD, NEW, REVIEW, decide, open_logs, traffic
 from monitoring.notices import Notices
 from monitoring.rollback import Expectation, RollbackController, RollbackPolicy, Verdict, watch
 from riskdistill.errors import BundleDamagedError, ConfigError, UnavailableError
-from riskdistill.storage.decisions import Decision, DecisionLog
+from riskdistill.storage.decisions import Bypass, Decision, DecisionLog
 from riskdistill.storage.releases import Release, ReleaseLog, State
 
 Logs = tuple[ReleaseLog, DecisionLog]
@@ -132,6 +132,61 @@ def test_harm_that_acts_goes_before_harm_that_only_alarms(logs: Logs) -> None:
     logs[1].append([decide(0.9, 0.8, teacher=0.7) for _ in range(200)])
     flood(logs, 1_500)
     assert controller(logs).look().reason.startswith("more_alerts")
+
+
+def served(failing: float, seed: int, start: datetime, days: float, **changes: Any) -> list[Decision]:
+    """Decisions spread over days, all of which want the teacher; a share of them in vain."""
+    draw = np.random.default_rng(seed)
+    late = {"teacher_score": None, "route": "student_degraded", "route_reason": "teacher_late"}
+    return [
+        decide(0.1, teacher=0.1).model_copy(
+            update={"decided_at": start + timedelta(days=days * place / 1_500)}
+            | (late if draw.random() < failing else {})
+            | changes
+        )
+        for place in range(1_500)
+    ]
+
+
+ELSEWHERE = Bypass(
+    wanted=("uncertain",), outcome="failed", teacher="open_inference", student_action="allow", cost=0.0
+)
+
+
+@pytest.mark.parametrize(
+    ("after", "changes", "action"),
+    [
+        (0.0, {}, "rolled_back"),
+        (2.0, {}, "alarm"),
+        (0.0, {"bypass": ELSEWHERE}, "alarm"),
+    ],
+    ids=["just promoted", "after healthy days", "of a teacher elsewhere"],
+)
+def test_errors_act_only_where_they_speak_against_the_release(
+    logs: Logs, after: float, changes: dict[str, Any], action: str
+) -> None:
+    champion = logs[0].champion()
+    assert champion is not None
+    began = champion.changed_at
+    before = served(0.02, 1, began - timedelta(days=7), 7, bundle_version=GOOD)
+    outage = served(0.5, 3, began + timedelta(days=after), 0.5, **changes)
+    healthy = served(0.02, 2, began, after) if after else []
+    logs[1].append([*before, *healthy, *outage])
+    verdict = controller(logs).look()
+    assert verdict.reason.startswith("errors: ")
+    assert verdict.action == action
+
+
+@pytest.mark.parametrize(("days", "action"), [(0.1, "rolled_back"), (2.0, "alarm")])
+def test_slow_decisions_act_only_for_a_while_after_a_promotion(logs: Logs, days: float, action: str) -> None:
+    champion = logs[0].champion()
+    assert champion is not None
+    began = champion.changed_at
+    before = served(0.0, 1, began - timedelta(days=7), 7, bundle_version=GOOD)
+    logs[1].append([*before, *served(0.0, 2, began + timedelta(days=days), 0.1, latency_ms=100.0)])
+    verdict = controller(logs).look()
+    assert verdict.reason.startswith("slow: ")
+    assert verdict.action == action
 
 
 def test_the_same_distance_from_the_teacher_is_no_harm(logs: Logs) -> None:
