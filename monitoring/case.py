@@ -13,6 +13,7 @@ and burns a good bundle. Both are the champion's own only for a while after its 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -30,6 +31,7 @@ from monitoring.evidence import (
     RollbackPolicy,
     ServiceLimits,
 )
+from monitoring.labels import Outcome, verdict_at
 from monitoring.segments import segments_of
 from monitoring.service_level import wanted_teacher
 from riskdistill.storage.decisions import Decision, Entry, Shadow
@@ -40,13 +42,12 @@ _FOUND: Final = {(False, True): "previous_alone", (True, False): "champion_alone
 
 
 class _Alerted(NamedTuple):
-    """A transaction on which one of the models alerted, or both; its label is awaited."""
+    """A decision on which one of the models alerted, or both; its verdict is awaited."""
 
+    decision: Decision
     champion: bool
     previous: bool
     groups: tuple[int, ...]
-    sender: str
-    receiver: str
 
 
 class Case:
@@ -120,10 +121,10 @@ class Case:
         champion, previous = decision.student_score >= self._expected.review, shadow.action != "allow"
         self._count(OWN[int(not champion)], groups)
         if champion or previous:
-            sender, receiver = decision.transaction.sender_account, decision.transaction.receiver_account
-            self._vote(_ALERTED[champion, previous], sender, decision.decided_at.toordinal(), groups)
+            sender, day = decision.transaction.sender_account, decision.decided_at.toordinal()
+            self._vote(_ALERTED[champion, previous], sender, day, groups)
             if self._policy.labels:
-                self._unlabelled[decision.tx_id] = _Alerted(champion, previous, groups, sender, receiver)
+                self._unlabelled[decision.tx_id] = _Alerted(decision, champion, previous, groups)
         if decision.teacher_score is not None:
             excess = abs(decision.student_score - decision.teacher_score)
             excess -= abs(shadow.score - decision.teacher_score)
@@ -137,11 +138,15 @@ class Case:
             self._voted.add((account, kind))
             self._count(kind, groups)
 
-    def weigh(self, labels: Mapping[str, bool]) -> None:
-        """End a look: let each test that learnt something see what is new."""
-        if labels:
-            for tx_id in [tx_id for tx_id in self._unlabelled if tx_id in labels]:
-                self._label(self._unlabelled.pop(tx_id), labels[tx_id])
+    def weigh(self, labels: Mapping[str, Outcome], now: datetime) -> None:
+        """End a look: let each test that learnt something see what is new.
+
+        A transaction counts once, with the first verdict that a look finds; a placeholder leaves it waiting.
+        """
+        for tx_id in [tx_id for tx_id in self._unlabelled if tx_id in labels] if labels else ():
+            laundering = verdict_at(self._unlabelled[tx_id].decision, labels[tx_id], now)
+            if laundering is not None:
+                self._label(self._unlabelled.pop(tx_id), laundering)
         self.looks += 1
         whole = {kind: self._news[kind][:1] for kind in (*FAILED, *SLOW, *DISTANCES)}
         self._evidence.look({kind: self._news[kind] for kind in BY_SEGMENT} | whole)
@@ -150,7 +155,8 @@ class Case:
             news[:] = 0
 
     def _label(self, alerted: _Alerted, laundering: bool) -> None:
-        accounts = {alerted.sender, alerted.receiver} if laundering else {alerted.sender}
+        paid = alerted.decision.transaction
+        accounts = {paid.sender_account, paid.receiver_account} if laundering else {paid.sender_account}
         known = not self._counted[laundering].isdisjoint(accounts)
         self._counted[laundering] |= accounts
         if known:

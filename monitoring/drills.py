@@ -29,6 +29,7 @@ from scipy import stats
 from monitoring.drift import measure_drift
 from monitoring.evidence import Expectation, RollbackPolicy
 from monitoring.label_check import second_looks
+from monitoring.labels import Outcome
 from monitoring.maturity import DAY
 from monitoring.performance import Decided, measure_performance
 from monitoring.profile import ReferenceProfile
@@ -215,15 +216,21 @@ class _Watch:
         self._stream, self._setting = stream, setting
         self._source = _Source(stream, setting)
         expected = Expectation(setting.review, max(setting.profile.alert_rate, 1e-4))
+        self._now = setting.begins
         self.controller = RollbackController(
-            _Releases(folder, setting.promoted), self._source, RollbackPolicy(labels=True), lambda _: expected
+            _Releases(folder, setting.promoted),
+            self._source,
+            RollbackPolicy(labels=True),
+            lambda _: expected,
+            lambda: _moment(self._now),
         )
         self._labelled = np.argsort(stream.rows.known, kind="stable")
         self._seen = int((stream.rows.known == 0).sum())
-        self._told: dict[str, bool] = {}
+        self._told: dict[str, Outcome] = {}
 
     def roll_back(self, now: int) -> Iterator[tuple[Alarm, float | None]]:
         """A look of the controller."""
+        self._now = now
         self._source.until = int(np.searchsorted(self._stream.rows.time, now, "right"))
         started = perf_counter()
         verdict = self.controller.look(self._labels(now))
@@ -232,11 +239,12 @@ class _Watch:
             seconds = perf_counter() - started if verdict.action == "rolled_back" else None
             yield Alarm(at=_moment(now), detector=f"controller: {metric}", detail=verdict.reason), seconds
 
-    def _labels(self, now: int) -> dict[str, bool]:
+    def _labels(self, now: int) -> dict[str, Outcome]:
         rows = self._stream.rows
         end = int(np.searchsorted(rows.known[self._labelled], now, "right"))
         for place in self._labelled[self._seen : end].tolist():
-            self._told[self._stream.transactions[place].tx_id] = bool(rows.label[place] == 1)
+            outcome = Outcome(bool(rows.label[place] == 1), _moment(int(rows.known[place])))
+            self._told[self._stream.transactions[place].tx_id] = outcome
         self._seen = max(self._seen, end)
         return self._told
 

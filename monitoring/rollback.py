@@ -35,6 +35,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from monitoring.case import Case
 from monitoring.evidence import ALL, Expectation, Measure, Metric, RollbackPolicy
+from monitoring.labels import Outcome
 from monitoring.service_level import ServiceHours
 from riskdistill.errors import BundleError, ConfigError, ReleaseError, UnavailableError
 from riskdistill.storage.decisions import Entry
@@ -99,11 +100,11 @@ class RollbackController:
         self._case: Case | None = None
         self._hours: dict[str, ServiceHours] = {}  # of each bundle version that decided
 
-    def look(self, labels: Mapping[str, bool] | None = None) -> Verdict:
+    def look(self, labels: Mapping[str, Outcome] | None = None) -> Verdict:
         """Read what was decided since the last look, weigh it, and act if harm is shown.
 
         Args:
-            labels: whether a transaction is laundering, by id, for those known by now.
+            labels: what is known of transactions, by id; what became known later than now does not count yet.
 
         Raises:
             ConfigError: there are labels, and the policy has no share of its budget for them.
@@ -132,7 +133,7 @@ class RollbackController:
             self._case.add(entry, previous)
             self._hours.setdefault(entry.decision.bundle_version, ServiceHours()).add(entry.decision)
             self._after = entry.sequence
-        self._case.weigh(labels or {})
+        self._case.weigh(labels or {}, self._clock())
         return self._act(self._case, previous)
 
     def _act(self, case: Case, previous: Release | None) -> Verdict:
@@ -216,7 +217,7 @@ def watch(
     controller: RollbackController,
     interval: float,
     stop: Stop,
-    labels: Callable[[], Mapping[str, bool]] = dict,
+    labels: Callable[[], Mapping[str, Outcome]] = dict,
 ) -> Iterator[Verdict]:
     """Look every `interval` seconds until `stop` is set; yields each verdict. Outlasts a log that is away."""
     while not stop.is_set():

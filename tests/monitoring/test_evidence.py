@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from traffic_log import NEW, REVIEW, decide
 
 from monitoring.case import Case
 from monitoring.evidence import ALERTS, BY_SEGMENT, OWN, Evidence, Expectation, RollbackPolicy, ServiceLimits
+from monitoring.labels import Outcome
 from monitoring.sequential import RateTest
 from monitoring.service_level import LEAST, ServiceHours, upper_rate
 from riskdistill.storage.decisions import Decision, Entry
@@ -41,7 +44,8 @@ def case(
     found = Case(CHAMPION, LABELLED, EXPECTED, lambda: limits or ServiceLimits())
     for place, decision in enumerate(decisions, start=1):
         found.add(Entry(place, decision), PREVIOUS)
-    found.weigh(labels or {})
+    told = {tx_id: Outcome(laundering) for tx_id, laundering in (labels or {}).items()}
+    found.weigh(told, datetime.now(UTC))
     return found
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from traffic_log import GOOD, NEW, REVIEW, decide, open_logs, traffic
 
+from monitoring.labels import Outcome
 from monitoring.notices import Notices
 from monitoring.rollback import Expectation, RollbackController, RollbackPolicy, Verdict, watch
 from riskdistill.errors import BundleDamagedError, ConfigError, UnavailableError
@@ -199,10 +200,27 @@ def test_late_labels_that_show_false_alerts_lead_to_a_rollback(logs: Logs) -> No
     logs[1].append(decisions)
     watcher = controller(logs, labels=True)
     assert watcher.look().action == "none"
-    only_new = {d.tx_id: False for d in decisions if d.student_score > 0.5}
-    only_old = {d.tx_id: True for d in decisions if d.student_score < 0.5}
+    only_new = {d.tx_id: Outcome(False) for d in decisions if d.student_score > 0.5}
+    only_old = {d.tx_id: Outcome(True) for d in decisions if d.student_score < 0.5}
     assert watcher.look(only_new).action == "none", "labels of one side alone are no comparison"
     verdict = watcher.look(only_old)
+    assert verdict.reason.startswith("false_alerts")
+    assert verdict.action == "rolled_back"
+
+
+@pytest.mark.parametrize("placeholder", ["of the payment", "of tomorrow"])
+def test_a_label_counts_once_it_is_a_verdict_and_waits_while_it_is_none(logs: Logs, placeholder: str) -> None:
+    """The champion's own alerts are false and the previous model's are not, which the first labels do not tell."""
+    decisions = traffic(1_000, 0.1, 0.1, 0.1, seed=3)
+    logs[1].append(decisions)
+    moment = decisions[0].transaction.timestamp
+    if placeholder == "of tomorrow":
+        moment = datetime.now(UTC) + timedelta(days=1)
+    watcher = controller(logs, labels=True)
+    told = watcher.look({one.tx_id: Outcome(False, moment) for one in decisions})
+    assert next(one for one in told.measures if one.metric == "false_alerts").e_value == 1
+    verdicts = {one.tx_id: Outcome(one.student_score < REVIEW, datetime.now(UTC)) for one in decisions}
+    verdict = watcher.look(verdicts)
     assert verdict.reason.startswith("false_alerts")
     assert verdict.action == "rolled_back"
 
@@ -218,7 +236,7 @@ def test_false_alerts_have_a_share_of_the_budget_only_where_labels_come(logs: Lo
         dict.fromkeys(("more_alerts", "fewer_alerts", "false_alerts", "missed", "errors", "slow"), 0.01 / 6)
     )
     with pytest.raises(ConfigError, match="labels came"):
-        controller(logs).look({"d1": True})
+        controller(logs).look({"d1": Outcome(True)})
 
 
 def test_equal_models_are_left_alone_over_many_looks(logs: Logs) -> None:
