@@ -25,6 +25,7 @@ from monitoring.evidence import (
     FAILED,
     OWN,
     SLOW,
+    STEP,
     Evidence,
     Expectation,
     Measure,
@@ -72,7 +73,7 @@ class Case:
         self.champion, self._policy, self._expected, self._find_limits = champion, policy, expected, limits
         self._previous = previous
         self._elsewhere = False  # whether its teacher answers from another machine
-        self.decided, self.compared, self.looks = 0, 0, 0
+        self.decided, self.compared, self.looks, self._step = 0, 0, 0, 0
         self._first: Entry | None = None
         self._last: Entry | None = None
         self._places = {name: place for place, name in enumerate((ALL, *expected.segments))}
@@ -94,8 +95,12 @@ class Case:
         mine = self.champion
         return (mine.release_id, mine.changed_at) == (champion.release_id, champion.changed_at)
 
-    def add(self, entry: Entry, previous: Release | None) -> None:
-        """Count one of the champion's decisions."""
+    def add(self, entry: Entry, previous: Release | None, labels: Mapping[str, Outcome]) -> None:
+        """Count one of the champion's decisions; the first of a new step ends the one before, as known by then.
+
+        So whoever begins to watch in the middle of a champion's life, or again after a restart, sees the evidence
+        that one look in every step has made, and the budget holds over that life.
+        """
         decision = entry.decision
         if (
             decision.bundle_version != self.champion.bundle_version
@@ -105,6 +110,11 @@ class Case:
         if self._limits is None:
             self._limits = self._find_limits()
             self._evidence = Evidence(self._policy, self._expected, self._limits, self._previous)
+        step = (decision.decided_at - self.champion.changed_at) // STEP
+        if step > self._step:
+            if self._last is not None:
+                self.weigh(labels, self.champion.changed_at + (self._step + 1) * STEP)
+            self._step = step
         self.decided += 1
         self._first, self._last = self._first or entry, entry
         self._count(SLOW[int(decision.latency_ms <= self._limits.slow_ms)], (0,))
@@ -149,7 +159,7 @@ class Case:
                 self._label(self._unlabelled.pop(tx_id), laundering)
         self.looks += 1
         whole = {kind: self._news[kind][:1] for kind in (*FAILED, *SLOW, *DISTANCES)}
-        self._evidence.look({kind: self._news[kind] for kind in BY_SEGMENT} | whole)
+        self._evidence.look({kind: self._news[kind] for kind in BY_SEGMENT} | whole, self._step)
         for kind, news in self._news.items():
             self._total[kind] += news
             news[:] = 0

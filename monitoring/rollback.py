@@ -5,8 +5,9 @@ prove nothing against either: the ratio of their alerts stays what their two bun
 against student: alert rate, and once labels are known false alerts and missed laundering; and what the service
 itself did worse than before, errors and time. Each measure has a sequential test and a share of one false-alarm
 budget (`monitoring.evidence`): over the *whole life* of a harmless champion the chance of any wrong rollback is at
-most `RollbackPolicy.alpha`, however often one looks, as far as transactions are independent; the margins leave room
-where they are not quite.
+most `RollbackPolicy.alpha`, however often one looks and however often the watch begins anew, as far as transactions
+are independent; the margins leave room where they are not quite. (A watch that begins reads the log from its start.
+Evidence is a function of what was decided when; only labels without `known_at` count from the decision on then.)
 
 Labels come mostly for what the champion alerted on. What it missed is known less often, which speaks for it: so a
 test of missed laundering errs on the side of the champion.
@@ -110,6 +111,7 @@ class RollbackController:
             ConfigError: there are labels, and the policy has no share of its budget for them.
             UnavailableError: a log cannot be read or written now; nothing is lost, look again.
         """
+        labels = labels or {}
         if labels and not self._policy.labels:
             raise ConfigError("labels came that the policy does not count on", mend="set labels in the policy")
         champion, previous = self._releases.champion(), self._releases.previous()
@@ -130,10 +132,10 @@ class RollbackController:
                 promised,
             )
         for entry in self._decisions.read(self._after):
-            self._case.add(entry, previous)
+            self._case.add(entry, previous, labels)
             self._hours.setdefault(entry.decision.bundle_version, ServiceHours()).add(entry.decision)
             self._after = entry.sequence
-        self._case.weigh(labels or {}, self._clock())
+        self._case.weigh(labels, self._clock())
         return self._act(self._case, previous)
 
     def _act(self, case: Case, previous: Release | None) -> Verdict:

@@ -43,7 +43,7 @@ def case(
     """The case after one look at these decisions."""
     found = Case(CHAMPION, LABELLED, EXPECTED, lambda: limits or ServiceLimits())
     for place, decision in enumerate(decisions, start=1):
-        found.add(Entry(place, decision), PREVIOUS)
+        found.add(Entry(place, decision), PREVIOUS, {})
     told = {tx_id: Outcome(laundering) for tx_id, laundering in (labels or {}).items()}
     found.weigh(told, datetime.now(UTC))
     return found

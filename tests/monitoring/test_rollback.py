@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from traffic_log import GOOD, NEW, REVIEW, decide, open_logs, traffic
 
+from monitoring.evidence import STEP
 from monitoring.labels import Outcome
 from monitoring.notices import Notices
 from monitoring.rollback import Expectation, RollbackController, RollbackPolicy, Verdict, watch
 from riskdistill.errors import BundleDamagedError, ConfigError, UnavailableError
-from riskdistill.storage.decisions import Bypass, Decision, DecisionLog
+from riskdistill.storage.decisions import Bypass, Decision, DecisionLog, Entry
 from riskdistill.storage.releases import Release, ReleaseLog, State
 
 Logs = tuple[ReleaseLog, DecisionLog]
@@ -135,17 +136,19 @@ def test_harm_that_acts_goes_before_harm_that_only_alarms(logs: Logs) -> None:
     assert controller(logs).look().reason.startswith("more_alerts")
 
 
-def served(failing: float, seed: int, start: datetime, days: float, **changes: Any) -> list[Decision]:
+def served(
+    failing: float, seed: int, start: datetime, days: float, rows: int = 1_500, **changes: Any
+) -> list[Decision]:
     """Decisions spread over days, all of which want the teacher; a share of them in vain."""
     draw = np.random.default_rng(seed)
     late = {"teacher_score": None, "route": "student_degraded", "route_reason": "teacher_late"}
     return [
         decide(0.1, teacher=0.1).model_copy(
-            update={"decided_at": start + timedelta(days=days * place / 1_500)}
+            update={"decided_at": start + timedelta(days=days * place / rows)}
             | (late if draw.random() < failing else {})
             | changes
         )
-        for place in range(1_500)
+        for place in range(rows)
     ]
 
 
@@ -188,6 +191,58 @@ def test_slow_decisions_act_only_for_a_while_after_a_promotion(logs: Logs, days:
     verdict = controller(logs).look()
     assert verdict.reason.startswith("slow: ")
     assert verdict.action == action
+
+
+class Growing:
+    """A decision log of which so many entries are there."""
+
+    def __init__(self, decisions: list[Decision]) -> None:
+        self.entries, self.there = [Entry(place, one) for place, one in enumerate(decisions, start=1)], 0
+
+    def read(self, after_sequence: int = 0, limit: int | None = None) -> Iterator[Entry]:
+        yield from self.entries[after_sequence : self.there]
+
+
+def test_a_watch_that_begins_anew_finds_what_one_that_went_on_finds(logs: Logs) -> None:
+    """A healthy day, and then the teacher fails in 12 % of the decisions not 2 %, which the day would hide."""
+    champion = logs[0].champion()
+    assert champion is not None
+    began = champion.changed_at
+    before = served(0.02, 1, began - timedelta(days=7), 7, rows=2_000, bundle_version=GOOD)
+    healthy = served(0.02, 2, began, 1, rows=5_000)
+    source = Growing([*before, *healthy, *served(0.12, 3, began + timedelta(days=1), 0.1, rows=500)])
+
+    def begun() -> RollbackController:
+        return RollbackController(logs[0], source, RollbackPolicy(), lambda _: EXPECTED)
+
+    going_on = begun()
+    for there in range(len(before), len(source.entries) + 1, 100):
+        source.there = there
+        kept = going_on.look()
+    anew = begun().look()
+    assert anew.action == kept.action == "alarm"
+    assert anew.reason.startswith("errors: ")
+    e_values = [{one.metric: one.e_value for one in verdict.measures} for verdict in (kept, anew)]
+    assert e_values[0]["errors"] == pytest.approx(e_values[1]["errors"], rel=0.5)
+
+
+def test_labels_count_in_the_order_in_which_they_became_known(logs: Logs) -> None:
+    """Of a watch that begins anew: a healthy past does not hide what labels have shown since."""
+    champion = logs[0].champion()
+    assert champion is not None
+    decisions = [
+        one.model_copy(update={"decided_at": champion.changed_at + timedelta(minutes=place)})
+        for place, one in enumerate(traffic(3_000, 0.3, 0.3, 0.0, seed=4))
+    ]
+    labels = {
+        one.tx_id: Outcome((one.student_score < REVIEW) != (place < 2_600), one.decided_at + timedelta(hours=1))
+        for place, one in enumerate(decisions)
+    }
+    source, end = Growing(decisions), decisions[-1].decided_at + timedelta(days=1)
+    source.there = len(decisions)
+    policy = RollbackPolicy(labels=True)
+    verdict = RollbackController(logs[0], source, policy, lambda _: EXPECTED, lambda: end).look(labels)
+    assert verdict.reason.startswith("false_alerts")
 
 
 def test_the_same_distance_from_the_teacher_is_no_harm(logs: Logs) -> None:
@@ -350,7 +405,9 @@ def test_an_alarm_that_nothing_speaks_for_any_more_ends_and_does_not_flap(logs: 
     told, actions = [], []
     for champion, previous, looks in ((0.9, 0.8, 4), (0.8, 0.9, 12), (0.9, 0.8, 16)):
         for _ in range(looks):
-            logs[1].append([decide(champion, previous, teacher=0.7) for _ in range(50)])
+            later = {"decided_at": datetime.now(UTC) + len(actions) * STEP}
+            alike = (decide(champion, previous, teacher=0.7) for _ in range(50))
+            logs[1].append([one.model_copy(update=later) for one in alike])
             verdict = watcher.look()
             actions.append(verdict.action)
             told += [notice.kind for notice in notices.of(verdict)]
