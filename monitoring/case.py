@@ -5,6 +5,13 @@ finds or misses together, and an odd account sets off many alerts. So an account
 label that says laundering counts if neither of its accounts was in laundering that was counted before, and one that
 says false alert if its sender was in none.
 
+Outcomes of two alerts, each raised by one model alone, are compared only where both were looked at whatever they
+would turn out to be. The champion's own are, as alerts. What only the previous model raised is let pass: laundering
+among it surfaces in the end, and the rest is never told of, so such labels would make every healthy champion look
+worse. Of these only the sample below the line counts, whose shares are logged, thinned to the smallest of them, for
+more is drawn near the line. Without a sample nothing is said of false alerts. Known laundering is compared as it
+comes: what surfaces by itself is missing on the previous model's side, which speaks for the champion.
+
 Errors and time have nothing beside them at the same moment: they are compared with hours of before. What fails
 long after a promotion, or in a teacher elsewhere, fails under the previous model too, so a rollback mends nothing
 and burns a good bundle. Both are the champion's own only for a while after its promotion (`RollbackPolicy.trial`).
@@ -32,7 +39,7 @@ from monitoring.evidence import (
     RollbackPolicy,
     ServiceLimits,
 )
-from monitoring.labels import Outcome, verdict_at
+from monitoring.labels import Outcome, luck, verdict_at
 from monitoring.segments import segments_of
 from monitoring.service_level import wanted_teacher
 from riskdistill.storage.decisions import Decision, Entry, Shadow
@@ -72,6 +79,7 @@ class Case:
     ) -> None:
         self.champion, self._policy, self._expected, self._find_limits = champion, policy, expected, limits
         self._previous = previous
+        self._even = 0.0  # the smallest share of a sample so far; 0 while there is none
         self._elsewhere = False  # whether its teacher answers from another machine
         self.decided, self.compared, self.looks, self._step = 0, 0, 0, 0
         self._first: Entry | None = None
@@ -115,6 +123,8 @@ class Case:
             if self._last is not None:
                 self.weigh(labels, self.champion.changed_at + (self._step + 1) * STEP)
             self._step = step
+        if decision.sample_share is not None:
+            self._even = min(self._even or 1.0, decision.sample_share)
         self.decided += 1
         self._first, self._last = self._first or entry, entry
         self._count(SLOW[int(decision.latency_ms <= self._limits.slow_ms)], (0,))
@@ -173,9 +183,17 @@ class Case:
             return
         if laundering:
             self._count(_FOUND[alerted.champion, alerted.previous], alerted.groups)
-        if alerted.champion != alerted.previous:
+        if alerted.champion != alerted.previous and self._looked_at(alerted):
             for group in alerted.groups:
                 self._match(group, alerted.champion, not laundering)
+
+    def _looked_at(self, alerted: _Alerted) -> bool:
+        """Whether an alert was reviewed whatever its outcome, with a chance that all of its model's have."""
+        decision = alerted.decision
+        if alerted.champion:
+            return decision.action != "allow"
+        chance = decision.sample_share if decision.action == "allow" else 1.0  # an alert of the teacher's
+        return chance is not None and luck(decision) * chance < self._even
 
     def _match(self, group: int, champion: bool, false: bool) -> None:
         """Match an alert with the oldest one of the other model that waits; it waits itself where there is none."""

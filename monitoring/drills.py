@@ -349,7 +349,7 @@ class _Source:
         served = rows.time[place] >= self._setting.promoted
         student, shadow = (stream.champion, stream.previous) if served else (stream.previous, stream.champion)
         asked, failed = bool(stream.asked[place]), bool(stream.failed[place])
-        alert = bool(rows.alert[place])
+        alert, raised = bool(rows.alert[place]), bool(shadow[place] >= self._setting.review)
         return Decision.model_construct(  # of valid parts; checking tens of thousands would take most of the time
             decision_id=transaction.tx_id,
             tx_id=transaction.tx_id,
@@ -364,12 +364,13 @@ class _Source:
             route="student" if not asked else "student_degraded" if failed else "teacher",
             route_reason="none" if not asked else "teacher_late" if failed else "above_threshold",
             reasons=(),
+            sample_share=1.0 if raised and not alert else None,  # all that one model alone raises is looked at
             bundle_version=CHAMPION if served else PREVIOUS,
             latency_ms=float(stream.latency[place]),
             shadow=Shadow.model_construct(
                 bundle_version=PREVIOUS,
                 score=float(shadow[place]),
-                action="review" if shadow[place] >= self._setting.review else "allow",
+                action="review" if raised else "allow",
             ),
         )
 

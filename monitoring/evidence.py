@@ -198,9 +198,11 @@ class Evidence:
             self._more.update((champion, previous, both), (alerted, quiet), long)
             self._fewer.update((previous, champion, both), (quiet, alerted), long)
         if new := _new(news, PAIRS):
-            self._false.match(*new, step)
+            only_a, only_b = new
+            self._false.match(only_a, only_b, step)
         if new := _new(news, FOUND):
-            self._missed.update(*new, step)
+            previous, champion, both = new
+            self._missed.update(previous, champion, both, step)
         for test, kinds in ((self._errors, FAILED), (self._slow, SLOW), (self._farther, DISTANCES)):
             if test is not None and (new := _new(news, kinds)):
                 test.update(new[0], new[0] + new[1], step)

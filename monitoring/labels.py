@@ -1,4 +1,6 @@
-"""What a label says, and since when: one reading for the controller, `monitor watch` and `monitor performance`.
+"""What a label says, since when, and by what luck it was drawn for.
+
+The controller, `monitor watch` and `monitor performance` read labels in this one way.
 
 A label is a *verdict* if somebody looked. Tables with a label for each payment call normal what nobody looked at,
 and date that to the payment itself; such a label is a placeholder and counts for nothing, until a verdict comes.
@@ -8,6 +10,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import NamedTuple
+
+import xxhash
 
 from riskdistill.storage.decisions import Decision
 
@@ -54,6 +58,11 @@ def verdict_at(decision: Decision, outcome: Outcome, now: datetime) -> bool | No
     """Whether the transaction is laundering as the newest verdict that was known `now` has it; None without one."""
     verdicts = (second_verdict(decision, outcome), first_verdict(decision, outcome))
     return next((told.laundering for told in verdicts if told is not None and told.known_at <= now), None)
+
+
+def luck(decision: Decision) -> float:
+    """A number from 0 to 1 that a sample is thinned by: a hash of the decision's id, so always the same one."""
+    return xxhash.xxh64_intdigest(decision.decision_id.encode()) / 2**64
 
 
 def _after(decision: Decision) -> datetime:

@@ -10,10 +10,9 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 from numpy.typing import NDArray
 
-from monitoring.labels import Told, first_verdict, second_verdict
+from monitoring.labels import Told, first_verdict, luck, second_verdict
 from monitoring.performance import UNKNOWN, Decided, PerformanceReport, measure_performance
 from monitoring.performance_page import write_performance_report
 from pipelines.label_file import read_outcomes
@@ -85,8 +84,8 @@ def evenly_sampled(made: Sequence[Decision]) -> NDArray[np.bool_]:
     if not share.any():
         return np.zeros(len(made), np.bool_)
     even = share[share > 0].min()
-    luck = np.array([xxhash.xxh64_intdigest(one.decision_id.encode()) / 2**64 for one in made])
-    return np.asarray((share > 0) & (luck * share < even), np.bool_)
+    drawn = np.array([luck(one) for one in made])
+    return np.asarray((share > 0) & (drawn * share < even), np.bool_)
 
 
 def covariates(payments: pa.Table, score: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from traffic_log import GOOD, NEW, REVIEW, decide, open_logs, traffic
 
-from monitoring.evidence import STEP
+from monitoring.evidence import STEP, Expectation, RollbackPolicy
 from monitoring.labels import Outcome
 from monitoring.notices import Notices
-from monitoring.rollback import Expectation, RollbackController, RollbackPolicy, Verdict, watch
+from monitoring.rollback import RollbackController, Verdict, watch
 from riskdistill.errors import BundleDamagedError, ConfigError, UnavailableError
 from riskdistill.storage.decisions import Bypass, Decision, DecisionLog, Entry
 from riskdistill.storage.releases import Release, ReleaseLog, State
@@ -278,6 +278,36 @@ def test_a_label_counts_once_it_is_a_verdict_and_waits_while_it_is_none(logs: Lo
     verdict = watcher.look(verdicts)
     assert verdict.reason.startswith("false_alerts")
     assert verdict.action == "rolled_back"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_labels_that_come_by_their_outcome_roll_no_healthy_champion_back(logs: Logs, seed: int) -> None:
+    """Of alerts that the previous model alone raised, what is told is mostly laundering that surfaced."""
+    draw, decisions, labels = np.random.default_rng(seed), traffic(2_000, 0.2, 0.2, 0.2, seed), {}
+    for place, one in enumerate(decisions):
+        laundering, passed = bool(draw.random() < 0.3), one.action == "allow"
+        if passed:
+            decisions[place] = one.model_copy(update={"sample_share": None})
+        if not passed or draw.random() < (0.3 if laundering else 0.02):
+            labels[one.tx_id] = Outcome(laundering)
+    logs[1].append(decisions)
+    assert controller(logs, labels=True).look(labels).action == "none"
+
+
+@pytest.mark.parametrize(("precision", "action"), [(0.3, "none"), (0.1, "rolled_back")])
+def test_false_alerts_are_compared_on_a_logged_sample(logs: Logs, precision: float, action: str) -> None:
+    """More is drawn near the line, where more is laundering; what surfaces by itself comes on top."""
+    draw, decisions, labels = np.random.default_rng(0), [], {}
+    for one in traffic(4_000, 0.2, 0.2, 0.0, seed=1):
+        near = bool(draw.random() < 0.3)
+        chance = precision if one.student_score >= REVIEW else 0.65 if near else 0.15  # 0.3 altogether
+        laundering, share = bool(draw.random() < chance), 0.9 if near else 0.3
+        drawn = one.action == "allow" and draw.random() < share
+        decisions.append(one.model_copy(update={"sample_share": share if drawn else None}))
+        if one.action != "allow" or drawn or (laundering and draw.random() < 0.5):
+            labels[one.tx_id] = Outcome(laundering)
+    logs[1].append(decisions)
+    assert controller(logs, labels=True, missed_margin=2.0).look(labels).action == action
 
 
 def test_false_alerts_have_a_share_of_the_budget_only_where_labels_come(logs: Logs) -> None:

@@ -56,8 +56,8 @@ def test_one_of_two_hypotheses_may_hold_at_a_time_and_the_other_at_another() -> 
         nonlocal step
         step += 1
         first, second = (0.02, 0.2) if step // 24 % 2 else (0.2, 0.05)
-        counts = draw.binomial(REQUESTS, first, DAYS), draw.binomial(REQUESTS, second, DAYS)
-        return test.update(*((count, REQUESTS - count) for count in counts), step // 12)
+        one, other = draw.binomial(REQUESTS, first, DAYS), draw.binomial(REQUESTS, second, DAYS)
+        return test.update((one, REQUESTS - one), (other, REQUESTS - other), step // 12)
 
     for _ in range(LOOKS):
         look()
