@@ -162,11 +162,11 @@ def false_alarms(quick: bool) -> list[Measurement]:
         draw = np.random.default_rng(1)
         evidence, phase = new_evidence(draw), draw.uniform(0, 24, lives)
         alarmed = {(rule, what): 0 for what in STATISTICS for rule in RULES}
-        for _ in range(days):
+        for day in range(days):
             rules = {what: Rules() for what in STATISTICS}  # a new day, a new chance: they forget yesterday
             for number in range(LOOKS):
                 news = look(world, phase + 24 * number / LOOKS, lives, draw)
-                evidence.look(news)
+                evidence.look(news, day * LOOKS + number)
                 for what, statistic in STATISTICS.items():
                     rules[what].look(*statistic(news))
             for rule, what in alarmed:
@@ -221,7 +221,7 @@ def delays(
     before = replace(before, previous=HEALTHY.previous, errors=HEALTHY.errors)
     for number in range(begins + 2 * LOOKS):
         news = look(harmful if number >= begins else before, phase + 24 * number / LOOKS, runs, draw)
-        evidence.look(news)
+        evidence.look(news, number)
         rules.look(*statistic(news))
         first = np.where((first == NEVER) & rolled_back(evidence), number - begins + 1, first)
         if (first != NEVER).all() and number >= begins + 60:

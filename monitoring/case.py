@@ -4,11 +4,23 @@ The tests are fair if what they count is independent, and payments are not: a sc
 finds or misses together, and an odd account sets off many alerts. So an account has one vote a day on who alerts; a
 label that says laundering counts if neither of its accounts was in laundering that was counted before, and one that
 says false alert if its sender was in none.
+
+Outcomes of two alerts, each raised by one model alone, are compared only where both were looked at whatever they
+would turn out to be. The champion's own are, as alerts. What only the previous model raised is let pass: laundering
+among it surfaces in the end, and the rest is never told of, so such labels would make every healthy champion look
+worse. Of these only the sample below the line counts, whose shares are logged, thinned to the smallest of them, for
+more is drawn near the line. Without a sample nothing is said of false alerts. Known laundering is compared as it
+comes: what surfaces by itself is missing on the previous model's side, which speaks for the champion.
+
+Errors and time have nothing beside them at the same moment: they are compared with hours of before. What fails
+long after a promotion, or in a teacher elsewhere, fails under the previous model too, so a rollback mends nothing
+and burns a good bundle. Both are the champion's own only for a while after its promotion (`RollbackPolicy.trial`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -20,12 +32,14 @@ from monitoring.evidence import (
     FAILED,
     OWN,
     SLOW,
+    STEP,
     Evidence,
     Expectation,
     Measure,
     RollbackPolicy,
     ServiceLimits,
 )
+from monitoring.labels import Outcome, luck, verdict_at
 from monitoring.segments import segments_of
 from monitoring.service_level import wanted_teacher
 from riskdistill.storage.decisions import Decision, Entry, Shadow
@@ -36,13 +50,12 @@ _FOUND: Final = {(False, True): "previous_alone", (True, False): "champion_alone
 
 
 class _Alerted(NamedTuple):
-    """A transaction on which one of the models alerted, or both; its label is awaited."""
+    """A decision on which one of the models alerted, or both; its verdict is awaited."""
 
+    decision: Decision
     champion: bool
     previous: bool
     groups: tuple[int, ...]
-    sender: str
-    receiver: str
 
 
 class Case:
@@ -53,6 +66,7 @@ class Case:
         policy: margins and budget.
         expected: what its bundle promises.
         limits: what the service did before; asked when the champion's first decision comes.
+        previous: what the previous bundle promises, if there is one.
     """
 
     def __init__(
@@ -61,14 +75,18 @@ class Case:
         policy: RollbackPolicy,
         expected: Expectation,
         limits: Callable[[], ServiceLimits],
+        previous: Expectation | None = None,
     ) -> None:
         self.champion, self._policy, self._expected, self._find_limits = champion, policy, expected, limits
-        self.decided, self.compared, self.looks = 0, 0, 0
+        self._previous = previous
+        self._even = 0.0  # the smallest share of a sample so far; 0 while there is none
+        self._elsewhere = False  # whether its teacher answers from another machine
+        self.decided, self.compared, self.looks, self._step = 0, 0, 0, 0
         self._first: Entry | None = None
         self._last: Entry | None = None
         self._places = {name: place for place, name in enumerate((ALL, *expected.segments))}
         self._limits: ServiceLimits | None = None
-        self._evidence = Evidence(policy, expected, ServiceLimits())
+        self._evidence = Evidence(policy, expected, ServiceLimits(), previous)
         self._total = {
             kind: np.zeros(len(self._places), np.int64) for kind in (*BY_SEGMENT, *FAILED, *SLOW, *DISTANCES)
         }
@@ -85,8 +103,12 @@ class Case:
         mine = self.champion
         return (mine.release_id, mine.changed_at) == (champion.release_id, champion.changed_at)
 
-    def add(self, entry: Entry, previous: Release | None) -> None:
-        """Count one of the champion's decisions."""
+    def add(self, entry: Entry, previous: Release | None, labels: Mapping[str, Outcome]) -> None:
+        """Count one of the champion's decisions; the first of a new step ends the one before, as known by then.
+
+        So whoever begins to watch in the middle of a champion's life, or again after a restart, sees the evidence
+        that one look in every step has made, and the budget holds over that life.
+        """
         decision = entry.decision
         if (
             decision.bundle_version != self.champion.bundle_version
@@ -95,12 +117,20 @@ class Case:
             return
         if self._limits is None:
             self._limits = self._find_limits()
-            self._evidence = Evidence(self._policy, self._expected, self._limits)
+            self._evidence = Evidence(self._policy, self._expected, self._limits, self._previous)
+        step = (decision.decided_at - self.champion.changed_at) // STEP
+        if step > self._step:
+            if self._last is not None:
+                self.weigh(labels, self.champion.changed_at + (self._step + 1) * STEP)
+            self._step = step
+        if decision.sample_share is not None:
+            self._even = min(self._even or 1.0, decision.sample_share)
         self.decided += 1
         self._first, self._last = self._first or entry, entry
         self._count(SLOW[int(decision.latency_ms <= self._limits.slow_ms)], (0,))
         if wanted_teacher(decision):
             self._count(FAILED[int(decision.route == "teacher")], (0,))
+            self._elsewhere |= decision.bypass is not None and decision.bypass.teacher != "local"
         shadow = decision.shadow
         if shadow is not None and previous is not None and shadow.bundle_version == previous.bundle_version:
             self._compare(decision, shadow)
@@ -111,10 +141,10 @@ class Case:
         champion, previous = decision.student_score >= self._expected.review, shadow.action != "allow"
         self._count(OWN[int(not champion)], groups)
         if champion or previous:
-            sender, receiver = decision.transaction.sender_account, decision.transaction.receiver_account
-            self._vote(_ALERTED[champion, previous], sender, decision.decided_at.toordinal(), groups)
+            sender, day = decision.transaction.sender_account, decision.decided_at.toordinal()
+            self._vote(_ALERTED[champion, previous], sender, day, groups)
             if self._policy.labels:
-                self._unlabelled[decision.tx_id] = _Alerted(champion, previous, groups, sender, receiver)
+                self._unlabelled[decision.tx_id] = _Alerted(decision, champion, previous, groups)
         if decision.teacher_score is not None:
             excess = abs(decision.student_score - decision.teacher_score)
             excess -= abs(shadow.score - decision.teacher_score)
@@ -128,29 +158,42 @@ class Case:
             self._voted.add((account, kind))
             self._count(kind, groups)
 
-    def weigh(self, labels: Mapping[str, bool]) -> None:
-        """End a look: let each test that learnt something see what is new."""
-        if labels:
-            for tx_id in [tx_id for tx_id in self._unlabelled if tx_id in labels]:
-                self._label(self._unlabelled.pop(tx_id), labels[tx_id])
+    def weigh(self, labels: Mapping[str, Outcome], now: datetime) -> None:
+        """End a look: let each test that learnt something see what is new.
+
+        A transaction counts once, with the first verdict that a look finds; a placeholder leaves it waiting.
+        """
+        for tx_id in [tx_id for tx_id in self._unlabelled if tx_id in labels] if labels else ():
+            laundering = verdict_at(self._unlabelled[tx_id].decision, labels[tx_id], now)
+            if laundering is not None:
+                self._label(self._unlabelled.pop(tx_id), laundering)
         self.looks += 1
         whole = {kind: self._news[kind][:1] for kind in (*FAILED, *SLOW, *DISTANCES)}
-        self._evidence.look({kind: self._news[kind] for kind in BY_SEGMENT} | whole)
+        self._evidence.look({kind: self._news[kind] for kind in BY_SEGMENT} | whole, self._step)
         for kind, news in self._news.items():
             self._total[kind] += news
             news[:] = 0
 
     def _label(self, alerted: _Alerted, laundering: bool) -> None:
-        accounts = {alerted.sender, alerted.receiver} if laundering else {alerted.sender}
+        paid = alerted.decision.transaction
+        accounts = {paid.sender_account, paid.receiver_account} if laundering else {paid.sender_account}
         known = not self._counted[laundering].isdisjoint(accounts)
         self._counted[laundering] |= accounts
         if known:
             return
         if laundering:
             self._count(_FOUND[alerted.champion, alerted.previous], alerted.groups)
-        if alerted.champion != alerted.previous:
+        if alerted.champion != alerted.previous and self._looked_at(alerted):
             for group in alerted.groups:
                 self._match(group, alerted.champion, not laundering)
+
+    def _looked_at(self, alerted: _Alerted) -> bool:
+        """Whether an alert was reviewed whatever its outcome, with a chance that all of its model's have."""
+        decision = alerted.decision
+        if alerted.champion:
+            return decision.action != "allow"
+        chance = decision.sample_share if decision.action == "allow" else 1.0  # an alert of the teacher's
+        return chance is not None and luck(decision) * chance < self._even
 
     def _match(self, group: int, champion: bool, false: bool) -> None:
         """Match an alert with the oldest one of the other model that waits; it waits itself where there is none."""
@@ -167,8 +210,13 @@ class Case:
             self._news[kind][group] += 1
 
     def measures(self) -> tuple[Measure, ...]:
-        """Each measure's evidence so far."""
-        return self._evidence.measures(self._total)
+        """Each measure's evidence so far, and whether it is against the champion itself."""
+        over = self._last is not None and (
+            self._last.decision.decided_at >= self.champion.changed_at + self._policy.trial
+        )
+        others = {"errors": over or self._elsewhere, "slow": over}
+        acting = [metric for metric in self._policy.acting if not others.get(metric)]
+        return self._evidence.measures(self._total, acting)
 
     def evidence(self, harm: Measure) -> dict[str, Any]:
         """The figures that a rollback for `harm` rests on, JSON-able."""

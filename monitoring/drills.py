@@ -31,6 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from monitoring.alarms import HOUR, LABELS_EVERY, PERFORMANCE_EVERY, Alarm, contradicted, moment, silence, worse
 from monitoring.drift import measure_drift
 from monitoring.evidence import Expectation, RollbackPolicy
+from monitoring.labels import Outcome
 from monitoring.maturity import DAY
 from monitoring.performance import Decided
 from monitoring.profile import ReferenceProfile
@@ -209,15 +210,21 @@ class _Watch:
         self._stream, self._setting = stream, setting
         self._source = _Source(stream, setting)
         expected = Expectation(setting.review, max(setting.profile.alert_rate, 1e-4))
+        self._now = setting.begins
         self.controller = RollbackController(
-            _Releases(folder, setting.promoted), self._source, RollbackPolicy(labels=True), lambda _: expected
+            _Releases(folder, setting.promoted),
+            self._source,
+            RollbackPolicy(labels=True),
+            lambda _: expected,
+            lambda: _moment(self._now),
         )
         self._labelled = np.argsort(stream.rows.known, kind="stable")
         self._seen = int((stream.rows.known == 0).sum())
-        self._told: dict[str, bool] = {}
+        self._told: dict[str, Outcome] = {}
 
     def roll_back(self, now: int) -> Iterator[tuple[Alarm, float | None]]:
         """A look of the controller."""
+        self._now = now
         self._source.until = int(np.searchsorted(self._stream.rows.time, now, "right"))
         started = perf_counter()
         verdict = self.controller.look(self._labels(now))
@@ -226,11 +233,12 @@ class _Watch:
             seconds = perf_counter() - started if verdict.action == "rolled_back" else None
             yield Alarm(at=moment(now), detector=f"controller: {metric}", detail=verdict.reason), seconds
 
-    def _labels(self, now: int) -> dict[str, bool]:
+    def _labels(self, now: int) -> dict[str, Outcome]:
         rows = self._stream.rows
         end = int(np.searchsorted(rows.known[self._labelled], now, "right"))
         for place in self._labelled[self._seen : end].tolist():
-            self._told[self._stream.transactions[place].tx_id] = bool(rows.label[place] == 1)
+            outcome = Outcome(bool(rows.label[place] == 1), _moment(int(rows.known[place])))
+            self._told[self._stream.transactions[place].tx_id] = outcome
         self._seen = max(self._seen, end)
         return self._told
 
@@ -304,7 +312,7 @@ class _Source:
         served = rows.time[place] >= self._setting.promoted
         student, shadow = (stream.champion, stream.previous) if served else (stream.previous, stream.champion)
         asked, failed = bool(stream.asked[place]), bool(stream.failed[place])
-        alert = bool(rows.alert[place])
+        alert, raised = bool(rows.alert[place]), bool(shadow[place] >= self._setting.review)
         return Decision.model_construct(  # of valid parts; checking tens of thousands would take most of the time
             decision_id=transaction.tx_id,
             tx_id=transaction.tx_id,
@@ -319,11 +327,12 @@ class _Source:
             route="student" if not asked else "student_degraded" if failed else "teacher",
             route_reason="none" if not asked else "teacher_late" if failed else "above_threshold",
             reasons=(),
+            sample_share=1.0 if raised and not alert else None,  # all that one model alone raises is looked at
             bundle_version=CHAMPION if served else PREVIOUS,
             latency_ms=float(stream.latency[place]),
             shadow=Shadow.model_construct(
                 bundle_version=PREVIOUS,
                 score=float(shadow[place]),
-                action="review" if shadow[place] >= self._setting.review else "allow",
+                action="review" if raised else "allow",
             ),
         )

@@ -1,9 +1,9 @@
 """The evidence against a champion: sequential tests of several harms, on the whole traffic and on its segments.
 
-    more_alerts, fewer_alerts   off from the previous model's and from what the champion's own bundle promises
+    more_alerts, fewer_alerts   off from the previous model's, and from what the champion's own bundle promises
     false_alerts                of the alerts that one model alone raises, more of the champion's turn out false
     missed                      of known laundering, the previous model alone would have alerted on more
-    errors, slow                against the hours in which the previous model served
+    errors, slow                against the hours in which the previous model served; act for a while only
     teacher_disagreement        alarms only, see `monitoring.rollback`
 
 What belongs together counts once (`monitoring.case`): ten payments of one scheme that a model misses are one piece
@@ -16,12 +16,12 @@ chance of any wrong rollback in a champion's whole life is at most `RollbackPoli
 Harm that was shown *stands* until nothing speaks for it any more: until its e-value, which reached 1/alpha, is
 back at the 1 that it began with. Between the two nothing changes, so that evidence about the level does not flap.
 
-Counts may have leading dimensions: then as many champions are judged side by side (benchmarks/monitoring.py).
+Counts may have leading dimensions: then as many champions are judged side by side (benchmarks/monitors.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, Literal
@@ -30,11 +30,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from monitoring.sequential import MatchedPairsTest, PairedRateTest, RateTest
+from monitoring.sequential import EitherTest, MatchedPairsTest, PairedRateTest, RateTest
 
 Metric = Literal["more_alerts", "fewer_alerts", "false_alerts", "missed", "errors", "slow", "teacher_disagreement"]
 WHOLE: Final = 0.7  # of a harm's budget; the rest is the segments'
 ALL: Final = "all"  # the name of the whole among the segments
+STEP: Final = timedelta(minutes=5)  # with each of which harm may begin
+LONG: Final = 12  # steps, in which one of two hypotheses on alerts holds: in short ones chance hides which
 
 ALERTS: Final = ("champion_only", "previous_only", "both")
 OWN: Final = ("alerted", "quiet")  # the champion, whatever the previous model did
@@ -70,6 +72,11 @@ class RollbackPolicy(BaseModel):
     tolerance: float = Field(default=0.02, ge=0, description="distances from the teacher this close are equal")
     labels: bool = Field(default=False, description="labels will come: they share the false-alarm budget")
     minimum: int = Field(default=200, ge=1, description="transactions compared before any action")
+    trial: timedelta = Field(
+        default=timedelta(days=1),
+        ge=timedelta(0),
+        description="time from its promotion in which errors and slow decisions are put down to the champion",
+    )
     cool_down: timedelta = Field(
         default=timedelta(minutes=10), ge=timedelta(0), description="rest after a rollback"
     )
@@ -112,6 +119,17 @@ class Expectation:
     alert_rate: float
     segments: Mapping[str, float] = field(default_factory=dict)
 
+    def times(self, other: Expectation) -> NDArray[np.float64]:
+        """How many times as often as `other` it promises to alert, on the whole and on each of its segments.
+
+        What `other` says nothing of takes the ratio of the whole.
+        """
+        whole = self.alert_rate / other.alert_rate
+        ratios = (
+            rate / other.segments[name] if name in other.segments else whole for name, rate in self.segments.items()
+        )
+        return np.array([whole, *ratios])
+
 
 @dataclass(frozen=True)
 class ServiceLimits:
@@ -133,21 +151,29 @@ class Evidence:
         policy: margins and budget.
         expected: what its bundle promises.
         limits: what the service did before it.
+        previous: what the previous bundle promises; None: the same.
     """
 
-    def __init__(self, policy: RollbackPolicy, expected: Expectation, limits: ServiceLimits) -> None:
+    def __init__(
+        self,
+        policy: RollbackPolicy,
+        expected: Expectation,
+        limits: ServiceLimits,
+        previous: Expectation | None = None,
+    ) -> None:
         self.policy = policy
         self.groups = (ALL, *expected.segments)
         rates = np.array([expected.alert_rate, *expected.segments.values()])
+        times = expected.times(previous or expected)
         odds = rates / (1 - rates)  # unlike a rate, times the margin never above 1
-        self._more = _AlertTest(policy.alert_margin, _share(odds * policy.alert_margin))
-        self._fewer = _AlertTest(policy.alert_margin, 1 - _share(odds / policy.alert_margin))
+        self._more = _alert_test(policy.alert_margin, times, _share(odds * policy.alert_margin))
+        self._fewer = _alert_test(policy.alert_margin, 1 / times, 1 - _share(odds / policy.alert_margin))
         self._false = MatchedPairsTest(policy.false_alert_margin)
         self._missed = PairedRateTest(policy.missed_margin)
         self._errors = _limit(limits.errors, policy.error_margin)
         self._slow = _limit(limits.slow, policy.slow_margin)
         self._farther = RateTest(policy.teacher_margin / (1 + policy.teacher_margin))
-        self._tests: dict[Metric, _AlertTest | MatchedPairsTest | PairedRateTest | RateTest | None] = {
+        self._tests: dict[Metric, EitherTest | MatchedPairsTest | PairedRateTest | RateTest | None] = {
             "more_alerts": self._more,
             "fewer_alerts": self._fewer,
             "false_alerts": self._false,
@@ -158,24 +184,28 @@ class Evidence:
         }
         self._ended: dict[Metric, NDArray[np.bool_]] = {}  # harm that was shown and does not stand
 
-    def look(self, news: Mapping[str, ArrayLike]) -> None:
+    def look(self, news: Mapping[str, ArrayLike], step: int | None = None) -> None:
         """Let each test that learnt something see what is new. A look without news is no look.
 
         Args:
             news: counts by kind; their last dimension are the groups for kinds of `BY_SEGMENT`, and of length 1
                 for the others. A test whose kinds are not all there sees nothing.
+            step: looks with the same number are one step, see `STEP`; None: each look is one, and a long one.
         """
         if new := _new(news, (*ALERTS, *OWN)):
             champion, previous, both, alerted, quiet = new
-            self._more.update(champion, previous, both, alerted, alerted + quiet)
-            self._fewer.update(previous, champion, both, quiet, alerted + quiet)
+            long = None if step is None else step // LONG
+            self._more.update((champion, previous, both), (alerted, quiet), long)
+            self._fewer.update((previous, champion, both), (quiet, alerted), long)
         if new := _new(news, PAIRS):
-            self._false.match(*new)
+            only_a, only_b = new
+            self._false.match(only_a, only_b, step)
         if new := _new(news, FOUND):
-            self._missed.update(*new)
+            previous, champion, both = new
+            self._missed.update(previous, champion, both, step)
         for test, kinds in ((self._errors, FAILED), (self._slow, SLOW), (self._farther, DISTANCES)):
             if test is not None and (new := _new(news, kinds)):
-                test.update(new[0], new[0] + new[1])
+                test.update(new[0], new[0] + new[1], step)
         for metric in KINDS:
             if (seen := self._tests[metric]) is not None:
                 ended = self._ended.get(metric, np.False_) | (seen.now <= 1)
@@ -204,11 +234,14 @@ class Evidence:
         """Whether harm was shown and something still speaks for it, by group."""
         return np.asarray(self.harm(metric) & ~self._ended.get(metric, np.False_))
 
-    def measures(self, totals: Mapping[str, NDArray[np.int64]]) -> tuple[Measure, ...]:
+    def measures(
+        self, totals: Mapping[str, NDArray[np.int64]], acting: Collection[Metric] | None = None
+    ) -> tuple[Measure, ...]:
         """Each metric on the whole, and on the segments that are harmed.
 
         Args:
             totals: counts so far by kind, shape (groups,) or (1,).
+            acting: of the harms that share the budget, those that are a reason to roll back now; None: all.
         """
         found = []
         margins: dict[Metric, float] = {
@@ -235,41 +268,24 @@ class Evidence:
                         margin=margins[metric],
                         counts={kind: int(totals[kind][place]) for kind in KINDS[metric]},
                         harm=bool(harm[place]),
-                        acts=metric in self.policy.acting,
+                        acts=metric in (self.policy.acting if acting is None else acting),
                     )
                 )
         return tuple(found)
 
 
-class _AlertTest:
+def _alert_test(margin: float, times: NDArray[np.float64], limit: NDArray[np.float64]) -> EitherTest:
     """Whether alerts are off both from the previous model's and from what the champion's own bundle promises.
 
     Off from the previous model alone, the champion may be the mend: retrained after a drift under which the
     previous one floods the team or has fallen silent. Off from its promise alone, the traffic has changed.
 
-    The smaller e-value counts. No harm means that at least one of the two hypotheses holds; the e-value of that
-    one ever reaches 1/alpha with a chance of at most alpha, and the smaller of the two not without it. So the
-    false-alarm rate is kept with nothing to divide, however the two depend on each other.
+    Beside the previous model, what is off is a ratio beyond the one that the two bundles promise (`times`): whoever
+    promised to alert twice as often does no harm by doing so, and drift that hits both alike leaves the ratio as it
+    is. A ratio of 1 is never harm, whatever was promised: what the previous model does too is no reason to return
+    to it.
     """
-
-    def __init__(self, margin: float, limit: NDArray[np.float64]) -> None:
-        self._relative, self._own = PairedRateTest(margin), RateTest(limit)
-
-    def update(
-        self, only_a: ArrayLike, only_b: ArrayLike, both: ArrayLike, off: ArrayLike, trials: ArrayLike
-    ) -> None:
-        """Add the pairs of one look, and on how many of its transactions the champion did what is tested."""
-        if np.any(only_a) or np.any(only_b) or np.any(both):
-            self._relative.update(only_a, only_b, both)
-        self._own.update(off, trials)
-
-    @property
-    def now(self) -> NDArray[np.float64]:
-        return np.minimum(self._relative.now, self._own.now)
-
-    @property
-    def peak(self) -> NDArray[np.float64]:
-        return np.minimum(self._relative.peak, self._own.peak)
+    return EitherTest(PairedRateTest(margin * np.maximum(times, 1)), RateTest(limit))
 
 
 def _share(odds: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,11 +1,13 @@
 """The rollback controller: withdraws a champion that does harm relative to the model before it.
 
 Champion and previous model score the same transactions, so drift, season and a broken input upstream hit both and
-prove nothing against either. What counts is student against student: alert rate, and once labels are known false
-alerts and missed laundering; and what the service itself did worse than before, errors and time. Each measure has
-a sequential test and a share of one false-alarm budget (`monitoring.evidence`): over the *whole life* of a
-harmless champion the chance of any wrong rollback is at most `RollbackPolicy.alpha`, however often one looks, as
-far as transactions are independent; the margins leave room where they are not quite.
+prove nothing against either: the ratio of their alerts stays what their two bundles promise. What counts is student
+against student: alert rate, and once labels are known false alerts and missed laundering; and what the service
+itself did worse than before, errors and time. Each measure has a sequential test and a share of one false-alarm
+budget (`monitoring.evidence`): over the *whole life* of a harmless champion the chance of any wrong rollback is at
+most `RollbackPolicy.alpha`, however often one looks and however often the watch begins anew, as far as transactions
+are independent; the margins leave room where they are not quite. (A watch that begins reads the log from its start.
+Evidence is a function of what was decided when; only labels without `known_at` count from the decision on then.)
 
 Labels come mostly for what the champion alerted on. What it missed is known less often, which speaks for it: so a
 test of missed laundering errs on the side of the champion.
@@ -13,6 +15,10 @@ test of missed laundering errs on the side of the champion.
 Distance from the teacher is measured too, but it alarms and never acts. The teacher answers where the *champion*
 scored high or was unsure, so the transactions are chosen by the champion's own errors: of two equally good models
 the one that chooses looks worse (the winner's curse), and no number of transactions mends that.
+
+Errors and slow decisions act only within `RollbackPolicy.trial` of the promotion, and errors only where the teacher
+is the bundle's own: afterwards, and from a teacher elsewhere, they alarm. An outage that all models share is not
+mended by a rollback (`monitoring.case`).
 
 Harm that is shown is not acted on while a person holds all action, within the rest that follows a promotion or a
 rollback (caches fill, workers change over), and where the model to return to was itself rolled back once: that is
@@ -29,7 +35,8 @@ from typing import Any, Final, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from monitoring.case import Case
-from monitoring.evidence import ALL, Expectation, Measure, RollbackPolicy
+from monitoring.evidence import ALL, Expectation, Measure, Metric, RollbackPolicy
+from monitoring.labels import Outcome
 from monitoring.service_level import ServiceHours
 from riskdistill.errors import BundleError, ConfigError, ReleaseError, UnavailableError
 from riskdistill.storage.decisions import Entry
@@ -37,6 +44,12 @@ from riskdistill.storage.releases import Release, ReleaseLog, State
 
 ACTOR: Final = "monitor"
 Action = Literal["none", "waiting", "held", "alarm", "would_roll_back", "rolled_back"]
+
+_NO_REASON: Final[Mapping[Metric, str]] = {  # for a rollback; a person has to look into it
+    "errors": "the previous model may fail as well: the teacher is elsewhere, or the champion long in service",
+    "slow": "the previous model may be as slow: the champion is long in service",
+    "teacher_disagreement": "biased against the champion, so a person has to look into it",
+}
 
 _logger = logging.getLogger(__name__)
 
@@ -88,16 +101,17 @@ class RollbackController:
         self._case: Case | None = None
         self._hours: dict[str, ServiceHours] = {}  # of each bundle version that decided
 
-    def look(self, labels: Mapping[str, bool] | None = None) -> Verdict:
+    def look(self, labels: Mapping[str, Outcome] | None = None) -> Verdict:
         """Read what was decided since the last look, weigh it, and act if harm is shown.
 
         Args:
-            labels: whether a transaction is laundering, by id, for those known by now.
+            labels: what is known of transactions, by id; what became known later than now does not count yet.
 
         Raises:
             ConfigError: there are labels, and the policy has no share of its budget for them.
             UnavailableError: a log cannot be read or written now; nothing is lost, look again.
         """
+        labels = labels or {}
         if labels and not self._policy.labels:
             raise ConfigError("labels came that the policy does not count on", mend="set labels in the policy")
         champion, previous = self._releases.champion(), self._releases.previous()
@@ -106,17 +120,22 @@ class RollbackController:
         if self._case is None or not self._case.is_of(champion):
             try:
                 expected = self._expectation(champion)
+                promised = None if previous is None else self._expectation(previous)
             except BundleError as error:  # no decision is passed over: they count once the bundle is back
                 return Verdict(action="alarm", reason=str(error), release_id=champion.release_id)
             before = previous.bundle_version if previous else ""
             self._case = Case(
-                champion, self._policy, expected, lambda: self._hours.get(before, ServiceHours()).limits()
+                champion,
+                self._policy,
+                expected,
+                lambda: self._hours.get(before, ServiceHours()).limits(),
+                promised,
             )
         for entry in self._decisions.read(self._after):
-            self._case.add(entry, previous)
+            self._case.add(entry, previous, labels)
             self._hours.setdefault(entry.decision.bundle_version, ServiceHours()).add(entry.decision)
             self._after = entry.sequence
-        self._case.weigh(labels or {})
+        self._case.weigh(labels, self._clock())
         return self._act(self._case, previous)
 
     def _act(self, case: Case, previous: Release | None) -> Verdict:
@@ -158,7 +177,7 @@ class RollbackController:
         if seen < self._policy.minimum:
             return "waiting", f"{seen} of {self._policy.minimum} transactions seen"
         if not harm.acts:
-            return "alarm", "biased against the champion, so a person has to look into it"
+            return "alarm", _NO_REASON[harm.metric]
         if previous is None:
             return "alarm", "there is no previous release to return to"
         if (withdrawn := self._withdrawn(previous)) is not None:
@@ -200,7 +219,7 @@ def watch(
     controller: RollbackController,
     interval: float,
     stop: Stop,
-    labels: Callable[[], Mapping[str, bool]] = dict,
+    labels: Callable[[], Mapping[str, Outcome]] = dict,
 ) -> Iterator[Verdict]:
     """Look every `interval` seconds until `stop` is set; yields each verdict. Outlasts a log that is away."""
     while not stop.is_set():

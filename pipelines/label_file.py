@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 
+from monitoring.labels import Outcome
 from riskdistill.data.source import read_rows
 from riskdistill.errors import DataError, UnreadableFileError
 
@@ -20,7 +21,8 @@ class LabelFile:
     """What a file says of transactions; called, it answers with the newest state that could be read.
 
     Args:
-        path: Parquet or CSV with the columns `tx_id` and `is_laundering`; others are left alone.
+        path: Parquet or CSV with the columns `tx_id`, `is_laundering` and, where it is known, `known_at`; others
+            are left alone.
 
     Raises:
         DataError: the file cannot be used. Later than at the start that is a warning, and what was known stays.
@@ -29,14 +31,14 @@ class LabelFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._read_at = self._changed_at()
-        self._labels = _read(path)
+        self._labels = read_outcomes(path)
 
-    def __call__(self) -> dict[str, bool]:
-        """Whether each labelled transaction is laundering, by its id; read again if the file has changed."""
+    def __call__(self) -> dict[str, Outcome]:
+        """What the file says of each transaction, by its id; read again if the file has changed."""
         try:
             changed_at = self._changed_at()
             if changed_at != self._read_at:
-                self._labels = _read(self._path)
+                self._labels = read_outcomes(self._path)
                 self._read_at = changed_at
         except DataError as error:  # half written, or being replaced: the next call tries again
             _logger.warning("labels as they were before: %s", error)
@@ -47,18 +49,6 @@ class LabelFile:
             return self._path.stat().st_mtime_ns
         except OSError as error:
             raise UnreadableFileError(f"cannot be read: {error}", where=str(self._path)) from error
-
-
-class Outcome(NamedTuple):
-    """What is known of one transaction, and since when; None where the file does not say.
-
-    A transaction that the file tells twice was looked at twice: `again` is the later verdict.
-    """
-
-    laundering: bool
-    known_at: datetime | None
-    again: bool | None = None
-    again_at: datetime | None = None
 
 
 def read_outcomes(path: Path) -> dict[str, Outcome]:
@@ -95,10 +85,3 @@ def _instants(column: pa.ChunkedArray[Any], path: Path) -> list[datetime | None]
         raise DataError(
             f"known_at cannot be read: {error}", where=str(path), mend="write it as 2026-01-01T00:00:00Z"
         ) from error
-
-
-def _read(path: Path) -> dict[str, bool]:
-    return {
-        tx_id: outcome.laundering if outcome.again is None else outcome.again
-        for tx_id, outcome in read_outcomes(path).items()
-    }

@@ -10,12 +10,12 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 from numpy.typing import NDArray
 
+from monitoring.labels import Told, first_verdict, luck, second_verdict
 from monitoring.performance import UNKNOWN, Decided, PerformanceReport, measure_performance
 from monitoring.performance_page import write_performance_report
-from pipelines.label_file import Outcome, read_outcomes
+from pipelines.label_file import read_outcomes
 from riskdistill.bundle import Bundle
 from riskdistill.errors import EmptyInputError
 from riskdistill.storage.decisions import Decision, DecisionLog
@@ -52,8 +52,9 @@ def decided(decisions: DecisionLog, labels: Path, bundle: Bundle) -> Decided:
         )
     made.sort(key=lambda one: one.decided_at)
     outcomes = read_outcomes(labels)
-    told = [_outcome(one, outcomes.get(one.tx_id)) for one in made]
-    again = [_again(one, outcomes.get(one.tx_id)) for one in made]
+    found = [(one, outcomes.get(one.tx_id)) for one in made]
+    told = [_numbers(outcome and first_verdict(one, outcome)) for one, outcome in found]
+    again = [_numbers(outcome and second_verdict(one, outcome)) for one, outcome in found]
     score = np.array([one.score for one in made])
     columns = (*_KINDS, "amount_paid", "timestamp")
     payments = pa.table({name: [getattr(one.transaction, name) for one in made] for name in columns})
@@ -83,8 +84,8 @@ def evenly_sampled(made: Sequence[Decision]) -> NDArray[np.bool_]:
     if not share.any():
         return np.zeros(len(made), np.bool_)
     even = share[share > 0].min()
-    luck = np.array([xxhash.xxh64_intdigest(one.decision_id.encode()) / 2**64 for one in made])
-    return np.asarray((share > 0) & (luck * share < even), np.bool_)
+    drawn = np.array([luck(one) for one in made])
+    return np.asarray((share > 0) & (drawn * share < even), np.bool_)
 
 
 def covariates(payments: pa.Table, score: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -111,26 +112,11 @@ def covariates(payments: pa.Table, score: NDArray[np.float64]) -> NDArray[np.flo
     return np.column_stack(columns).astype(np.float64)
 
 
-def _outcome(decision: Decision, outcome: Outcome | None) -> tuple[int, int]:
-    """Label and when it became known.
-
-    A label as old as its payment says only that nobody has looked at it. One without a time is taken for known when
-    the payment was decided on.
-    """
-    if outcome is None:
+def _numbers(verdict: Told | None) -> tuple[int, int]:
+    """A verdict and when it became known."""
+    if verdict is None:
         return UNKNOWN, 0
-    if outcome.known_at is None:
-        return int(outcome.laundering), _microseconds(decision.decided_at) + 1
-    if not outcome.laundering and outcome.known_at <= decision.transaction.timestamp:
-        return UNKNOWN, 0
-    return int(outcome.laundering), max(_microseconds(outcome.known_at), _microseconds(decision.decided_at) + 1)
-
-
-def _again(decision: Decision, outcome: Outcome | None) -> tuple[int, int]:
-    """The second verdict and when it became known."""
-    if outcome is None or outcome.again is None:
-        return UNKNOWN, 0
-    return int(outcome.again), _microseconds(outcome.again_at or decision.decided_at) + 1
+    return int(verdict.laundering), _microseconds(verdict.known_at)
 
 
 def _microseconds(moment: datetime) -> int:

@@ -85,17 +85,32 @@ def test_a_stream_without_a_fault_raises_no_alarm(world: tuple[Stream, Setting])
     assert result.exposure == int(after(world[0]).sum())
 
 
-def test_a_slow_model_is_rolled_back_and_the_time_to_restore_is_measured(world: tuple[Stream, Setting]) -> None:
+def test_a_release_that_is_slow_is_rolled_back_and_the_time_to_restore_is_measured(
+    world: tuple[Stream, Setting],
+) -> None:
+    """It is promoted with its fault, and eight days' payments come within one."""
     stream, setting = world
-    slow = replace(stream, latency=np.where(after(stream), 10.0, stream.latency))
-    result = drill(slow, setting, "controller: slow")
+    time, promoted = stream.rows.time, FIRST + FAULT
+    dense = replace(stream.rows, time=np.where(after(stream), promoted + (time - promoted) // 8, time))
+    slow = replace(stream, rows=dense, latency=np.where(after(stream), 10.0, stream.latency))
+    result = drill(slow, replace(setting, promoted=promoted), "controller: slow")
     assert result.passed
     assert result.restored == "the previous model"
     assert result.restore_seconds is not None
     assert result.restore_seconds < 2
     assert result.delay_hours is not None
     assert result.delay_hours <= 24
-    assert 0 < result.exposure <= 2 * PER_DAY
+    assert 0 < result.exposure <= 8 * PER_DAY
+
+
+def test_what_becomes_slow_long_after_the_promotion_is_left_to_a_person(world: tuple[Stream, Setting]) -> None:
+    stream, setting = world
+    slow = replace(stream, latency=np.where(after(stream), 10.0, stream.latency))
+    result = drill(slow, setting, "controller: slow")
+    assert result.passed
+    assert result.delay_hours is not None
+    assert result.delay_hours <= 24
+    assert result.restore_seconds is None
 
 
 def test_a_broken_feature_is_named_by_drift_and_left_to_a_person(world: tuple[Stream, Setting]) -> None:

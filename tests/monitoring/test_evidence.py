@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,8 @@ from hypothesis import strategies as st
 from traffic_log import NEW, REVIEW, decide
 
 from monitoring.case import Case
-from monitoring.evidence import BY_SEGMENT, Evidence, Expectation, RollbackPolicy, ServiceLimits
+from monitoring.evidence import ALERTS, BY_SEGMENT, OWN, Evidence, Expectation, RollbackPolicy, ServiceLimits
+from monitoring.labels import Outcome
 from monitoring.sequential import RateTest
 from monitoring.service_level import LEAST, ServiceHours, upper_rate
 from riskdistill.storage.decisions import Decision, Entry
@@ -40,8 +43,9 @@ def case(
     """The case after one look at these decisions."""
     found = Case(CHAMPION, LABELLED, EXPECTED, lambda: limits or ServiceLimits())
     for place, decision in enumerate(decisions, start=1):
-        found.add(Entry(place, decision), PREVIOUS)
-    found.weigh(labels or {})
+        found.add(Entry(place, decision), PREVIOUS, {})
+    told = {tx_id: Outcome(laundering) for tx_id, laundering in (labels or {}).items()}
+    found.weigh(told, datetime.now(UTC))
     return found
 
 
@@ -149,6 +153,42 @@ def test_champions_side_by_side_are_judged_as_each_alone() -> None:
     for metric in LABELLED.acting:
         together_peak = np.broadcast_to(together.peak(metric), (4, 3))[2]
         assert together_peak == pytest.approx(np.broadcast_to(alone.peak(metric), (3,)))
+
+
+def alerts(champion_only: int, previous_only: int, both: int, rows: int = 10_000) -> dict[str, list[int]]:
+    """News of the whole alone."""
+    alerted = champion_only + both
+    counts = (champion_only, previous_only, both, alerted, rows - alerted)
+    return {kind: [count] for kind, count in zip((*ALERTS, *OWN), counts, strict=True)}
+
+
+def test_drift_that_hits_two_unequal_models_alike_is_no_harm() -> None:
+    """The champion promises 0.5 % and the previous model 0.3 %; then both alert 1.8 times as often."""
+    promised = Expectation(REVIEW, 0.005), Expectation(REVIEW, 0.003)
+    evidence = Evidence(RollbackPolicy(), promised[0], ServiceLimits(), promised[1])
+    for step in range(100):
+        evidence.look(alerts(40, 4, 50), step)
+        assert not evidence.harm("more_alerts").any()
+    for step in range(100, 130):
+        evidence.look(alerts(150, 4, 50), step)
+    assert evidence.harm("more_alerts").all(), "above what was promised, and above the ratio that was"
+
+
+def test_what_spoke_against_a_champion_once_is_not_joined_with_what_speaks_later() -> None:
+    """First the previous model falls silent, then both drift: at no time is the champion to blame."""
+    evidence = Evidence(RollbackPolicy(), Expectation(REVIEW, 0.005), ServiceLimits())
+    for step in range(100):
+        evidence.look(alerts(50, 0, 2) if step < 50 else alerts(2, 2, 120), step)
+        assert not evidence.harm("more_alerts").any()
+
+
+def test_a_previous_model_that_alerts_as_much_is_not_returned_to() -> None:
+    """The champion promised half as many alerts as the previous model, and both drift to the same rate."""
+    promised = Expectation(REVIEW, 0.0025), Expectation(REVIEW, 0.005)
+    evidence = Evidence(RollbackPolicy(), promised[0], ServiceLimits(), promised[1])
+    for step in range(50):
+        evidence.look(alerts(10, 10, 40), step)
+    assert not evidence.harm("more_alerts").any()
 
 
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=60))

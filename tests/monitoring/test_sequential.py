@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.sequential import MatchedPairsTest, PairedRateTest, RateTest, later
+from monitoring.sequential import EitherTest, MatchedPairsTest, PairedRateTest, RateTest, later
 from riskdistill.errors import ConfigError, DataError
 
 ALPHA = 0.01
@@ -46,6 +46,32 @@ def test_matched_pairs_at_their_margin_alarm_on_few_days() -> None:
         pairs = draw.multinomial(8, (a * (1 - b), (1 - a) * b, a * b + (1 - a) * (1 - b)), DAYS).T
         test.match(*pairs[:2])
     assert test.rejected(ALPHA).mean() <= ALPHA
+
+
+def test_one_of_two_hypotheses_may_hold_at_a_time_and_the_other_at_another() -> None:
+    draw, test = np.random.default_rng(5), EitherTest(RateTest(0.02), RateTest(0.05))
+    step = 0
+
+    def look() -> object:
+        nonlocal step
+        step += 1
+        first, second = (0.02, 0.2) if step // 24 % 2 else (0.2, 0.05)
+        one, other = draw.binomial(REQUESTS, first, DAYS), draw.binomial(REQUESTS, second, DAYS)
+        return test.update((one, REQUESTS - one), (other, REQUESTS - other), step // 12)
+
+    for _ in range(LOOKS):
+        look()
+    assert test.rejected(ALPHA).mean() <= ALPHA
+
+
+@pytest.mark.parametrize("looks", [1, 7, 50])
+def test_who_looks_more_often_within_a_step_sees_the_same_evidence_at_its_end(looks: int) -> None:
+    often, once = EitherTest(RateTest(0.02), RateTest(0.05)), EitherTest(RateTest(0.02), RateTest(0.05))
+    for step in range(3):
+        for _ in range(looks):
+            often.update((3, 40), (9, 40), step)
+        once.update((3 * looks, 40 * looks), (9 * looks, 40 * looks), step)
+    assert often.now == pytest.approx(once.now)
 
 
 def test_an_error_rate_from_2_to_3_percent_is_found_within_nine_looks() -> None:

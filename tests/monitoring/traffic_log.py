@@ -51,7 +51,8 @@ def decide(
 ) -> Decision:
     """One decision now: the champion's score, the previous model's, and the teacher's if it was asked.
 
-    Each is on a payment between accounts of its own; `changes` are of the transaction.
+    Each is on a payment between accounts of its own, and drawn for review if it is let pass; `changes` are of the
+    transaction.
     """
     final = champion if teacher is None else teacher
     number = f"d{next(_NUMBERS)}"
@@ -70,6 +71,7 @@ def decide(
         action=_action(final),
         route="student" if teacher is None else "teacher",
         bundle_version=version,
+        sample_share=1.0 if final < REVIEW else None,
         latency_ms=1.0,
         shadow=None if previous is None else Shadow(bundle_version=GOOD, score=previous, action=_action(previous)),
     )

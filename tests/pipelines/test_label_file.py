@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from monitoring.labels import Outcome
 from pipelines.label_file import LabelFile
 from riskdistill.errors import DataError, UnreadableFileError
 
@@ -23,20 +24,20 @@ def test_labels_are_read_again_when_the_file_changes_and_kept_when_it_is_damaged
     path = tmp_path / "labels.csv"
     rewrite(path, "tx_id,is_laundering\na,True\nb,0\n", at=1_000)
     labels = LabelFile(path)
-    assert labels() == {"a": True, "b": False}
+    assert labels() == {"a": Outcome(True), "b": Outcome(False)}
     rewrite(path, "tx_id,is_laundering\na,True\nb,0\nc,1\n", at=2_000)
-    assert labels() == {"a": True, "b": False, "c": True}
+    assert labels()["c"] == Outcome(True)
     rewrite(path, "tx_id,is_laundering\na,perhaps\n", at=3_000)
-    assert labels()["c"]
+    assert labels()["c"].laundering
     path.unlink()
-    assert labels()["c"]
+    assert labels()["c"].laundering
 
 
 def test_canonical_labels_are_labels(tmp_path: Path, tiny_tables: tuple[pa.Table, pa.Table]) -> None:
     pq.write_table(tiny_tables[1], tmp_path / "labels.parquet")
     known = LabelFile(tmp_path / "labels.parquet")()
     assert len(known) == tiny_tables[1].num_rows
-    assert sum(known.values()) == sum(tiny_tables[1]["is_laundering"].to_pylist())
+    assert sum(told.laundering for told in known.values()) == sum(tiny_tables[1]["is_laundering"].to_pylist())
 
 
 def test_a_file_without_labels_is_refused_at_the_start(tmp_path: Path) -> None:
