@@ -216,7 +216,7 @@ class _Watch:
             self._source,
             RollbackPolicy(labels=True),
             lambda _: expected,
-            lambda: _moment(self._now),
+            lambda: moment(self._now),
         )
         self._labelled = np.argsort(stream.rows.known, kind="stable")
         self._seen = int((stream.rows.known == 0).sum())
@@ -237,7 +237,7 @@ class _Watch:
         rows = self._stream.rows
         end = int(np.searchsorted(rows.known[self._labelled], now, "right"))
         for place in self._labelled[self._seen : end].tolist():
-            outcome = Outcome(bool(rows.label[place] == 1), _moment(int(rows.known[place])))
+            outcome = Outcome(bool(rows.label[place] == 1), moment(int(rows.known[place])))
             self._told[self._stream.transactions[place].tx_id] = outcome
         self._seen = max(self._seen, end)
         return self._told
