@@ -99,7 +99,8 @@ def watch(
     minimum: Annotated[int, typer.Option(min=1, help="Transactions compared before any action.")] = 200,
     cool_down: Annotated[float, typer.Option(min=0, help="Minutes of rest after a rollback.")] = 10,
     labels: Annotated[
-        Path | None, typer.Option(help="Parquet or CSV with tx_id, is_laundering; read again when it changes.")
+        Path | None,
+        typer.Option(help="Parquet or CSV with tx_id, is_laundering and, where it is known, known_at; read again."),
     ] = None,
     webhook: Annotated[
         str | None, typer.Option(help="URL to tell of alarms and rollbacks; RISKDISTILL_WEBHOOK_SECRET signs.")

@@ -3,39 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from traffic_log import GOOD, NEW, REVIEW, decide, open_logs, traffic
+from traffic_log import EXPECTED, GOOD, NEW, REVIEW, Logs, controller, decide, traffic
 
 from monitoring.evidence import STEP, Expectation, RollbackPolicy
 from monitoring.labels import Outcome
 from monitoring.notices import Notices
 from monitoring.rollback import RollbackController, Verdict, watch
 from riskdistill.errors import BundleDamagedError, ConfigError, UnavailableError
-from riskdistill.storage.decisions import Bypass, Decision, DecisionLog, Entry
+from riskdistill.storage.decisions import Decision, DecisionLog
 from riskdistill.storage.releases import Release, ReleaseLog, State
-
-Logs = tuple[ReleaseLog, DecisionLog]
-EXPECTED = Expectation(REVIEW, alert_rate=0.02)
-
-
-@pytest.fixture
-def logs(tmp_path: Path) -> Iterator[Logs]:
-    releases, decisions = open_logs(tmp_path)
-    yield releases, decisions
-    releases.close()
-    decisions.close()
-
-
-def controller(logs: Logs, expected: Expectation = EXPECTED, **policy: Any) -> RollbackController:
-    """A controller that does not rest after a promotion, unless `policy` says so."""
-    settings = RollbackPolicy(**({"cool_down": timedelta(0)} | policy))
-    return RollbackController(*logs, settings, lambda release: expected)
 
 
 def flood(logs: Logs, rows: int = 400) -> None:
@@ -136,178 +118,9 @@ def test_harm_that_acts_goes_before_harm_that_only_alarms(logs: Logs) -> None:
     assert controller(logs).look().reason.startswith("more_alerts")
 
 
-def served(
-    failing: float, seed: int, start: datetime, days: float, rows: int = 1_500, **changes: Any
-) -> list[Decision]:
-    """Decisions spread over days, all of which want the teacher; a share of them in vain."""
-    draw = np.random.default_rng(seed)
-    late = {"teacher_score": None, "route": "student_degraded", "route_reason": "teacher_late"}
-    return [
-        decide(0.1, teacher=0.1).model_copy(
-            update={"decided_at": start + timedelta(days=days * place / rows)}
-            | (late if draw.random() < failing else {})
-            | changes
-        )
-        for place in range(rows)
-    ]
-
-
-ELSEWHERE = Bypass(
-    wanted=("uncertain",), outcome="failed", teacher="open_inference", student_action="allow", cost=0.0
-)
-
-
-@pytest.mark.parametrize(
-    ("after", "changes", "action"),
-    [
-        (0.0, {}, "rolled_back"),
-        (2.0, {}, "alarm"),
-        (0.0, {"bypass": ELSEWHERE}, "alarm"),
-    ],
-    ids=["just promoted", "after healthy days", "of a teacher elsewhere"],
-)
-def test_errors_act_only_where_they_speak_against_the_release(
-    logs: Logs, after: float, changes: dict[str, Any], action: str
-) -> None:
-    champion = logs[0].champion()
-    assert champion is not None
-    began = champion.changed_at
-    before = served(0.02, 1, began - timedelta(days=7), 7, bundle_version=GOOD)
-    outage = served(0.5, 3, began + timedelta(days=after), 0.5, **changes)
-    healthy = served(0.02, 2, began, after) if after else []
-    logs[1].append([*before, *healthy, *outage])
-    verdict = controller(logs).look()
-    assert verdict.reason.startswith("errors: ")
-    assert verdict.action == action
-
-
-@pytest.mark.parametrize(("days", "action"), [(0.1, "rolled_back"), (2.0, "alarm")])
-def test_slow_decisions_act_only_for_a_while_after_a_promotion(logs: Logs, days: float, action: str) -> None:
-    champion = logs[0].champion()
-    assert champion is not None
-    began = champion.changed_at
-    before = served(0.0, 1, began - timedelta(days=7), 7, bundle_version=GOOD)
-    logs[1].append([*before, *served(0.0, 2, began + timedelta(days=days), 0.1, latency_ms=100.0)])
-    verdict = controller(logs).look()
-    assert verdict.reason.startswith("slow: ")
-    assert verdict.action == action
-
-
-class Growing:
-    """A decision log of which so many entries are there."""
-
-    def __init__(self, decisions: list[Decision]) -> None:
-        self.entries, self.there = [Entry(place, one) for place, one in enumerate(decisions, start=1)], 0
-
-    def read(self, after_sequence: int = 0, limit: int | None = None) -> Iterator[Entry]:
-        yield from self.entries[after_sequence : self.there]
-
-
-def test_a_watch_that_begins_anew_finds_what_one_that_went_on_finds(logs: Logs) -> None:
-    """A healthy day, and then the teacher fails in 12 % of the decisions not 2 %, which the day would hide."""
-    champion = logs[0].champion()
-    assert champion is not None
-    began = champion.changed_at
-    before = served(0.02, 1, began - timedelta(days=7), 7, rows=2_000, bundle_version=GOOD)
-    healthy = served(0.02, 2, began, 1, rows=5_000)
-    source = Growing([*before, *healthy, *served(0.12, 3, began + timedelta(days=1), 0.1, rows=500)])
-
-    def begun() -> RollbackController:
-        return RollbackController(logs[0], source, RollbackPolicy(), lambda _: EXPECTED)
-
-    going_on = begun()
-    for there in range(len(before), len(source.entries) + 1, 100):
-        source.there = there
-        kept = going_on.look()
-    anew = begun().look()
-    assert anew.action == kept.action == "alarm"
-    assert anew.reason.startswith("errors: ")
-    e_values = [{one.metric: one.e_value for one in verdict.measures} for verdict in (kept, anew)]
-    assert e_values[0]["errors"] == pytest.approx(e_values[1]["errors"], rel=0.5)
-
-
-def test_labels_count_in_the_order_in_which_they_became_known(logs: Logs) -> None:
-    """Of a watch that begins anew: a healthy past does not hide what labels have shown since."""
-    champion = logs[0].champion()
-    assert champion is not None
-    decisions = [
-        one.model_copy(update={"decided_at": champion.changed_at + timedelta(minutes=place)})
-        for place, one in enumerate(traffic(3_000, 0.3, 0.3, 0.0, seed=4))
-    ]
-    labels = {
-        one.tx_id: Outcome((one.student_score < REVIEW) != (place < 2_600), one.decided_at + timedelta(hours=1))
-        for place, one in enumerate(decisions)
-    }
-    source, end = Growing(decisions), decisions[-1].decided_at + timedelta(days=1)
-    source.there = len(decisions)
-    policy = RollbackPolicy(labels=True)
-    verdict = RollbackController(logs[0], source, policy, lambda _: EXPECTED, lambda: end).look(labels)
-    assert verdict.reason.startswith("false_alerts")
-
-
 def test_the_same_distance_from_the_teacher_is_no_harm(logs: Logs) -> None:
     logs[1].append([decide(0.9, 0.89, teacher=0.7) for _ in range(300)])
     assert controller(logs).look().action == "none"
-
-
-def test_late_labels_that_show_false_alerts_lead_to_a_rollback(logs: Logs) -> None:
-    decisions = traffic(1_000, 0.1, 0.1, 0.1, seed=3)
-    logs[1].append(decisions)
-    watcher = controller(logs, labels=True)
-    assert watcher.look().action == "none"
-    only_new = {d.tx_id: Outcome(False) for d in decisions if d.student_score > 0.5}
-    only_old = {d.tx_id: Outcome(True) for d in decisions if d.student_score < 0.5}
-    assert watcher.look(only_new).action == "none", "labels of one side alone are no comparison"
-    verdict = watcher.look(only_old)
-    assert verdict.reason.startswith("false_alerts")
-    assert verdict.action == "rolled_back"
-
-
-@pytest.mark.parametrize("placeholder", ["of the payment", "of tomorrow"])
-def test_a_label_counts_once_it_is_a_verdict_and_waits_while_it_is_none(logs: Logs, placeholder: str) -> None:
-    """The champion's own alerts are false and the previous model's are not, which the first labels do not tell."""
-    decisions = traffic(1_000, 0.1, 0.1, 0.1, seed=3)
-    logs[1].append(decisions)
-    moment = decisions[0].transaction.timestamp
-    if placeholder == "of tomorrow":
-        moment = datetime.now(UTC) + timedelta(days=1)
-    watcher = controller(logs, labels=True)
-    told = watcher.look({one.tx_id: Outcome(False, moment) for one in decisions})
-    assert next(one for one in told.measures if one.metric == "false_alerts").e_value == 1
-    verdicts = {one.tx_id: Outcome(one.student_score < REVIEW, datetime.now(UTC)) for one in decisions}
-    verdict = watcher.look(verdicts)
-    assert verdict.reason.startswith("false_alerts")
-    assert verdict.action == "rolled_back"
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_labels_that_come_by_their_outcome_roll_no_healthy_champion_back(logs: Logs, seed: int) -> None:
-    """Of alerts that the previous model alone raised, what is told is mostly laundering that surfaced."""
-    draw, decisions, labels = np.random.default_rng(seed), traffic(2_000, 0.2, 0.2, 0.2, seed), {}
-    for place, one in enumerate(decisions):
-        laundering, passed = bool(draw.random() < 0.3), one.action == "allow"
-        if passed:
-            decisions[place] = one.model_copy(update={"sample_share": None})
-        if not passed or draw.random() < (0.3 if laundering else 0.02):
-            labels[one.tx_id] = Outcome(laundering)
-    logs[1].append(decisions)
-    assert controller(logs, labels=True).look(labels).action == "none"
-
-
-@pytest.mark.parametrize(("precision", "action"), [(0.3, "none"), (0.1, "rolled_back")])
-def test_false_alerts_are_compared_on_a_logged_sample(logs: Logs, precision: float, action: str) -> None:
-    """More is drawn near the line, where more is laundering; what surfaces by itself comes on top."""
-    draw, decisions, labels = np.random.default_rng(0), [], {}
-    for one in traffic(4_000, 0.2, 0.2, 0.0, seed=1):
-        near = bool(draw.random() < 0.3)
-        chance = precision if one.student_score >= REVIEW else 0.65 if near else 0.15  # 0.3 altogether
-        laundering, share = bool(draw.random() < chance), 0.9 if near else 0.3
-        drawn = one.action == "allow" and draw.random() < share
-        decisions.append(one.model_copy(update={"sample_share": share if drawn else None}))
-        if one.action != "allow" or drawn or (laundering and draw.random() < 0.5):
-            labels[one.tx_id] = Outcome(laundering)
-    logs[1].append(decisions)
-    assert controller(logs, labels=True, missed_margin=2.0).look(labels).action == action
 
 
 def test_false_alerts_have_a_share_of_the_budget_only_where_labels_come(logs: Logs) -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from monitoring.evidence import Expectation, RollbackPolicy
+from monitoring.rollback import RollbackController
 from riskdistill.data.transaction import Transaction
 from riskdistill.storage.decisions import Action, Decision, DecisionLog, Shadow
 from riskdistill.storage.releases import ReleaseLog
 
 REVIEW = 0.5  # both models alert from this score on
 GOOD, NEW = "good0000", "new00000"
+Logs = tuple[ReleaseLog, DecisionLog]
+EXPECTED = Expectation(REVIEW, alert_rate=0.02)
 _NUMBERS = count(1)
 _TRANSACTION = Transaction(
     tx_id="t",
@@ -88,3 +92,9 @@ def traffic(rows: int, champion_only: float, previous_only: float, both: float, 
     )
     scores = ((0.9, 0.1), (0.1, 0.9), (0.9, 0.9), (0.1, 0.1))
     return [decide(*scores[kind]) for kind in kinds]
+
+
+def controller(logs: Logs, expected: Expectation = EXPECTED, **policy: Any) -> RollbackController:
+    """A controller that does not rest after a promotion, unless `policy` says so."""
+    settings = RollbackPolicy(**({"cool_down": timedelta(0)} | policy))
+    return RollbackController(*logs, settings, lambda release: expected)
