@@ -126,9 +126,10 @@ def test_forgetting_is_held_to_the_lower_end_of_its_interval() -> None:
     """One payment of eighty lost is within the bar; but as far as so few tell, it may be more than that."""
     found, score = contest(), contest().challenger
     score[np.flatnonzero(found.label & (score > 0.5))[0]] = 0.0
-    gates = {gate.name: gate for gate in judge(replace(found, challenger=score), BARS)}
+    strict = GatesConfig(forgetting=0.02)
+    gates = {gate.name: gate for gate in judge(replace(found, challenger=score), strict)}
     memory = gates["old typologies together"]
-    assert memory.figure < -BARS.forgetting
+    assert memory.figure < -strict.forgetting
     assert "75.0% to 73.8% of 80 payments" in memory.detail
     assert not memory.passed
     assert gates["worst old typology"].passed
