@@ -15,8 +15,8 @@ class GatesConfig(Section):
     """What a challenger may cost against the champion, on mature data that neither has learned from."""
 
     recall_margin: Share = 0.05  # at the alert budget: the interval of the difference may not go below minus this
-    # the same on the typologies that the champion knows, together; at 0.02, in a simulation with 160 schemes, 70 % of
-    # the challengers that were as good as the champion failed
+    # the same on the typologies that the champion knows, together; at 0.02, in a simulation with 160 schemes, 70 %
+    # of the challengers that were as good as the champion failed
     forgetting: Share = 0.05
     schemes: Count = 10  # below which neither is judged, and so is not passed
     typology_floor: Share = 0.1  # recall that may be lost on any one typology
