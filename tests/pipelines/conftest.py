@@ -48,7 +48,7 @@ def simulated(tiny_world: Simulated, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="session")
 def one_export_of_equal_weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A plain network is exported once for equal weights."""
+    """A plain network is exported once for equal weights and one dataset, which the file names."""
     from pipelines import served
     from riskdistill.models.onnx_export import export_onnx
     from riskdistill.models.teacher import weights_fingerprint
@@ -56,7 +56,7 @@ def one_export_of_equal_weights(tmp_path_factory: pytest.TempPathFactory) -> Ite
     folder = tmp_path_factory.mktemp("exports")
 
     def export(model: EventTransformer, path: Path, sample: Encoded) -> None:
-        made = folder / f"{weights_fingerprint(model)}.onnx"
+        made = folder / f"{weights_fingerprint(model)}-{model.config.dataset_fingerprint}.onnx"
         if not made.exists():
             export_onnx(model, made, sample)
         shutil.copyfile(made, path)
