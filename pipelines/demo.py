@@ -182,10 +182,10 @@ def _offline_differences(
     """Differences of scores, but for those where the teacher was late: offline nobody is."""
     engine = bundle.engine()
     engine.advance(pq.read_table(out / "run" / "canonical" / "transactions.parquet"))
-    offline = score_table(bundle, engine, sent)["score"].to_numpy()
-    in_time = np.array([decision.route != "student_degraded" for decision in decisions])
-    differences: NDArray[np.float64] = np.abs(offline - [decision.score for decision in decisions])
-    return differences[in_time]
+    offline: NDArray[np.float64] = score_table(bundle, engine, sent)["score"].to_numpy()
+    told = np.array([decision.score for decision in decisions], np.float64)
+    in_time = np.flatnonzero([decision.route != "student_degraded" for decision in decisions])
+    return np.asarray(np.abs(offline - told)[in_time], np.float64)
 
 
 def _bad_release(
