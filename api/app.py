@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import problems, routes, teacher_routes
 from api.desk import alert_routes, case_routes, release_routes
@@ -21,6 +22,20 @@ from api.settings import ApiSettings
 from api.telemetry.metrics import Metrics
 from api.telemetry.watch import Watch
 from riskdistill import __version__
+
+
+class _Application(FastAPI):
+    """FastAPI behind `outside`, which so stands before FastAPI's own middleware too: that takes 20 us a request."""
+
+    outside: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request."""
+        await self.outside(scope, receive, send)
+
+    async def routed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers what has passed `outside`."""
+        await super().__call__(scope, receive, send)
 
 
 def create_app(settings: ApiSettings) -> FastAPI:
@@ -45,7 +60,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
             await service.stop()
             await callers.close()
 
-    app = FastAPI(
+    app = _Application(
         title="riskdistill scoring service",
         summary="Scores, decides, explains and records financial transactions",
         version=__version__,
@@ -54,11 +69,10 @@ def create_app(settings: ApiSettings) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
-    app.add_middleware(HotPath, service=service)  # the inner one: what it answers has passed the gate
     hosts = frozenset(filter(None, map(str.strip, settings.allowed_hosts.lower().split(","))))
-    app.add_middleware(Deadline, seconds=settings.deadline_ms / 1e3)
-    app.add_middleware(Gate, callers=callers, metrics=metrics, hosts=hosts)
-    app.add_middleware(Watch, service=service)  # the outer one: it counts refusals too
+    inner: ASGIApp = HotPath(app.routed, service)  # what it answers has passed the gate
+    inner = Gate(Deadline(inner, settings.deadline_ms / 1e3), callers, metrics, hosts)
+    app.outside = Watch(inner, service)  # it counts refusals too
     problems.install(app)
     app.include_router(routes.v1)
     app.include_router(teacher_routes.v2)

@@ -15,10 +15,10 @@ Once state has moved on, a decision is stored, whatever fails then: the student'
 triage. Else later scores would rest on what the log lacks.
 
 Transactions pass the engine one after another, in the order in which they came; that order is stored
-(`Decision.observed`). What arrived while the last ones were scored is scored together; nobody waits for a batch to
-fill. Waiting for the teacher holds up the later transactions of the same accounts only (`api.path.account_order`),
-and waiting for the disk nobody else. What passes silently, as nearly all do, meets no task and no thread but the
-log's.
+(`Decision.observed`). What arrived while the last ones were scored and written is scored together: nobody waits for
+a group to fill, and a full one waits for no write. Waiting for the teacher holds up the later transactions of the
+same accounts only (`api.path.account_order`). What passes silently, as nearly all do, meets no task and no thread
+but the log's; reasons are found on the event loop, one alert in each of its turns.
 
 Where several workers share the state (`api.path.shared_state`), a task waits for it, and the log is asked for every
 transaction: another worker may have decided on it.
@@ -99,6 +99,7 @@ class Scorer:
         self._order, self._ids = AccountOrder(), DecisionIds()
         self._under_way: dict[str, Pending] = {}
         self._line: deque[Pending] = deque()
+        commit.on_free = self._move
         self._moves = False  # whether `_advance` will be called
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -132,7 +133,8 @@ class Scorer:
         return [same_body(*found) for found in zip(hidden, hashes, outcomes, strict=True)]
 
     def check(self) -> None:
-        """Raises UnavailableError while the first in line waits in vain for what the log tells of it."""
+        """Raises UnavailableError while those in line wait in vain: for a write, or for what the log tells."""
+        self._commit.check_answers()
         if self._line and not (first := self._line[0]).is_looked_up:
             self._commit.check_since(first.marks.began)
 
@@ -160,7 +162,6 @@ class Scorer:
             await last.complete
         await asyncio.gather(*self._tasks)
         self._lookup.shutdown()
-        self._reasons.close()
 
     def _look_up(self, begun: Sequence[Pending]) -> None:
         """Asks the log for those whose ids it may have."""
@@ -181,6 +182,8 @@ class Scorer:
     def _advance(self) -> None:
         """Takes the next transactions out of the line, up to the first of which the log has yet to tell."""
         self._moves, group = False, list[Pending]()
+        if self._commit.is_busy and len(self._line) < TOGETHER and not isinstance(self._state, SharedState):
+            return  # scored now they would be durable no sooner, and with those still to come they cost less
         while self._line and len(group) < TOGETHER and self._line[0].is_looked_up:
             pending = self._line.popleft()
             outcome = _found(pending)
@@ -242,6 +245,7 @@ class Scorer:
             if self._known is not None:
                 self._known.add(pending.transaction.tx_id)
             self._go_on(pending, one)
+        self._commit.begin()
 
     def _observe(self, group: Sequence[Pending], engine: FeatureEngine) -> list[Seen]:
         """Scores, and moves account state on if that went well, so that state holds nothing that the log lacks.

@@ -1,13 +1,16 @@
-"""Finds the reasons of an alert while its decision waits, for at most a tenth of a second.
+"""Finds the reasons of an alert while its decision waits.
 
-Reasons are an optional part: the decision stands without those that are late or fail, and the metrics tell.
+It is a millisecond of plain computing, so it is done on the event loop, one alert in each of its turns: a thread
+would have to take interpreter and processor from the loop for each, and cost more than the reasons. Reasons are an
+optional part: the decision stands without those that fail, or whose turn does not come within a tenth of a second,
+and the metrics tell.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
 from time import perf_counter
 from typing import Final, NamedTuple
 
@@ -18,7 +21,7 @@ from riskdistill.features.encoded import Encoded
 from riskdistill.reasons import Explanation, explain
 from riskdistill.storage.decisions import Explained, StatedReason
 
-SECONDS: Final = 0.1  # the longest wait for an explanation, queueing included
+SECONDS: Final = 0.1  # the longest wait for one's turn
 _logger = logging.getLogger(__name__)
 
 
@@ -29,32 +32,51 @@ class Found(NamedTuple):
     explained: Explained | None = None
 
 
+class _Asked(NamedTuple):
+    bundle: Bundle
+    encoded: Encoded
+    at: float  # of `perf_counter`
+    answer: asyncio.Future[Explanation | None]
+
+
 class AlertReasons:
-    """Explains one alert after the other, beside the event loop; counts in `metrics` what came of it."""
+    """Explains one alert after the other; counts in `metrics` what came of it."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="reasons")
+        self._line: deque[_Asked] = deque()
 
     async def find(self, bundle: Bundle, encoded: Encoded) -> Found:
         """What moved the student's logit."""
-        began, found, outcome = perf_counter(), None, "given"
-        asked = asyncio.get_running_loop().run_in_executor(self._thread, explain, bundle, encoded)
+        loop, outcome = asyncio.get_running_loop(), "given"
+        asked = _Asked(bundle, encoded, perf_counter(), loop.create_future())
+        self._line.append(asked)
+        if len(self._line) == 1:
+            loop.call_soon(self._next)
         try:
-            found = await asyncio.wait_for(asked, SECONDS)
-        except TimeoutError:
-            outcome = "late"
-            _logger.warning("bundle %s gave no reasons in time", bundle.version)
+            found = await asked.answer
+            if found is None:
+                outcome = "late"
+                _logger.warning("bundle %s gave no reasons in time", bundle.version)
         except Exception:
-            outcome = "failed"
+            found, outcome = None, "failed"
             _logger.exception("bundle %s could not give reasons", bundle.version)
-        seconds = perf_counter() - began
+        seconds = perf_counter() - asked.at
         self._metrics.explained(outcome, seconds)
         return _kept(found, seconds * 1e3) if found else Found()
 
-    def close(self) -> None:
-        """Lets go of what waits; nobody does any more."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+    def _next(self) -> None:
+        """Explains the first in line, and has the loop come again for the next."""
+        asked = self._line.popleft()
+        if self._line:
+            asyncio.get_running_loop().call_soon(self._next)
+        if asked.answer.done():  # nobody waits any more
+            return
+        try:
+            in_time = perf_counter() - asked.at <= SECONDS
+            asked.answer.set_result(explain(asked.bundle, asked.encoded) if in_time else None)
+        except Exception as error:
+            asked.answer.set_exception(error)
 
 
 def _kept(found: Explanation, milliseconds: float) -> Found:

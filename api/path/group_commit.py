@@ -11,11 +11,11 @@ encrypted payload are durable together.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from queue import SimpleQueue
 from time import perf_counter
-from typing import Final
+from typing import Final, NamedTuple
 
 from api.telemetry import logs
 from riskdistill.data.transaction import Transaction
@@ -26,6 +26,11 @@ from riskdistill.storage.payloads import PayloadKeys
 _logger = logs.logger(__name__)
 _MEND: Final = "send the request again in a moment"
 Tell = Callable[[Decision | UnavailableError], None]
+
+
+class _Group(NamedTuple):
+    told: Sequence[tuple[Decision, Tell]]  # who waits
+    batch: Sequence[Decision]  # what is to be stored, older failures first
 
 
 class GroupCommit:
@@ -39,6 +44,7 @@ class GroupCommit:
 
     Attributes:
         on_commit: told of each commit: how many decisions, how many seconds, and whether it failed.
+        on_free: called when a commit is over and nothing else waits for the disk.
     """
 
     def __init__(
@@ -52,13 +58,20 @@ class GroupCommit:
         self.patience = patience
         self._payloads: dict[str, Transaction] = {}  # as they came, by decision
         self.on_commit: Callable[[int, float, bool], None] = lambda _decisions, _seconds, _failed: None
+        self.on_free: Callable[[], None] = lambda: None
         self._waiting: list[tuple[Decision, Tell]] = []
         self._unstored: dict[str, Decision] = {}  # of commits that failed, by transaction
         self._began: float | None = None  # of the commit that is under way
-        self._wake = asyncio.Event()
-        self._closing = False
-        self._task: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="decision-log")
+        self._loop: asyncio.AbstractEventLoop | None = None  # from `start` on
+        self._is_called = False  # whether the loop will call `begin`
+        self._closed: asyncio.Future[None] | None = None
+        self._work: SimpleQueue[_Group | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="decision-log", daemon=True)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a commit is under way."""
+        return self._began is not None
 
     def __len__(self) -> int:
         """How many decisions wait to be stored."""
@@ -68,6 +81,10 @@ class GroupCommit:
         """Raises UnavailableError while the log cannot be written, or does not answer."""
         if self._unstored:
             raise UnavailableError("the decision log cannot be written now", mend=_MEND)
+        self.check_answers()
+
+    def check_answers(self) -> None:
+        """Raises UnavailableError if the commit that is under way should be over by now."""
         if self._began is not None:
             self.check_since(self._began)
 
@@ -96,49 +113,79 @@ class GroupCommit:
         self._waiting.append((decision, tell))
         if self._payload_keys is not None and received is not None:
             self._payloads[decision.decision_id] = received
-        self._wake.set()
+        if self._began is None and self._loop is not None and not self._is_called:
+            self._is_called = True
+            self._loop.call_soon(self.begin)
 
     def start(self) -> None:
         """Begins to commit what waits, and to try failed commits again."""
-        self._task = asyncio.create_task(self._run())
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+        self.begin()
 
     async def close(self) -> None:
         """Commits what is left and ends the thread."""
-        self._closing = True
-        self._wake.set()
-        if self._task is not None:
-            await self._task
-            await asyncio.sleep(0)  # the last ones are told
+        if self._loop is not None:
+            self._closed = self._loop.create_future()
+            self.begin()
+            await self._closed
+            self._work.put(None)
+            self._thread.join()
         if self._unstored:
             _logger.error("%d decisions were never stored, nor answered", len(self._unstored))
-        self._thread.shutdown()
 
-    async def _run(self) -> None:
-        while not self._closing:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._retry_seconds if self._unstored else None)
-            await self._commit()
+    def begin(self) -> None:
+        """Commits what waits, if no commit is under way.
 
-    async def _commit(self) -> None:
-        self._wake.clear()
-        group, self._waiting = self._waiting, []
-        batch = [*self._unstored.values(), *(decision for decision, _ in group)]
-        if not batch:
+        `store` has it called in the loop's next turn; whoever has put all in line that belongs together calls it at
+        once, for a turn is as long as whatever else came meanwhile takes.
+        """
+        self._is_called = False
+        if self._began is not None or self._loop is None:
             return
-        known: dict[str, Decision] = {}
-        self._began = began = perf_counter()
-        try:
-            known = await asyncio.get_running_loop().run_in_executor(self._thread, self._append, batch)
+        group = _Group(self._waiting, [*self._unstored.values(), *(decision for decision, _ in self._waiting)])
+        if not group.batch:
+            self._over()
+            return
+        self._waiting, self._began = [], perf_counter()
+        self._work.put(group)
+
+    def _run(self) -> None:
+        """What the thread does: stores one group after another, and has the loop told."""
+        assert self._loop is not None
+        while (group := self._work.get()) is not None:
+            try:
+                known, error = self._append(group.batch), None
+            except Exception as failure:
+                known, error = {}, failure
+            self._loop.call_soon_threadsafe(self._end, group, known, error)
+
+    def _end(self, group: _Group, known: Mapping[str, Decision], error: Exception | None) -> None:
+        assert self._began is not None
+        assert self._loop is not None
+        seconds, self._began = perf_counter() - self._began, None
+        if error is None:
             self._unstored = {}
-            for decision in batch:
+            for decision in group.batch:
                 self._payloads.pop(decision.decision_id, None)
-        except Exception as error:
+        else:
             _logger.error("the decision log cannot be written: %s", logs.about(error))
-            self._unstored = {decision.tx_id: decision for decision in batch}
-        self._began = None
-        self.on_commit(len(batch), perf_counter() - began, bool(self._unstored))
-        # soon: what came meanwhile is on its way to the disk before the answers to these are written
-        asyncio.get_running_loop().call_soon(_tell_all, group, known, bool(self._unstored))
+            self._unstored = {decision.tx_id: decision for decision in group.batch}
+        self.on_commit(len(group.batch), seconds, bool(error))
+        if error is None or self._waiting:
+            self.begin()
+        elif self._closed is None:
+            self._loop.call_later(self._retry_seconds, self.begin)
+        _tell_all(group.told, known, bool(error))
+        if not self.is_busy:
+            self.on_free()
+        if error is not None:
+            self._over()
+
+    def _over(self) -> None:
+        """Lets `close` go on, once nothing waits or what waits cannot be stored."""
+        if self._closed is not None and self._began is None and not self._closed.done():
+            self._closed.set_result(None)
 
     def _append(self, batch: Sequence[Decision]) -> dict[str, Decision]:
         """Stores all of `batch` whose transactions the log has not; gives the decisions that it had."""

@@ -82,7 +82,8 @@ class Gate:
                 if bucket is not None:
                     self._take(bucket)
                 _check_body(headers)
-                receive = _counted(receive)
+                if b"content-length" not in headers:
+                    receive = _counted(receive)
         except RiskDistillError as error:
             await (await problems.on_known(Request(scope), error))(scope, receive, send_with_headers)
             return

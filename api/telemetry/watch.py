@@ -1,4 +1,4 @@
-"""The outermost ASGI middleware: it counts and times every request, traces it, and turns new ones away in a drain.
+"""The outermost ASGI middleware, before FastAPI's own: it counts, times and traces all, and refuses in a drain.
 
 Requests are counted by route template, so that ids make no new series. Where nothing goes wrong and no trace is
 taken, it reads no header.

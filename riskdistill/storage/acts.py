@@ -11,18 +11,16 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
-from sqlalchemy import Connection, insert, select, union_all
+from sqlalchemy import Connection, insert
 
 from riskdistill.errors import AuditError
 from riskdistill.storage.chain import GENESIS, canonical_json, link
 from riskdistill.storage.tables import ACTS, DECISIONS
 
-# made once: it is run for every commit, and making it takes longer than running it
-_NEWEST: Final = union_all(
-    *(
-        select(select(table.c.sequence, table.c.hash).order_by(table.c.sequence.desc()).limit(1).subquery())
-        for table in (DECISIONS, ACTS)
-    )
+# as text, for every commit asks it: composed, and compiled once, it still takes four times as long
+_NEWEST: Final = " UNION ALL ".join(
+    f"SELECT * FROM (SELECT sequence, hash FROM {table.name} ORDER BY sequence DESC LIMIT 1) AS of_{table.name}"
+    for table in (DECISIONS, ACTS)
 )
 
 
@@ -47,7 +45,7 @@ class Head(NamedTuple):
 
 def head(connection: Connection) -> Head:
     """The head of the chain as `connection` sees it; under the log's write lock it stays the head."""
-    rows = connection.execute(_NEWEST).all()
+    rows = connection.exec_driver_sql(_NEWEST).all()
     return Head(*max(rows)) if rows else Head(0, GENESIS)
 
 

@@ -42,7 +42,7 @@ def open_database(url: str, *, create: bool = True) -> Engine:
     try:
         address = _with_driver(make_url(url))
         _check_file(address, create)
-        engine = create_engine(address, pool_pre_ping=True, hide_parameters=True, **_options(address))
+        engine = create_engine(address, hide_parameters=True, **_options(address))
     except (ArgumentError, ModuleNotFoundError) as error:
         raise ConfigError(
             f"the database URL cannot be used: {error}",
@@ -156,7 +156,7 @@ def _options(address: URL) -> dict[str, Any]:
     if address.get_backend_name() != "postgresql":
         return {}
     # whoever waited for the lock must then see what the one before it wrote, whatever the server's default is
-    options: dict[str, Any] = {"isolation_level": "READ COMMITTED"}
+    options: dict[str, Any] = {"isolation_level": "READ COMMITTED", "pool_pre_ping": True}
     if address.drivername == "postgresql+psycopg":
         # a server that vanished while we wait for its answer is found by probes of the idle line
         probes = {"keepalives_idle": _IDLE_SECONDS, "keepalives_interval": 1}

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from test_account_state import decided
 
 from api.path.group_commit import GroupCommit
+from api.scoring import TOGETHER
 from riskdistill.data.transaction import Transaction
 from riskdistill.errors import UnavailableError
 from riskdistill.storage.decisions import Decision, DecisionLog
@@ -122,3 +123,58 @@ async def test_who_cannot_be_told_keeps_nobody_else_waiting(log: DecisionLog) ->
     await commit.close()
     assert [entry.decision.tx_id for entry in log.read()] == ["tx-0", "tx-1", "tx-2"]
     assert len(told) == 2
+
+
+async def test_what_comes_during_a_write_is_scored_and_written_together_after_it(
+    app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(app) as client:
+        log, state = app.state.service.parts.log, app.state.service.parts.engine
+        append, may_write, written = log.append, threading.Event(), list[int]()
+
+        def append_when_told(decisions: Sequence[Decision]) -> None:
+            may_write.wait(20)
+            written.append(len(decisions))
+            append(decisions)
+
+        monkeypatch.setattr(log, "append", append_when_told)
+        sent = [asyncio.create_task(client.post("/v1/score", json=body("tx-0")))]
+        while not app.state.service.parts.commit.is_busy:
+            await asyncio.sleep(0)
+        observed = len(state)
+        sent += [
+            asyncio.create_task(
+                client.post("/v1/score", json={**body(f"tx-{number}"), "sender_account": f"{number}"})
+            )
+            for number in range(1, 6)
+        ]
+        while len(app.state.service.parts.scorer) < 6:
+            await asyncio.sleep(0)
+        for _ in range(20):  # turns in which they could be scored
+            await asyncio.sleep(0)
+        assert len(state) == observed
+        may_write.set()
+        assert [answer.status_code for answer in await asyncio.gather(*sent)] == [200] * 6
+        assert written == [1, 5]
+
+
+async def test_a_full_group_waits_for_no_write(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(app) as client:
+        log, state, may_write = app.state.service.parts.log, app.state.service.parts.engine, threading.Event()
+        append = log.append
+
+        def append_when_told(decisions: Sequence[Decision]) -> None:
+            may_write.wait(20)
+            append(decisions)
+
+        monkeypatch.setattr(log, "append", append_when_told)
+        first = asyncio.create_task(client.post("/v1/score", json=body("tx-0")))
+        while not app.state.service.parts.commit.is_busy:
+            await asyncio.sleep(0)
+        rows = [{**body(f"tx-{number}"), "sender_account": f"{number}"} for number in range(1, TOGETHER + 2)]
+        full = asyncio.create_task(client.post("/v1/score/batch", json={"transactions": rows}))
+        while len(state) < TOGETHER:  # and one is left in line
+            await asyncio.sleep(0)
+        assert len(app.state.service.parts.scorer) == TOGETHER + 2
+        may_write.set()
+        assert [answer.status_code for answer in await asyncio.gather(first, full)] == [200, 200]
