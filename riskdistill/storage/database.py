@@ -24,6 +24,7 @@ STATEMENT_TIMEOUT_MS: Final = 30_000  # PostgreSQL: no statement of ours takes a
 _CONNECT_SECONDS: Final = 5  # PostgreSQL: then the server counts as away
 _IDLE_SECONDS: Final = 5  # PostgreSQL: without a byte, before the line is probed
 _AGAIN_SECONDS: Final = 0.01
+_CHECKPOINT_PAGES: Final = 4_000  # SQLite: its default lets a commit wait for a checkpoint four times as often
 _WRITES: Final = "riskdistill_writes"
 
 
@@ -181,6 +182,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     _use_write_ahead_log(cursor)
     cursor.execute("PRAGMA synchronous = FULL")  # in WAL mode NORMAL may lose the last commits with the power
+    cursor.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
 
