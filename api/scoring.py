@@ -204,7 +204,7 @@ class Scorer:
         self._moves, group = False, list[Pending]()
         while self._line and len(group) < TOGETHER and self._line[0].is_looked_up:
             pending = self._line.popleft()
-            outcome = _found(pending)
+            outcome = pending.found
             if outcome is None:
                 pending.marks.end("lookup")
                 group.append(pending)
@@ -388,16 +388,6 @@ class Scorer:
         """Tells all who wait for this transaction what is durable, or why nothing is."""
         del self._under_way[pending.transaction.tx_id]
         pending.tell(outcome)
-
-
-def _found(pending: Pending) -> Decision | Exception | None:
-    """What the log told of this transaction, or why it could not be asked; None where it is new."""
-    if pending.stored is None:
-        return None
-    error = pending.stored.exception()
-    if error is not None:
-        return error if isinstance(error, Exception) else UnavailableError("the look-up was given up")
-    return pending.stored.result().get(pending.transaction.tx_id)
 
 
 def _shadows(previous: Bundle | None, encoded: Encoded) -> list[Shadow | None]:
