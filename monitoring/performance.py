@@ -1,9 +1,9 @@
 """Performance where labels come late: what is realised once they had their time, what is estimated before.
 
-Labels exist for alerts, and for the random sample of what was let pass (route reason `sample`). So precision comes
-from the labelled alerts, and what was missed from the labelled sample, each row of it weighted by how many rows it
-stands for (inverse propensity; Horvitz and Thompson, JASA 47, 1952). Without a sample only the laundering that came
-to light by other ways is known to have been missed, and recall is an upper bound.
+Labels exist for alerts, and for the random sample of what was let pass (`Decision.sample_share`). So precision
+comes from the labelled alerts, and what was missed from the labelled sample, each row of it weighted by how many
+rows it stands for (inverse propensity; Horvitz and Thompson, JASA 47, 1952). Without a sample only the laundering
+that came to light by other ways is known to have been missed, and recall is an upper bound.
 
 Every estimate is made as it could have been at the end of its window, also for windows that are mature by now:
 the two stand side by side, so that a reader sees how far estimates can be trusted. The disagreement of student
