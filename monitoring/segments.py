@@ -1,6 +1,6 @@
 """Segments: parts of the traffic that are watched beside the whole, named as `dimension=value`.
 
-They are those of the sender: its bank, channel, country and the class of customer that the payment says it is of.
+They are the sender's bank, country and class of customer (as the payment says), and the channel.
 """
 
 from __future__ import annotations
