@@ -253,12 +253,12 @@ def measure_drift(
         for known in profile.categories
         if known.name in traffic.categories
     ]
-    domain: list[DomainDrift] = []
+    domain = None
     if traffic.sample is not None:
         told = [place for place, name in enumerate(profile.names) if not only_shown(name)]
-        domain = [measure_domain(traffic.sample, context, told)]
+        domain = measure_domain(traffic.sample, context, told)
     columns = [column for column in measured if not column.only_shown]
-    judged = _judged([*columns, *rates, *categories, *domain], policy, hours)
+    judged = _judged([*columns, *rates, *categories, *([domain] if domain else [])], policy, hours)
     alarms = {check.name: check for check in judged if isinstance(check, PsiDrift)}
     measured = [alarms.get(column.name, column) for column in measured]
     verdict: Literal["stable", "drift"] = "drift" if any(check.alarm for check in judged) else "stable"

@@ -81,7 +81,7 @@ class EventTransformerConfig(PretrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:  # transformers makes a dataclass of it
         self.attention_width = self.attention_width or self.width
         self.feedforward_width = self.feedforward_width or self.feedforward * self.width
-        super().__post_init__(**kwargs)
+        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
 
 
 class LayerView(NamedTuple):
