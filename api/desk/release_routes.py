@@ -30,7 +30,13 @@ releases = APIRouter(
     route_class=ScopedRoute,
     responses=documented(*REFUSALS, 404),
 )
-changes = APIRouter(route_class=ScopedRoute, responses=documented(409), dependencies=[needs("admin")])
+changes = APIRouter(
+    prefix="/v1/releases",
+    tags=["releases"],
+    route_class=ScopedRoute,
+    responses=documented(*REFUSALS, 404, 409),
+    dependencies=[needs("admin")],
+)
 
 
 class Change(BaseModel):
@@ -142,9 +148,6 @@ async def retire(release_id: ReleaseId, asked: Change, caller: Calling, service:
     return await _changed(
         service, lambda log: releasing.retire(log, release_id, actor=caller.name, reason=asked.reason)
     )
-
-
-releases.include_router(changes)
 
 
 async def _changed(service: Service, make: Callable[[ReleaseLog], Release]) -> Release:
