@@ -80,6 +80,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.include_router(case_routes.cases)
     app.include_router(case_routes.suppressions)
     app.include_router(release_routes.releases)
+    app.include_router(release_routes.changes)
     app.include_router(routes.operation)
     add_docs(app)
     document_security(app)

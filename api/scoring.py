@@ -31,6 +31,7 @@ import logging
 from collections import deque
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import Any, Final
@@ -62,38 +63,58 @@ _logger = logging.getLogger(__name__)
 TOGETHER: Final = 32  # rows of one call of the student at most: the first wait for the last
 
 
+@dataclass(frozen=True)
+class Records:
+    """Where decisions are found and stored.
+
+    Attributes:
+        known: the ids of the log's transactions; None where others write there too.
+    """
+
+    log: DecisionLog
+    commit: GroupCommit
+    known: KnownIds | None
+
+
+@dataclass(frozen=True)
+class Judges:
+    """What has a say in a decision, and who scores beside it.
+
+    Attributes:
+        bundles: what scores.
+        bypass: the way to the teacher.
+        triager: settles what people shall look at.
+        shadows: scores again, off this path, what is decided beside a challenger; None: nobody does.
+    """
+
+    bundles: ServingBundle
+    bypass: TeacherBypass
+    triager: Triager
+    shadows: Shadows | None
+
+
 class Scorer:
     """Decides on transactions. One per process, on one event loop: it owns the account state.
 
     Args:
-        bundles: what scores.
         state: account state, rebuilt from history and log; or that which several workers share.
         next_place: the place of the next transaction in the order of observation; the shared state has its own.
-        log, commit: where decisions are found and stored.
-        known: the ids of the log's transactions; None where others write there too.
-        bypass: the way to the teacher.
-        triager: settles what people shall look at.
-        pseudonyms, metrics: as their names say.
-        shadows: scores again, off this path, what is decided beside a challenger; None: nobody does.
+        records, judges, pseudonyms, metrics: as their names say.
     """
 
     def __init__(
         self,
-        bundles: ServingBundle,
         state: FeatureEngine | SharedState,
         next_place: int,
-        log: DecisionLog,
-        commit: GroupCommit,
-        known: KnownIds | None,
-        bypass: TeacherBypass,
-        triager: Triager,
+        records: Records,
+        judges: Judges,
         pseudonyms: Pseudonyms,
         metrics: Metrics,
-        shadows: Shadows | None = None,
     ) -> None:
-        self._bundles, self._state, self._next_place = bundles, state, next_place
-        self._log, self._commit, self._known, self._bypass = log, commit, known, bypass
-        self._triager, self._pseudonyms, self._metrics, self._shadows = triager, pseudonyms, metrics, shadows
+        self._state, self._next_place, self._pseudonyms, self._metrics = state, next_place, pseudonyms, metrics
+        self._log, self._commit, self._known = records.log, records.commit, records.known
+        self._bundles, self._bypass = judges.bundles, judges.bypass
+        self._triager, self._shadows = judges.triager, judges.shadows
         self._lookup = ThreadPoolExecutor(1, thread_name_prefix="idempotency")  # one: keeps order of arrival
         self._reasons = AlertReasons(metrics)
         self._order, self._ids = AccountOrder(), DecisionIds()
@@ -186,7 +207,7 @@ class Scorer:
             return  # scored now they would be durable no sooner, and with those still to come they cost less
         while self._line and len(group) < TOGETHER and self._line[0].is_looked_up:
             pending = self._line.popleft()
-            outcome = _found(pending)
+            outcome = pending.found
             if outcome is None:
                 pending.marks.end("lookup")
                 group.append(pending)
@@ -371,16 +392,6 @@ class Scorer:
         """Tells all who wait for this transaction what is durable, or why nothing is."""
         del self._under_way[pending.transaction.tx_id]
         pending.tell(outcome)
-
-
-def _found(pending: Pending) -> Decision | Exception | None:
-    """What the log told of this transaction, or why it could not be asked; None where it is new."""
-    if pending.stored is None:
-        return None
-    error = pending.stored.exception()
-    if error is not None:
-        return error if isinstance(error, Exception) else UnavailableError("the look-up was given up")
-    return pending.stored.result().get(pending.transaction.tx_id)
 
 
 def _shadows(previous: Bundle | None, encoded: Encoded) -> list[Shadow | None]:

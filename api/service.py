@@ -26,7 +26,7 @@ from api.path.rollout import Shadows
 from api.path.shared_state import SharedState
 from api.path.triage import Triager
 from api.schemas import Ready
-from api.scoring import Scorer
+from api.scoring import Judges, Records, Scorer
 from api.security.secret_files import read_secret, write_secret
 from api.serving_bundle import ServingBundle
 from api.settings import ApiSettings
@@ -249,19 +249,9 @@ class Service:
         desk.follow(settings.follow_seconds)
         state = engine if shared is None else shared
         assert state is not None
-        scorer = Scorer(
-            self._bundles,
-            state,
-            place + 1,
-            log,
-            commit,
-            known,
-            bypass,
-            triager,
-            pseudonyms,
-            self.metrics,
-            self._shadows(settings),
-        )
+        judges = Judges(self._bundles, bypass, triager, self._shadows(settings))
+        records = Records(log, commit, known)
+        scorer = Scorer(state, place + 1, records, judges, pseudonyms, self.metrics)
         if shared is not None:
             shared.adopt = scorer.adopt
         self._stack.push_async_callback(scorer.close)

@@ -26,7 +26,7 @@ from scipy.stats import rankdata
 from section import run_alone
 
 from riskdistill.data.columns import pc
-from riskdistill.data.schema import ACCOUNT_FIELDS
+from riskdistill.data.schema import RANGES
 from riskdistill.features import FeatureEngine
 
 TEXTS: Final = (
@@ -87,7 +87,7 @@ def numbers(data: Data) -> dict[str, Numbers]:
     """Raw columns with an order: amounts, times, and what is known of the accounts; missing is NaN."""
     table = data.transactions
     stamp = table["timestamp"]
-    columns = {name: table[name] for name in ("amount_paid", "amount_received", *ACCOUNT_FIELDS)}
+    columns = {name: table[name] for name in RANGES}
     found = {name: np.asarray(column.cast("float64").to_numpy(), np.float64) for name, column in columns.items()}
     parts = {"hour": pc.hour, "minute": pc.minute, "second": pc.second, "weekday": pc.day_of_week, "day": pc.day}
     calendar = {name: np.asarray(part(stamp).to_numpy(), np.float64) for name, part in parts.items()}

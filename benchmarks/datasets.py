@@ -23,7 +23,7 @@ from dataset_realism import realism
 from dataset_simulator import simulator
 from dataset_transfer import transfer
 from feature_data import ROOT, Library, Measurement
-from section import run_sections
+from section import run_sections, section_options
 
 from riskdistill.simulator import PRESETS, stream, write
 
@@ -54,12 +54,9 @@ def sections(chosen: argparse.Namespace, folder: Path) -> dict[str, Section]:
 
 def main() -> None:
     """Parse the options, measure, print, write."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = section_options(__doc__, quick="less data, within five minutes")
     options.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     options.add_argument("--cache", type=Path, help="keep the ingested tables there; default: a temporary folder")
-    options.add_argument("--json", type=Path, help="write all figures to this file, section by section")
-    options.add_argument("--quick", action="store_true", help="less data, within five minutes")
-    options.add_argument("--only", nargs="+", metavar="SECTION", help="sections to run; default: all")
     options.add_argument("--out", type=Path, help="folder of the page and the picture of realism")
     options.add_argument("--record", type=Path, help="file of the perturbations' runs, to go on from")
     chosen = options.parse_args()

@@ -11,7 +11,6 @@ all models calibrated on the later half, judged on the last fifth. The peers are
 
 from __future__ import annotations
 
-import argparse
 import os
 import tempfile
 from collections.abc import Callable
@@ -32,7 +31,7 @@ from distillation_text import text
 from distillation_world import STUDENT_SEEDS, Options, World
 from feature_data import ROOT, Library, Measurement
 from feature_peer import Peer
-from section import run_sections
+from section import run_sections, section_options
 
 from pipelines.progress import Steps
 
@@ -65,13 +64,10 @@ def _of(
 
 def main() -> None:
     """Parse the options, measure, print, write."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = section_options(__doc__, quick="amlworld only, fewer rows and epochs")
     options.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     options.add_argument("--keep", type=Path, help="folder of what is trained; default: a temporary one")
-    options.add_argument("--json", type=Path, help="write all figures to this file, section by section")
-    options.add_argument("--quick", action="store_true", help="amlworld only, fewer rows and epochs")
     options.add_argument("--seeds", type=int, default=len(STUDENT_SEEDS), help="of students, at most; default: all")
-    options.add_argument("--only", nargs="+", metavar="SECTION", help="sections to run; default: all")
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory() as temporary, Steps() as steps:
         folder = chosen.keep or Path(temporary)

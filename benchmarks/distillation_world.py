@@ -18,7 +18,7 @@ from feature_peer import Peer
 from fitted_trees import CANDIDATES, RAW, Fitted, tuned
 from numpy.typing import NDArray
 
-from pipelines.evidence import scheme_names
+from pipelines.distillation_evidence import scheme_names
 from pipelines.networks import Workshop
 from pipelines.progress import Steps
 from pipelines.students import School

@@ -27,7 +27,7 @@ import feature_speed
 import feature_state
 from feature_data import ROOT, Library, Measurement
 from feature_peer import Peer
-from section import run_sections
+from section import run_sections, section_options
 
 PACKAGES: Final = ("lightgbm", "numba", "numpy", "pyarrow", "snapml")
 Section = Callable[[], list[Measurement]]
@@ -53,12 +53,9 @@ def sections(chosen: argparse.Namespace, folder: Path) -> dict[str, Section]:
 
 def main() -> None:
     """Parse the options, measure, print, write."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = section_options(__doc__, quick="less data, within five minutes")
     options.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     options.add_argument("--cache", type=Path, help="keep the ingested tables there; default: a temporary folder")
-    options.add_argument("--json", type=Path, help="write all figures to this file, section by section")
-    options.add_argument("--quick", action="store_true", help="less data, within five minutes")
-    options.add_argument("--only", nargs="+", metavar="SECTION", help="sections to run; default: all")
     options.add_argument("--redis", default="redis://127.0.0.1:6379/15", metavar="URL", help="default: %(default)s")
     options.add_argument("--ablation-out", type=Path, help="folder of the ablation's table and plot")
     chosen = options.parse_args()

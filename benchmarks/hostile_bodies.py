@@ -33,6 +33,8 @@ OPTIONAL: Final = (
     "receiver_tenure_days",
     "sender_contact_changes",
     "receiver_contact_changes",
+    "sender_class",
+    "receiver_class",
 )
 CONTENT_TYPES: Final = (
     "application/json",

@@ -33,7 +33,7 @@ from pipelines.bundle_store import keep
 from pipelines.contest import budget_of
 from pipelines.datasets import prepare
 from pipelines.progress import Steps
-from pipelines.retrain import Retrained, retrain
+from pipelines.retrain import Retrained, Retraining, retrain
 from pipelines.run import furnished, judge_and_bundle, taught_student
 from pipelines.teachers import fit_teachers
 from riskdistill.bundle import Bundle
@@ -95,7 +95,8 @@ def retraining(folder: Path, quick: bool) -> list[Measurement]:
     with Steps() as steps:
         champion = _champion(log, world, config, folder, steps)
         source = world.until(NOW, folder / "now")
-        result = retrain(log, source, folder / "retrained", folder / "bundles", steps, now=world.day(NOW))
+        asked = Retraining(source, folder / "retrained", folder / "bundles", now=world.day(NOW))
+        result = retrain(log, asked, steps)
     new, old, contest = _judged(world, champion, Bundle.load(result.bundle, teacher=False), config)
     return [*_told(new, old, contest), *_gates(result)]
 

@@ -46,6 +46,15 @@ def run_alone(
         to.write_text(json.dumps(found, indent=1))
 
 
+def section_options(description: str | None, quick: str) -> argparse.ArgumentParser:
+    """The options that `run_sections` heeds, for a script to add its own; `quick` tells what is left out."""
+    options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--json", type=Path, help="write all figures to this file, section by section")
+    options.add_argument("--quick", action="store_true", help=quick)
+    options.add_argument("--only", nargs="+", metavar="SECTION", help="sections to run; default: all")
+    return options
+
+
 def run_sections(
     known: dict[str, Callable[[], list[Measurement]]],
     chosen: argparse.Namespace,

@@ -22,7 +22,7 @@ from typing import Final
 
 import serving_speed
 from feature_data import Measurement
-from section import run_sections
+from section import run_sections, section_options
 from serving_faults import faults
 from serving_killed import killed
 from serving_same import same
@@ -65,10 +65,7 @@ def fuzz(bench: Bench) -> list[Measurement]:
 
 def main() -> None:
     """Parse the options, measure, print, write."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--json", type=Path, help="write all figures to this file, section by section")
-    options.add_argument("--quick", action="store_true", help="shorter runs")
-    options.add_argument("--only", nargs="+", metavar="SECTION", help="sections to run; default: all")
+    options = section_options(__doc__, quick="shorter runs")
     options.add_argument("--keep", type=Path, help="keep bundle and traffic there; default: a temporary folder")
     options.add_argument(
         "--minutes", type=float, metavar="N", help="how long `memory` takes; default: 10, quick: 1"

@@ -135,6 +135,9 @@ class RateDrift(_Check):
     expected: float
 
 
+Check = PsiDrift | RateDrift | CategoryDrift | DomainDrift  # each with a p-value, and whether it is an alarm
+
+
 class LoggedWindow(BaseModel):
     """Which decisions a window is of; the hash is of its last entry, which the log must still hold.
 
@@ -254,17 +257,8 @@ def measure_drift(
     if traffic.sample is not None:
         told = [place for place, name in enumerate(profile.names) if not only_shown(name)]
         domain = measure_domain(traffic.sample, context, told)
-    checked: list[PsiDrift | RateDrift | CategoryDrift | DomainDrift] = [
-        *(column for column in measured if not column.only_shown),
-        *rates,
-        *categories,
-        *([domain] if domain else []),
-    ]
-    significant = iter(_holm([check.p_value for check in checked], policy.alpha))
-    judged = [
-        check.model_copy(update={"alarm": bool(next(significant) and _material(check, policy, hours))})
-        for check in checked
-    ]
+    columns = [column for column in measured if not column.only_shown]
+    judged = _judged([*columns, *rates, *categories, *([domain] if domain else [])], policy, hours)
     alarms = {check.name: check for check in judged if isinstance(check, PsiDrift)}
     measured = [alarms.get(column.name, column) for column in measured]
     verdict: Literal["stable", "drift"] = "drift" if any(check.alarm for check in judged) else "stable"
@@ -283,9 +277,16 @@ def measure_drift(
     )
 
 
-def _material(
-    check: PsiDrift | RateDrift | CategoryDrift | DomainDrift, policy: DriftPolicy, hours: float | None
-) -> bool:
+def _judged(checked: Sequence[Check], policy: DriftPolicy, hours: float | None) -> list[Check]:
+    """The same checks, each an alarm where it is significant among all of them and large enough to matter."""
+    significant = _holm([check.p_value for check in checked], policy.alpha)
+    return [
+        check.model_copy(update={"alarm": bool(found and _material(check, policy, hours))})
+        for check, found in zip(checked, significant, strict=True)
+    ]
+
+
+def _material(check: Check, policy: DriftPolicy, hours: float | None) -> bool:
     """Whether a difference is large enough to matter, significant or not."""
     match check:
         case PsiDrift():

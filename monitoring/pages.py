@@ -40,6 +40,16 @@ _LAYOUT: Final = """<!doctype html>
 </head>
 <body><main>
 """
+GATES_TABLE: Final = """{% macro gates_table(gates) %}
+<table><tr><th>gate<th class="n">figure<th class="n">bar<th>verdict<th>detail</tr>
+{% for gate in gates %}
+<tr><td>{{ gate.name }}<td class="n">{{ "%.4g" | format(gate.figure) }}
+    <td class="n">{{ "≥" if gate.better == "higher" else "≤" }} {{ "%.4g" | format(gate.bar) }}
+    <td><span class="{{ "good" if gate.passed else "bad" }}">{{ gate.verdict }}</span>
+    <td>{{ gate.detail }}</tr>
+{% endfor %}
+</table>
+{% endmacro %}"""  # a macro, to go before a body that calls it
 _JINJA: Final = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 

@@ -1,9 +1,9 @@
 """Performance where labels come late: what is realised once they had their time, what is estimated before.
 
-Labels exist for alerts, and for the random sample of what was let pass (route reason `sample`). So precision comes
-from the labelled alerts, and what was missed from the labelled sample, each row of it weighted by how many rows it
-stands for (inverse propensity; Horvitz and Thompson, JASA 47, 1952). Without a sample only the laundering that came
-to light by other ways is known to have been missed, and recall is an upper bound.
+Labels exist for alerts, and for the random sample of what was let pass (`Decision.sample_share`). So precision
+comes from the labelled alerts, and what was missed from the labelled sample, each row of it weighted by how many
+rows it stands for (inverse propensity; Horvitz and Thompson, JASA 47, 1952). Without a sample only the laundering
+that came to light by other ways is known to have been missed, and recall is an upper bound.
 
 Every estimate is made as it could have been at the end of its window, also for windows that are mature by now:
 the two stand side by side, so that a reader sees how far estimates can be trusted. The disagreement of student
@@ -12,7 +12,8 @@ and teacher on the same sample needs no labels at all.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Literal
 
@@ -40,22 +41,33 @@ class Interval(BaseModel):
     high: float
 
 
-class WindowPerformance(BaseModel):
-    """One window of decisions."""
+class Realised(BaseModel):
+    """What labels say of some decisions."""
 
     model_config = ConfigDict(frozen=True)
 
-    start: datetime
-    end: datetime
     decisions: int
     alerts: int
     labelled: int = Field(description="alerts with a label by now")
     sampled: int = Field(description="rows of the random sample with a label by now")
     missed: int = Field(description="laundering among them")
-    mature: bool
-    precision: Interval | None = Field(description="realised; None while the window is not mature")
-    recall: Interval | None = Field(description="realised; None while the window is not mature")
+    precision: Interval | None = Field(description="realised; None while labels are not mature, or there is none")
+    recall: Interval | None = Field(description="realised; None while labels are not mature, or there is none")
     recall_from: Literal["sample", "known"] = Field(description="known: an upper bound, for there is no sample")
+
+
+class SegmentPerformance(Realised):
+    """One segment in all windows that are mature."""
+
+    name: str
+
+
+class WindowPerformance(Realised):
+    """One window of decisions."""
+
+    start: datetime
+    end: datetime
+    mature: bool
     estimated: Estimate | None = Field(description="precision as estimated at the end of the window")
     disagreement: Interval | None = Field(
         description="share of all decisions on which student and teacher differ about the alert, from the sample"
@@ -84,6 +96,7 @@ class PerformanceReport(BaseModel):
     maturity_days: float | None = Field(description="age at which labels are there; None: too few labels to tell")
     mature_share: float
     windows: tuple[WindowPerformance, ...]
+    segments: tuple[SegmentPerformance, ...] = Field(description="the watched ones, where windows are mature")
     mean_error: float | None = Field(description="mean distance of estimated from realised precision")
     covered: float | None = Field(description="share of realised figures within their estimate's interval")
     second_looks: SecondLooks | None = Field(description="whether labels can be trusted; None without second looks")
@@ -104,6 +117,7 @@ class Decided:
         known: when the label became known, microseconds since 1970; 0 where it is not.
         again, again_known: the same of a second look by somebody else.
         review: the score from which there is an alert.
+        segments: the rows of the segments that are watched, by name (`monitoring.segments`).
     """
 
     time: NDArray[np.int64]
@@ -118,6 +132,7 @@ class Decided:
     again: NDArray[np.int8]
     again_known: NDArray[np.int64]
     review: float
+    segments: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
 
 
 def measure_performance(
@@ -144,7 +159,7 @@ def measure_performance(
     first = int(rows.time.min())
     ends = np.arange(moment, first, -length)[::-1]
     past: list[tuple[int, Past]] = []  # when it was realised
-    windows = []
+    windows, judged = [], np.zeros(len(rows.time), np.bool_)
     for end in ends.tolist():
         inside = (rows.time > end - length) & (rows.time <= end)
         if not inside.any():
@@ -152,6 +167,7 @@ def measure_performance(
         told = _estimate(rows, inside, end, [one for when, one in past if when <= end], seed)
         needed = maturity(rows.time[rows.alert], rows.known[rows.alert], moment, mature_share)
         mature = needed is not None and end + needed <= moment
+        judged |= inside & mature
         window = _window(rows, inside, end, length, moment, mature, None if told is None else told[0])
         if told is not None and window.precision is not None and needed is not None:
             past.append((end + needed, Past(told[0].combined, window.precision.value, told[1])))
@@ -165,6 +181,7 @@ def measure_performance(
         maturity_days=None if needed is None else needed / DAY,
         mature_share=mature_share,
         windows=tuple(windows),
+        segments=_segments(rows, judged, moment),
         mean_error=float(np.mean([abs(real - told.combined) for real, told in both])) if both else None,
         covered=float(np.mean([told.low <= real <= told.high for real, told in both])) if both else None,
         second_looks=second_looks(rows.label, rows.again, rows.again_known, moment),
@@ -194,28 +211,46 @@ def _window(
     mature: bool,
     estimated: Estimate | None,
 ) -> WindowPerformance:
+    realised = _realised(rows, inside, now)
+    if not mature:
+        realised = realised.model_copy(update={"precision": None, "recall": None})
+    return WindowPerformance(
+        **dict(realised),
+        start=_moment(max(end - length, int(rows.time[inside].min()))),
+        end=_moment(end),
+        mature=mature,
+        estimated=estimated,
+        disagreement=_disagreement(rows, inside),
+    )
+
+
+def _segments(rows: Decided, mature: NDArray[np.bool_], now: int) -> tuple[SegmentPerformance, ...]:
+    """Each segment in all mature windows together: a single one has too few alerts to tell segments apart."""
+    chosen = {name: mature & here for name, here in rows.segments.items()}
+    return tuple(
+        SegmentPerformance(name=name, **dict(_realised(rows, inside, now)))
+        for name, inside in chosen.items()
+        if inside.any()
+    )
+
+
+def _realised(rows: Decided, inside: NDArray[np.bool_], now: int) -> Realised:
     known = (rows.label != UNKNOWN) & (rows.known > 0) & (rows.known <= now)
     alerts, rest = inside & rows.alert, inside & ~rows.alert
     labelled, sampled = alerts & known, rest & rows.sampled & known
-    found = int((rows.label[labelled] == 1).sum())
-    precision = share(found, int(labelled.sum())) if mature else None
+    precision = share(int((rows.label[labelled] == 1).sum()), int(labelled.sum()))
     recall = None
     if precision is not None:
         recall = _recall(rows, precision, int(alerts.sum()), rest, sampled, known)
-    return WindowPerformance(
-        start=_moment(max(end - length, int(rows.time[inside].min()))),
-        end=_moment(end),
+    return Realised(
         decisions=int(inside.sum()),
         alerts=int(alerts.sum()),
         labelled=int(labelled.sum()),
         sampled=int(sampled.sum()),
         missed=int((rows.label[sampled] == 1).sum()),
-        mature=mature,
         precision=precision,
         recall=recall,
         recall_from="sample" if sampled.any() else "known",
-        estimated=estimated,
-        disagreement=_disagreement(rows, inside),
     )
 
 

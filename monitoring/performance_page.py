@@ -58,6 +58,16 @@ contradict the first; {{ "{:.1%}".format(report.second_looks.usual) }} is usual
 <p class="soft">Recall needs the random sample of what was let pass: without it ("at most") only laundering that
 came to light by other ways is known to have been missed. Disagreement is told from the same sample.</p>
 </section>
+{% if report.segments %}
+<section><h2>Segments, in all windows that are mature</h2>
+<table><tr><th>segment<th class="n">decisions<th class="n">alerts<th class="n">labelled<th>precision<th>recall</tr>
+{% for s in report.segments %}
+<tr><td>{{ s.name }}<td class="n">{{ "{:,}".format(s.decisions) }}<td class="n">{{ "{:,}".format(s.alerts) }}
+<td class="n">{{ "{:,}".format(s.labelled) }}<td>{{ told(s.precision) }}
+<td>{% if s.recall is not none and s.recall_from == "known" %}at most {% endif %}{{ told(s.recall) }}</tr>
+{% endfor %}</table>
+</section>
+{% endif %}
 """
 
 

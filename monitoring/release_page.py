@@ -8,7 +8,7 @@ from typing import Final
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from monitoring.pages import render, write_whole
+from monitoring.pages import GATES_TABLE, render, write_whole
 from monitoring.release_report import ReleaseReport
 
 _BODY: Final = """
@@ -69,14 +69,7 @@ _BODY: Final = """
   {% if report.judged_on %}<p>On {{ "{:,}".format(report.judged_on.rows) }} payments
   ({{ report.judged_on.laundering }} known to be laundering) from {{ report.judged_on["from"][:10] }} to
   {{ report.judged_on.to[:10] }}, which neither it nor the champion of then had learned from.</p>{% endif %}
-  <table><tr><th>gate<th class="n">figure<th class="n">bar<th>verdict<th>detail</tr>
-  {% for gate in report.gates %}
-  <tr><td>{{ gate.name }}<td class="n">{{ "%.4g" | format(gate.figure) }}
-      <td class="n">{{ "≥" if gate.better == "higher" else "≤" }} {{ "%.4g" | format(gate.bar) }}
-      <td><span class="{{ "good" if gate.passed else "bad" }}">{{ gate.verdict }}</span>
-      <td>{{ gate.detail }}</tr>
-  {% endfor %}
-  </table>
+  {{ gates_table(report.gates) }}
 </section>
 {% endif %}
 {% if report.spells %}
@@ -121,7 +114,7 @@ def write_release_report(folder: Path, report: ReleaseReport) -> Path:
     write_whole(folder / "release.json", report.model_dump_json(indent=2))
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     page = render(
-        _BODY,
+        GATES_TABLE + _BODY,
         title=f"Release {report.release.release_id}",
         report=report,
         tone=_TONES.get(report.release.state, ""),

@@ -1,4 +1,7 @@
-"""Segments: parts of the traffic that are watched beside the whole, named as `dimension=value`."""
+"""Segments: parts of the traffic that are watched beside the whole, named as `dimension=value`.
+
+They are the sender's bank, country and class of customer (as the payment says), and the channel.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,12 @@ from numpy.typing import NDArray
 
 from riskdistill.data.transaction import Transaction
 
-DIMENSIONS: Final = {"bank": "sender_bank", "channel": "payment_format", "country": "sender_country"}
+DIMENSIONS: Final = {
+    "bank": "sender_bank",
+    "channel": "payment_format",
+    "country": "sender_country",
+    "class": "sender_class",
+}
 MOST: Final = 12  # segments watched: each further one takes its part of the false-alarm budget
 SMALLEST: Final = 0.02  # share of the traffic: below it nothing is shown in useful time
 

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from pipelines.champion import Champion
-from pipelines.evidence import scheme_names
+from pipelines.distillation_evidence import scheme_names
 from riskdistill.bundle import Bundle
 from riskdistill.config import ExperimentConfig
 from riskdistill.dataset import Dataset, Period, Tables

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from sqlalchemy import select
 
 from monitoring.drift import DriftReport, LoggedWindow, Traffic, measure_drift
+from monitoring.drift_page import write_drift_report
 from monitoring.profile import SCORE, load_profile
-from monitoring.report import write_drift_report
 from pipelines.explain_decision import Sources, engine_before
 from pipelines.traffic import kinds_of
 from riskdistill.bundle import Bundle

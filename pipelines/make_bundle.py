@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from monitoring.profile import build_profile, draw_sample
+from monitoring.profile import ReferenceProfile, build_profile, draw_sample
 from pipelines.datasets import Prepared
 from pipelines.model_card import Carded, model_card
 from pipelines.served import Served
@@ -24,6 +24,7 @@ from riskdistill.features import FeatureSpec
 from riskdistill.models.kept_networks import network_files
 from riskdistill.models.onnx_model import Scorer
 from riskdistill.provenance import Provenance
+from riskdistill.reasons import Explainable
 
 
 @dataclass(frozen=True)
@@ -84,40 +85,21 @@ def make_bundle(
     It holds the weights as they were trained and how they came about, so that it can be retrained.
     """
     dataset = prepared.dataset
-    context = dataset.validation.encoded.context
     score = validation.scores[STUDENT]
-    span = dataset.validation.end - dataset.validation.start
     later = slice(len(score) // 2, None)  # the half on which nothing was fitted but the calibration
     fold = dataset.validation.take(later)
     days = (fold.end - fold.start).total_seconds() / 86_400
     thresholds = choose_thresholds(
         score[later], validation.scores[TEACHER][later], fold.label, days, config.serving
     )
-    bypassed = [thresholds.bypass(value) is not None for value in score]
     quartiles = np.nanquantile(_without_empty_columns(dataset.train_context), (0.25, 0.5, 0.75), axis=0)
     typical, spread = quartiles[1].astype(np.float32), (quartiles[2] - quartiles[0]).astype(np.float32)
     student = _Student(dataset.spec, served.scorers[STUDENT], typical, spread)
-    kinds = kinds_of(
-        prepared.validation,
-        dataset.validation.encoded,
-        score,
-        thresholds=thresholds,
-        student=student,
-        typologies=dataset.typologies,
-    )
-    profile = build_profile(
-        context,
-        dataset.spec.names,
-        score,
-        alert_rate=float((score >= thresholds.review).mean()),
-        bypass_rate=float(np.mean(bypassed)),
-        hours=max(span.total_seconds() / 3_600, 1 / 60),
-        times=dataset.validation.time,
-        categories=kinds.categories,
-        segments=kinds.segments,
-    )
+    profile = _profile(prepared, student, score, thresholds)
     reference = out / "reference.parquet"
-    draw_sample(context, dataset.spec.names, score, seed=config.seed).to_parquet(reference)
+    draw_sample(dataset.validation.encoded.context, dataset.spec.names, score, seed=config.seed).to_parquet(
+        reference
+    )
     created_at = datetime.now(UTC).replace(microsecond=0)
     carded = Carded(config, prepared, served, report, test, thresholds, profile, provenance)
     parts = BundleParts(
@@ -142,6 +124,33 @@ def make_bundle(
     shutil.rmtree(out / "onnx")
     reference.unlink()
     return bundle
+
+
+def _profile(
+    prepared: Prepared, student: Explainable, score: NDArray[np.float64], thresholds: Thresholds
+) -> ReferenceProfile:
+    """What the validation period looks like to a student that gave it these scores."""
+    dataset = prepared.dataset
+    period = dataset.validation
+    kinds = kinds_of(
+        prepared.validation,
+        period.encoded,
+        score,
+        thresholds=thresholds,
+        student=student,
+        typologies=dataset.typologies,
+    )
+    return build_profile(
+        period.encoded.context,
+        dataset.spec.names,
+        score,
+        alert_rate=float((score >= thresholds.review).mean()),
+        bypass_rate=float(np.mean([thresholds.bypass(value) is not None for value in score])),
+        hours=max((period.end - period.start).total_seconds() / 3_600, 1 / 60),
+        times=period.time,
+        categories=kinds.categories,
+        segments=kinds.segments,
+    )
 
 
 def _without_empty_columns(context: NDArray[np.float32]) -> NDArray[np.float32]:

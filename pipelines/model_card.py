@@ -18,7 +18,7 @@ from monitoring.evidence import RollbackPolicy
 from monitoring.profile import ReferenceProfile
 from monitoring.segments import segment_rows
 from pipelines.datasets import Prepared
-from pipelines.evidence import scheme_names
+from pipelines.distillation_evidence import scheme_names
 from pipelines.served import Served
 from riskdistill import __version__
 from riskdistill.bundle import Thresholds

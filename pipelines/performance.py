@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 from monitoring.labels import Told, first_verdict, luck, second_verdict
 from monitoring.performance import UNKNOWN, Decided, PerformanceReport, measure_performance
 from monitoring.performance_page import write_performance_report
+from monitoring.profile import load_profile
+from monitoring.segments import DIMENSIONS, segment_rows
 from pipelines.label_file import read_outcomes
 from riskdistill.bundle import Bundle
+from riskdistill.data.schema import TRANSACTIONS
 from riskdistill.errors import EmptyInputError
 from riskdistill.storage.decisions import Decision, DecisionLog
 
@@ -56,8 +59,13 @@ def decided(decisions: DecisionLog, labels: Path, bundle: Bundle) -> Decided:
     told = [_numbers(outcome and first_verdict(one, outcome)) for one, outcome in found]
     again = [_numbers(outcome and second_verdict(one, outcome)) for one, outcome in found]
     score = np.array([one.score for one in made])
-    columns = (*_KINDS, "amount_paid", "timestamp")
-    payments = pa.table({name: [getattr(one.transaction, name) for one in made] for name in columns})
+    columns = {*_KINDS, *DIMENSIONS.values(), "amount_paid", "timestamp"}
+    payments = pa.table(
+        {
+            name: pa.array([getattr(one.transaction, name) for one in made], TRANSACTIONS.field(name).type)
+            for name in columns
+        }
+    )
     return Decided(
         time=np.array([_microseconds(one.decided_at) for one in made]),
         score=score,
@@ -71,6 +79,7 @@ def decided(decisions: DecisionLog, labels: Path, bundle: Bundle) -> Decided:
         again=np.array([label for label, _ in again], np.int8),
         again_known=np.array([known for _, known in again], np.int64),
         review=bundle.thresholds.review,
+        segments=segment_rows(payments, load_profile(bundle.profile).segments),
     )
 
 

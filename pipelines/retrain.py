@@ -71,23 +71,11 @@ class Retrained:
         return tuple(gate for gate in self.gates if not gate.passed)
 
 
-def retrain(
-    log: ReleaseLog,
-    source: Path,
-    out: Path,
-    store: Path,
-    steps: Steps,
-    *,
-    config: ExperimentConfig | None = None,
-    mode: str | None = None,
-    now: datetime | None = None,
-    actor: str = "riskdistill retrain",
-    command: str = "riskdistill retrain",
-) -> Retrained:
-    """Do the whole job.
+@dataclass(frozen=True)
+class Retraining:
+    """What is asked for.
 
-    Args:
-        log: whose champion is retrained, and which takes the challenger.
+    Attributes:
         source: folder of canonical tables with labels, ingested or not.
         out: folder of everything that is made.
         store: folder of the kept bundles.
@@ -95,22 +83,40 @@ def retrain(
         mode: in place of the experiment's `retraining.mode`.
         now: labels are as known then; the time of the newest transaction where it is None.
         actor, command: who does this, and what was typed, for the log and the cards.
+    """
+
+    source: Path
+    out: Path
+    store: Path
+    config: ExperimentConfig | None = None
+    mode: str | None = None
+    now: datetime | None = None
+    actor: str = "riskdistill retrain"
+    command: str = "riskdistill retrain"
+
+
+def retrain(log: ReleaseLog, asked: Retraining, steps: Steps) -> Retrained:
+    """Do the whole job.
+
+    Args:
+        log: whose champion is retrained, and which takes the challenger.
 
     Raises:
         ReleaseError: there is no champion, or another one by the time the challenger is ready.
         RiskDistillError: see the parts; what was finished before stays and is used by the next attempt.
     """
+    out = asked.out
     out.mkdir(parents=True, exist_ok=True)
-    champion = load_champion(log, config)
-    base = champion.config if mode is None else changed(champion.config, retraining={"mode": mode})
-    form = None if (source / SUMMARY_FILE).exists() else "canonical"  # one that is ingested already needs no reader
-    everything = read(SourceConfig(format=form), source, out, steps)
-    known_at = now or everything.transactions["timestamp"][-1].as_py()
+    champion = load_champion(log, asked.config)
+    base = champion.config if asked.mode is None else changed(champion.config, retraining={"mode": asked.mode})
+    is_ingested = (asked.source / SUMMARY_FILE).exists()  # and needs no reader
+    everything = read(SourceConfig(format=None if is_ingested else "canonical"), asked.source, out, steps)
+    known_at = asked.now or everything.transactions["timestamp"][-1].as_py()
     tables = matured(everything, known_at, MATURE)
 
     analysis = _analysis(champion, base, tables, out, steps)
     settings = _settings(base, analysis)
-    prepared = prepare_tables(settings, tables, out, steps, command=command, known_at=known_at)
+    prepared = prepare_tables(settings, tables, out, steps, command=asked.command, known_at=known_at)
     identity = _identity(champion, settings, prepared)
     if (done := _registered(log, identity)) is not None:
         return done
@@ -129,11 +135,11 @@ def retrain(
         return Retrained(champion.release, None, gates, bundle.path, page)
 
     step = steps.step("release")
-    kept = keep(bundle, store)
+    kept = keep(bundle, asked.store)
     challenger = log.register(
         kept,
         bundle.version,
-        actor=actor,
+        actor=asked.actor,
         reason=f"retrained from {champion.release.release_id}: {passed} of {len(gates)} gates passed",
         evidence={RETRAINING: evidence | {"page": str(page.resolve())}},
         shadow=True,

@@ -51,6 +51,7 @@ def retrain(
     """Retrain the champion on what became known since; a challenger that passes every gate shadows. Resumes."""
     from datetime import UTC
 
+    from pipelines.retrain import Retraining
     from pipelines.retrain import retrain as retrain_job
     from riskdistill.config import load_config
 
@@ -58,19 +59,18 @@ def retrain(
         raise ConfigError("there is nothing to change", where="--set", mend="name an experiment with --config")
     settings = None if config is None else load_config(config, overrides or [])
     log = ReleaseLog(releases, create=False)
+    asked = Retraining(
+        input,
+        out,
+        bundle_folder(releases, store),
+        config=settings,
+        mode=mode,
+        now=now and now.replace(tzinfo=now.tzinfo or UTC),
+        actor=actor,
+        command=shlex.join(["riskdistill", *sys.argv[1:]]),
+    )
     with Steps() as steps:
-        result = retrain_job(
-            log,
-            input,
-            out,
-            bundle_folder(releases, store),
-            steps,
-            config=settings,
-            mode=mode,
-            now=now and now.replace(tzinfo=now.tzinfo or UTC),
-            actor=actor,
-            command=shlex.join(["riskdistill", *sys.argv[1:]]),
-        )
+        result = retrain_job(log, asked, steps)
     console.print(_gates(result))
     made({"evidence": result.page, "bundle": result.bundle})
     _track(log, result)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from monitoring.pages import render, write_whole
+from monitoring.pages import GATES_TABLE, render, write_whole
 from riskdistill.evaluation.gates import Gate
 from riskdistill.evaluation.misses import ErrorAnalysis
 
@@ -22,14 +22,7 @@ known at {{ told.labels_known_at }}. The same for machines: <a href="gates.json"
   <p>Both models on {{ "{:,}".format(told.judged_on.rows) }} payments ({{ told.judged_on.laundering }} known to be
   laundering) from {{ told.judged_on["from"][:10] }} to {{ told.judged_on.to[:10] }}, which neither has learned
   from. Students are compared, without the teacher's help; intervals of 95 % are over whole schemes.</p>
-  <table><tr><th>gate<th class="n">figure<th class="n">bar<th>verdict<th>detail</tr>
-  {% for gate in gates %}
-  <tr><td>{{ gate.name }}<td class="n">{{ "%.4g" | format(gate.figure) }}
-      <td class="n">{{ "≥" if gate.better == "higher" else "≤" }} {{ "%.4g" | format(gate.bar) }}
-      <td><span class="{{ "good" if gate.passed else "bad" }}">{{ gate.verdict }}</span>
-      <td>{{ gate.detail }}</tr>
-  {% endfor %}
-  </table>
+  {{ gates_table(gates) }}
 </section>
 <section>
   <h2>What the champion missed before, and alerted for nothing</h2>
@@ -58,5 +51,7 @@ def write_page(folder: Path, analysis: ErrorAnalysis, gates: Sequence[Gate], evi
     """
     write_whole(folder / "gates.json", json.dumps(evidence, indent=1) + "\n")
     failed = [gate for gate in gates if not gate.passed]
-    page = render(_BODY, title="Retraining", told=evidence, gates=gates, failed=failed, analysis=analysis)
+    page = render(
+        GATES_TABLE + _BODY, title="Retraining", told=evidence, gates=gates, failed=failed, analysis=analysis
+    )
     return write_whole(folder / "index.html", page)

@@ -17,7 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from pipelines.compression import INT8, PRUNED, Compression, Student
 from pipelines.datasets import Prepared, prepare
-from pipelines.evidence import write_evidence
+from pipelines.distillation_evidence import write_evidence
 from pipelines.make_bundle import make_bundle
 from pipelines.networks import Workshop
 from pipelines.progress import Steps

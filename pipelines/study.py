@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.datasets import prepare
-from pipelines.evidence import scheme_names
+from pipelines.distillation_evidence import scheme_names
 from pipelines.networks import Workshop
 from pipelines.progress import Steps
 from pipelines.recipes import FULL, NONE, recipes, ruled_out

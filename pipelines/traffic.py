@@ -21,6 +21,7 @@ COLUMNS: Final = {
     "bank": "sender_bank",
     "channel": "payment_format",
     "country": "sender_country",
+    "class": "sender_class",
     "currency": "currency_paid",
 }
 EXPLAINED: Final = 200  # alerts whose reasons are looked for

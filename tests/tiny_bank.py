@@ -13,7 +13,7 @@ from tiny_runs import config_with
 from pipelines.bundle_store import keep
 from pipelines.datasets import prepare
 from pipelines.progress import Steps
-from pipelines.retrain import Retrained, retrain
+from pipelines.retrain import Retrained, Retraining, retrain
 from pipelines.run import furnished, judge_and_bundle, taught_student
 from pipelines.teachers import fit_teachers
 from riskdistill.bundle import Bundle
@@ -63,7 +63,8 @@ class Bank(NamedTuple):
 
     def retrained(self, log: ReleaseLog, **changes: Any) -> Retrained:
         with Steps() as steps:
-            return retrain(log, self.now, self.out / "retrained", self.out / "bundles", steps, **changes)
+            asked = Retraining(self.now, self.out / "retrained", self.out / "bundles", **changes)
+            return retrain(log, asked, steps)
 
 
 def between(table: pa.Table, times: pa.ChunkedArray[Any], first: int, last: int) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Which accounts belong to classes of customers that want the teacher; kept as pseudonyms only.
+"""Which accounts a file puts into classes of customers that want the teacher; kept as pseudonyms only.
 
 bank,account,class
 BYLADEM1001,DE02120300000000202051,pep
@@ -22,12 +22,12 @@ Account = tuple[str, str]  # bank and pseudonym
 
 
 def accounts_of(settings: CustomerClasses | None, pseudonyms: Pseudonyms) -> frozenset[Account]:
-    """The accounts of the chosen classes; none without settings. An account may have several classes.
+    """The accounts of the chosen classes; none without a file. An account may have several classes.
 
     Raises:
         DataError: the file cannot be read, lacks a column, or a row of it lacks a value. Names the row, from 1.
     """
-    if settings is None:
+    if settings is None or settings.file is None:
         return frozenset()
     chosen: set[Account] = set()
     found: set[str] = set()

@@ -25,7 +25,7 @@ class Policies:
         settings: which hold.
         rates: dollars per unit as of a day, as the features count them.
         pseudonyms: their key draws the sample, so that nobody outside can tell what is drawn.
-        accounts: of the chosen classes of customers.
+        accounts: of the chosen classes of customers, beside what a transaction says itself.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Policies:
             (settings.amount_usd is not None, ("amount", self._is_large)),
             (bool(settings.countries), ("country", self._is_of_country)),
             (bool(settings.payment_formats), ("payment_format", self._is_of_format)),
-            (bool(accounts), ("customer_class", self._is_of_class)),
+            (settings.customer_classes is not None, ("customer_class", self._is_of_class)),
             (settings.sample is not None, ("sampled", self._is_drawn)),
         ]
         self._rules = [rule for is_set, rule in rules if is_set]
@@ -65,9 +65,13 @@ class Policies:
         return transaction.payment_format.casefold() in self._settings.payment_formats
 
     def _is_of_class(self, transaction: Transaction) -> bool:
-        sender = transaction.sender_bank, transaction.sender_account
+        assert self._settings.customer_classes is not None
+        classes = self._settings.customer_classes.classes
         return (
-            sender in self._accounts or (transaction.receiver_bank, transaction.receiver_account) in self._accounts
+            transaction.sender_class in classes
+            or transaction.receiver_class in classes
+            or (transaction.sender_bank, transaction.sender_account) in self._accounts
+            or (transaction.receiver_bank, transaction.receiver_account) in self._accounts
         )
 
     def _is_drawn(self, transaction: Transaction) -> bool:

@@ -29,9 +29,9 @@ class _Section(BaseModel):
 
 
 class CustomerClasses(_Section):
-    """Which classes of customers want the teacher, and the file that tells each account's."""
+    """Which classes of customers want the teacher: as a transaction says, or as a file tells of its accounts."""
 
-    file: Path = Field(description="CSV or Parquet with the columns bank, account, class")
+    file: Path | None = Field(default=None, description="CSV or Parquet with the columns bank, account, class")
     classes: frozenset[Name] = Field(min_length=1)
 
 

@@ -30,6 +30,13 @@ releases = APIRouter(
     route_class=ScopedRoute,
     responses=documented(*REFUSALS, 404),
 )
+changes = APIRouter(
+    prefix="/v1/releases",
+    tags=["releases"],
+    route_class=ScopedRoute,
+    responses=documented(*REFUSALS, 404, 409),
+    dependencies=[needs("admin")],
+)
 
 
 class Change(BaseModel):
@@ -79,12 +86,7 @@ async def show(release_id: ReleaseId, service: Serving) -> ReleaseStory:
     return await asyncio.to_thread(releasing.story, service.releases.log, release_id)
 
 
-@releases.post(
-    "/rollback",
-    summary="Put the previous release back",
-    responses=documented(409),
-    dependencies=[needs("admin")],
-)
+@changes.post("/rollback", summary="Put the previous release back")
 async def roll_back(asked: Rollback, caller: Calling, service: Serving) -> Release:
     """Needs nobody's approval. Answers with the champion of now, or with the canary that was withdrawn."""
     return await _changed(
@@ -93,12 +95,7 @@ async def roll_back(asked: Rollback, caller: Calling, service: Serving) -> Relea
     )
 
 
-@releases.post(
-    "/{release_id}/approve",
-    summary="Say that a release may decide",
-    responses=documented(409),
-    dependencies=[needs("admin")],
-)
+@changes.post("/{release_id}/approve", summary="Say that a release may decide")
 async def approve(release_id: ReleaseId, asked: Change, caller: Calling, service: Serving) -> Release:
     """Its state stays. Whoever promotes it must have another name."""
     return await _changed(
@@ -106,12 +103,7 @@ async def approve(release_id: ReleaseId, asked: Change, caller: Calling, service
     )
 
 
-@releases.post(
-    "/{release_id}/shadow",
-    summary="Let a release score beside the champion",
-    responses=documented(409),
-    dependencies=[needs("admin")],
-)
+@changes.post("/{release_id}/shadow", summary="Let a release score beside the champion")
 async def shadow(release_id: ReleaseId, asked: Change, caller: Calling, service: Serving) -> Release:
     """It decides nothing. A canary goes back to this."""
     return await _changed(
@@ -119,12 +111,7 @@ async def shadow(release_id: ReleaseId, asked: Change, caller: Calling, service:
     )
 
 
-@releases.post(
-    "/{release_id}/canary",
-    summary="Let a release decide for a share of the accounts",
-    responses=documented(409),
-    dependencies=[needs("admin")],
-)
+@changes.post("/{release_id}/canary", summary="Let a release decide for a share of the accounts")
 async def canary(release_id: ReleaseId, asked: CanaryChange, caller: Calling, service: Serving) -> Release:
     """Always the same accounts; a larger share keeps them. Approvals as for a promotion."""
     return await _changed(
@@ -140,12 +127,7 @@ async def canary(release_id: ReleaseId, asked: CanaryChange, caller: Calling, se
     )
 
 
-@releases.post(
-    "/{release_id}/promote",
-    summary="Make a release the champion",
-    responses=documented(409),
-    dependencies=[needs("admin")],
-)
+@changes.post("/{release_id}/promote", summary="Make a release the champion")
 async def promote(release_id: ReleaseId, asked: Change, caller: Calling, service: Serving) -> Release:
     """The one before it stays warm. As many others as `RISKDISTILL_RELEASE_APPROVALS` says have approved it."""
     return await _changed(
@@ -160,12 +142,7 @@ async def promote(release_id: ReleaseId, asked: Change, caller: Calling, service
     )
 
 
-@releases.post(
-    "/{release_id}/retire",
-    summary="End a release that does not decide",
-    responses=documented(409),
-    dependencies=[needs("admin")],
-)
+@changes.post("/{release_id}/retire", summary="End a release that does not decide")
 async def retire(release_id: ReleaseId, asked: Change, caller: Calling, service: Serving) -> Release:
     """Its bundle stays where it is kept."""
     return await _changed(

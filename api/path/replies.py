@@ -6,6 +6,7 @@ import asyncio
 
 from api.telemetry.stages import Marks
 from riskdistill.data.transaction import Transaction
+from riskdistill.errors import UnavailableError
 from riskdistill.storage.decisions import Decision
 
 Outcome = Decision | Exception
@@ -54,6 +55,16 @@ class Pending:
     def is_looked_up(self) -> bool:
         """Whether it is known what the log has of it."""
         return self.stored is None or self.stored.done()
+
+    @property
+    def found(self) -> Outcome | None:
+        """What the log told of it, or why it could not be asked; None where it is new. Once it is looked up."""
+        if self.stored is None:
+            return None
+        error = self.stored.exception()
+        if error is not None:
+            return error if isinstance(error, Exception) else UnavailableError("the look-up was given up")
+        return self.stored.result().get(self.transaction.tx_id)
 
     def tell(self, outcome: Outcome) -> None:
         """Tells all who wait."""

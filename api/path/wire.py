@@ -18,7 +18,15 @@ from msgspec import Meta, Struct
 from api.problems import problem
 from api.schemas import MAX_BATCH, Answer
 from riskdistill.data.currencies import CURRENCY_CODES
-from riskdistill.data.schema import EARLIEST, LATEST, MAX_AMOUNT, MAX_FORMAT_LENGTH, MAX_ID_LENGTH, MAX_TALLY
+from riskdistill.data.schema import (
+    EARLIEST,
+    LATEST,
+    MAX_AMOUNT,
+    MAX_CLASS_LENGTH,
+    MAX_FORMAT_LENGTH,
+    MAX_ID_LENGTH,
+    MAX_TALLY,
+)
 from riskdistill.data.transaction import Transaction, trusted
 from riskdistill.errors import ConflictError
 from riskdistill.storage.decisions import Decision
@@ -28,6 +36,7 @@ _Format = Annotated[str, Meta(min_length=1, max_length=MAX_FORMAT_LENGTH)]
 _Amount = Annotated[float, Meta(ge=0, le=MAX_AMOUNT)]
 _Balance = Annotated[float, Meta(ge=-MAX_AMOUNT, le=MAX_AMOUNT)]
 _Tally = Annotated[float, Meta(ge=0, le=MAX_TALLY)]
+_Class = Annotated[str, Meta(min_length=1, max_length=MAX_CLASS_LENGTH)]
 _Country = Annotated[str, Meta(min_length=2, max_length=2)]
 _IN_UTC: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?(Z|\+00:00)", re.ASCII)
 _CURRENCIES: Final = frozenset(CURRENCY_CODES)
@@ -56,6 +65,8 @@ class _Body(Struct, forbid_unknown_fields=True, gc=False):
     receiver_tenure_days: _Tally | None = None
     sender_contact_changes: _Tally | None = None
     receiver_contact_changes: _Tally | None = None
+    sender_class: _Class | None = None
+    receiver_class: _Class | None = None
 
 
 class _Bodies(Struct, forbid_unknown_fields=True):
@@ -113,6 +124,8 @@ def _transaction(body: _Body) -> Transaction | None:
         and _is_plain(body.payment_format)
         and _is_country(body.sender_country)
         and _is_country(body.receiver_country)
+        and (body.sender_class is None or _is_plain(body.sender_class))
+        and (body.receiver_class is None or _is_plain(body.receiver_class))
     ):
         return None
     moment = datetime.fromisoformat(body.timestamp)  # its zone is `datetime.UTC`

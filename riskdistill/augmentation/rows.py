@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 pc: Final[Any] = pyarrow.compute  # untyped: its published stubs refuse NumPy indices
 
-PARTY: Final = ("bank", "account", "country", "contact_changes", "since")  # what goes with an account
+PARTY: Final = ("bank", "account", "country", "class", "contact_changes", "since")  # what goes with an account
 DAY: Final = 86_400_000_000  # microseconds
 MARK: Final = "~"  # between a source's id and the name of what was done to it
 ROOM_FOR_MARK: Final = 32  # characters of an id that a mark may need

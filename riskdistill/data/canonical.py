@@ -17,13 +17,14 @@ from typing import Any, Final
 import pyarrow as pa
 
 from riskdistill.data.columns import Column, pc
-from riskdistill.data.schema import RANGES, TIMESTAMP, TRANSACTIONS
+from riskdistill.data.schema import CUSTOMER_CLASSES, RANGES, TIMESTAMP, TRANSACTIONS
 from riskdistill.data.validate import (
     COUNTRIES,
     CURRENCIES,
     SHOWN,
     TEXT_LIMITS,
     Rule,
+    class_rules,
     country_rules,
     currency_rules,
     text_rules,
@@ -152,10 +153,10 @@ def _check_range(name: str, column: Column) -> None:
 
 def _rules(name: str, column: Column) -> Iterator[Rule]:
     """What `validate` asks of the column of that name, and of ids and names that they are trimmed."""
-    if name in TEXT_LIMITS:
+    if name in TEXT_LIMITS or name in CUSTOMER_CLASSES:
         trimmed = pc.utf8_trim_whitespace(column)
-        yield from text_rules(trimmed, TEXT_LIMITS[name])
-        yield "has spaces around it", "trim it", pc.not_equal(trimmed, column)
+        yield from text_rules(trimmed, TEXT_LIMITS[name]) if name in TEXT_LIMITS else class_rules(trimmed)
+        yield "has spaces around it", "trim it", pc.fill_null(pc.not_equal(trimmed, column), False)
     elif name in CURRENCIES:
         yield from currency_rules(column)
     elif name in COUNTRIES:

@@ -39,6 +39,9 @@ _TRANSACTIONS: list[pa.Field[Any]] = [
     # how often the party changed its phone number, e-mail or address so far
     pa.field("sender_contact_changes", pa.float64()),
     pa.field("receiver_contact_changes", pa.float64()),
+    # what kind of customer its bank says the party is, in the source's words; watched, and no feature
+    pa.field("sender_class", pa.string()),
+    pa.field("receiver_class", pa.string()),
 ]
 TRANSACTIONS: Final = pa.schema(_TRANSACTIONS)
 
@@ -66,13 +69,15 @@ RANGES: Final[dict[str, tuple[float, float]]] = {  # of the numbers, both ends i
     "sender_contact_changes": (0.0, MAX_TALLY),
     "receiver_contact_changes": (0.0, MAX_TALLY),
 }
-ACCOUNT_FIELDS: Final = tuple(name for name in RANGES if TRANSACTIONS.field(name).nullable)
+CUSTOMER_CLASSES: Final = ("sender_class", "receiver_class")
+ACCOUNT_FIELDS: Final = (*(name for name in RANGES if TRANSACTIONS.field(name).nullable), *CUSTOMER_CLASSES)
 MAX_ID_LENGTH: Final = 128
 MIN_YEAR: Final = 1990
 MAX_YEAR: Final = 2100
 EARLIEST: Final = datetime(MIN_YEAR, 1, 1, tzinfo=UTC)  # inclusive
 LATEST: Final = datetime(MAX_YEAR, 1, 1, tzinfo=UTC)  # exclusive
 MAX_FORMAT_LENGTH: Final = 64
+MAX_CLASS_LENGTH: Final = 64
 
 _QUARANTINE: list[pa.Field[Any]] = [
     pa.field("source_row", pa.int64(), nullable=False),  # counted from 1, a header not counted

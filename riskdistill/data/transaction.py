@@ -24,6 +24,7 @@ from riskdistill.data.schema import (
     EARLIEST,
     LATEST,
     MAX_AMOUNT,
+    MAX_CLASS_LENGTH,
     MAX_FORMAT_LENGTH,
     MAX_ID_LENGTH,
     MAX_TALLY,
@@ -115,6 +116,7 @@ def _country(value: str | None) -> str | None:
 Identifier = Annotated[str, Field(strict=True), _text(MAX_ID_LENGTH)]
 Amount = Annotated[float, Field(strict=True, ge=0, le=MAX_AMOUNT, allow_inf_nan=False)]
 Balance = Annotated[float, Field(strict=True, ge=-MAX_AMOUNT, le=MAX_AMOUNT, allow_inf_nan=False)]
+CustomerClass = Annotated[str, Field(strict=True), _text(MAX_CLASS_LENGTH)]
 Tally = Annotated[float, Field(strict=True, ge=0, le=MAX_TALLY, allow_inf_nan=False)]
 Currency = Annotated[str, Field(strict=True), AfterValidator(_currency)]
 Timestamp = Annotated[datetime, BeforeValidator(_is_written_out), AfterValidator(_utc)]
@@ -157,6 +159,8 @@ class Transaction(BaseModel):
     receiver_contact_changes: Tally | None = _if_known(
         "How often the receiver changed its phone number, e-mail or address so far, where known"
     )
+    sender_class: CustomerClass | None = _if_known("Which kind of customer the sender is, e.g. retail, where known")
+    receiver_class: CustomerClass | None = _if_known("Which kind of customer the receiver is, where known")
 
 
 trusted: Final = Trusted(Transaction)

@@ -21,9 +21,11 @@ import pyarrow as pa
 from riskdistill.data.columns import Column, hash64, pc
 from riskdistill.data.currencies import CURRENCY_CODES
 from riskdistill.data.schema import (
+    CUSTOMER_CLASSES,
     EARLIEST,
     LABELS,
     LATEST,
+    MAX_CLASS_LENGTH,
     MAX_FORMAT_LENGTH,
     MAX_ID_LENGTH,
     MAX_YEAR,
@@ -219,6 +221,9 @@ def _broken_rules(draft: Draft) -> Iterator[tuple[str, str, Column]]:
     for name in COUNTRIES:
         if name in fields:
             yield from _of(name, country_rules(fields[name]))
+    for name in CUSTOMER_CLASSES:
+        if name in fields:
+            yield from _of(name, class_rules(fields[name]))
     if draft.labels:
         yield "is_laundering", "is neither yes nor no", pc.is_null(draft.labels["is_laundering"])
     if "known_at" in draft.labels:
@@ -243,6 +248,13 @@ def text_rules(column: Column, limit: int) -> Iterator[Rule]:
     if pc.all(pc.ascii_is_printable(column)).as_py() is False:  # a tenth of the cost of the search
         control = pc.match_substring_regex(column, r"[\x00-\x1f\x7f]")
         yield "holds control characters", "give printable text", _holds(control)
+
+
+def class_rules(column: Column) -> Iterator[Rule]:
+    """Of classes of customers, which the reader has trimmed: as `text_rules`, or null where not known."""
+    unknown = pc.is_null(column)
+    for problem, mend, bad in text_rules(column, MAX_CLASS_LENGTH):
+        yield problem, f"{mend}; null where it is not known", pc.and_not(bad, unknown)
 
 
 def time_rules(column: Column) -> Iterator[Rule]:

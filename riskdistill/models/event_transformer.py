@@ -13,6 +13,7 @@ indifferent to their scale and gives NaN a place of its own.
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from riskdistill.config import ModelConfig
 from riskdistill.data.currencies import CURRENCY_CODES
+from riskdistill.data.schema import NORMAL, UNLISTED
 from riskdistill.features.spec import FORMAT_BUCKETS, TOKEN_CHANNELS, FeatureSpec
 from riskdistill.models.bins import Bins
 from riskdistill.models.experts import MixtureOfExperts, balance, feed_forward
@@ -35,7 +37,7 @@ _FORMAT, _CURRENCY = TOKEN_CHANNELS.index("format"), TOKEN_CHANNELS.index("curre
 class EventTransformerConfig(PretrainedConfig):
     """Sizes of an event transformer.
 
-    Args:
+    Attributes:
         features: length of the context vector.
         events_per_party: tokens of each party that the model reads, the newest first.
         feature_dropout: share of the context features that a training row does not see, drawn anew for each row.
@@ -55,41 +57,31 @@ class EventTransformerConfig(PretrainedConfig):
 
     model_type = "riskdistill_event_transformer"
 
-    def __init__(
-        self,
-        features: int = 1,
-        events_per_party: int = 24,
-        width: int = 64,
-        layers: int = 2,
-        heads: int = 4,
-        feedforward: int = 4,
-        dropout: float = 0.1,
-        feature_dropout: float = 0.3,
-        pieces: int = 1,
-        flags: int = 0,
-        context_width: int = 128,
-        token_pieces: int = 0,
-        periodic: int = 0,
-        counterparty_relations: bool = False,
-        experts: int = 1,
-        attention_width: int = 0,
-        feedforward_width: int = 0,
-        typologies: tuple[str, ...] = ("normal", "unlisted"),
-        feature_fingerprint: str = "",
-        dataset_fingerprint: str = "",
-        **kwargs: Any,
-    ) -> None:
-        self.features, self.events_per_party = features, events_per_party
-        self.width, self.layers, self.heads, self.feedforward = width, layers, heads, feedforward
-        self.dropout, self.feature_dropout = dropout, feature_dropout
-        self.pieces, self.flags, self.context_width = pieces, flags, context_width
-        self.token_pieces, self.periodic = token_pieces, periodic
-        self.counterparty_relations, self.experts = counterparty_relations, experts
-        self.attention_width = attention_width or width
-        self.feedforward_width = feedforward_width or feedforward * width
-        self.typologies = list(typologies)
-        self.feature_fingerprint, self.dataset_fingerprint = feature_fingerprint, dataset_fingerprint
-        super().__init__(**kwargs)
+    features: int = 1
+    events_per_party: int = 24
+    width: int = 64
+    layers: int = 2
+    heads: int = 4
+    feedforward: int = 4
+    dropout: float = 0.1
+    feature_dropout: float = 0.3
+    pieces: int = 1
+    flags: int = 0
+    context_width: int = 128
+    token_pieces: int = 0
+    periodic: int = 0
+    counterparty_relations: bool = False
+    experts: int = 1
+    attention_width: int = 0
+    feedforward_width: int = 0
+    typologies: list[str] = field(default_factory=lambda: [NORMAL, UNLISTED])
+    feature_fingerprint: str = ""
+    dataset_fingerprint: str = ""
+
+    def __post_init__(self, **kwargs: Any) -> None:  # transformers makes a dataclass of it
+        self.attention_width = self.attention_width or self.width
+        self.feedforward_width = self.feedforward_width or self.feedforward * self.width
+        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
 
 
 class LayerView(NamedTuple):
@@ -380,7 +372,7 @@ def untrained(
     model = EventTransformer(
         EventTransformerConfig(
             features=len(spec.context),
-            typologies=typologies,
+            typologies=list(typologies),
             feature_fingerprint=spec.fingerprint,
             dataset_fingerprint=dataset_fingerprint,
             **size.model_dump() | {"pieces": len(bins.feature), "flags": len(bins.missing)},

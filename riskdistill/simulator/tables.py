@@ -73,6 +73,7 @@ class Tables:
         self._currencies = pa.array(CURRENCY_CODES)
         self._countries = pa.array([code for code, *_ in COUNTRIES])
         self._typologies = pa.array([*TYPOLOGIES, NORMAL])  # ORDINARY, -1, is the last
+        self._classes = pa.array([kind.name.lower() for kind in Kind])
         self._counter = population.kind >= Kind.EXCHANGE
 
     def of(
@@ -119,10 +120,11 @@ class Tables:
             *(column for both in zip(moved, money, strict=True) for column in both),
             _named(self._formats, payments.format),
             *(_named(self._countries, population.country[party]) for party in parties),
-            # a counter of the bank, or an exchange, is no customer whose balance is on the payment
+            # a counter of the bank, or an exchange, is no customer whose balance and class are on the payment
             *(pa.array(held, mask=self._counter[party]) for held, party in zip(balances, parties, strict=True)),
             *(pa.array(day - population.opened[party]) for party in parties),
             *(pa.array(self._contact_changes(party, day)) for party in parties),
+            *(_named(self._classes, population.kind[party], self._counter[party]) for party in parties),
         ]
 
     def _contact_changes(self, party: Ints, day: Floats) -> Floats:
@@ -168,8 +170,8 @@ def _count(first: int, text: npt.NDArray[np.uint8]) -> None:
             number //= 10
 
 
-def _named(names: Column, codes: Ints) -> Column:
-    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32, copy=False)), names)
+def _named(names: Column, codes: Ints, unknown: Bools | None = None) -> Column:
+    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32, copy=False), mask=unknown), names)
 
 
 def _table(schema: Any, columns: list[Column]) -> pa.Table:

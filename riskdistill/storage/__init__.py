@@ -1,1 +1,1 @@
-"""What outlives a process: the decision log and the release log, on SQLAlchemy (SQLite by default)."""
+"""What outlives a process: decisions, releases, cases, suppressions and acts, in databases (SQLite by default)."""

@@ -88,7 +88,12 @@ async def test_balances_and_customer_fields_reach_the_engine_and_the_log(
         return observing(engine, transactions)
 
     monkeypatch.setattr(FakeEngine, "observing_many", spied)
-    known = {"sender_balance": -20.5, "receiver_tenure_days": 400.0, "sender_contact_changes": 2.0}
+    known = {
+        "sender_balance": -20.5,
+        "receiver_tenure_days": 400.0,
+        "sender_contact_changes": 2.0,
+        "sender_class": "pep",
+    }
     said = await score(client, **known)
     [transaction] = seen
     assert {name: getattr(transaction, name) for name in ACCOUNT_FIELDS if name in known} == known

@@ -9,15 +9,20 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 import pytest
 from fake_serving import KEY, body, settings_for, write_bundle
 
 from api.server import serve
+from api.settings import ApiSettings
 from riskdistill.errors import BundleDamagedError, BundleIncompatibleError, ConfigError
 from riskdistill.storage.decisions import DecisionLog
+
+T = TypeVar("T")
 
 
 def free_port() -> int:
@@ -25,9 +30,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_it_answers_over_a_socket_and_stops_on_an_interrupt(tmp_path: Path, bundle: Path) -> None:
-    settings = settings_for(tmp_path / "state", bundle=bundle, port=free_port())
-    statuses: list[int] = []
+def visited(settings: ApiSettings, look: Callable[[httpx.Client], T]) -> T:
+    """What `look` finds at a service that is ready; an interrupt ends it then."""
+    found: list[T] = []
 
     def visit() -> None:
         try:
@@ -36,7 +41,7 @@ def test_it_answers_over_a_socket_and_stops_on_an_interrupt(tmp_path: Path, bund
             with httpx.Client(base_url=url, transport=transport, headers={"X-API-Key": KEY}) as client:
                 while client.get("/readyz").status_code != 200:
                     pass
-                statuses.append(client.post("/v1/score", json=body()).status_code)
+                found.append(look(client))
         finally:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -44,7 +49,12 @@ def test_it_answers_over_a_socket_and_stops_on_an_interrupt(tmp_path: Path, bund
     visitor.start()
     serve(settings)
     visitor.join()
-    assert statuses == [200]
+    return found[0]
+
+
+def test_it_answers_over_a_socket_and_stops_on_an_interrupt(tmp_path: Path, bundle: Path) -> None:
+    settings = settings_for(tmp_path / "state", bundle=bundle, port=free_port())
+    assert visited(settings, lambda client: client.post("/v1/score", json=body()).status_code) == 200
     log = DecisionLog(settings.database_url, create=False)
     assert log.verify().entries == 1
     log.close()
@@ -52,22 +62,7 @@ def test_it_answers_over_a_socket_and_stops_on_an_interrupt(tmp_path: Path, bund
 
 def test_the_collector_spares_what_lasts_while_it_serves_and_no_longer(tmp_path: Path, bundle: Path) -> None:
     settings, before = settings_for(tmp_path / "state", bundle=bundle, port=free_port()), gc.get_threshold()
-    serving: list[tuple[int, int]] = []
-
-    def visit() -> None:
-        try:
-            with httpx.Client(transport=httpx.HTTPTransport(retries=10)) as client:
-                while client.get(f"http://127.0.0.1:{settings.port}/readyz").status_code != 200:
-                    pass
-                serving.append((gc.get_freeze_count(), gc.get_threshold()[0]))
-        finally:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    visitor = threading.Thread(target=visit)
-    visitor.start()
-    serve(settings)
-    visitor.join()
-    ((spared, threshold),) = serving
+    spared, threshold = visited(settings, lambda _: (gc.get_freeze_count(), gc.get_threshold()[0]))
     assert spared > 10_000
     assert threshold > before[0]
     assert (gc.get_freeze_count(), gc.get_threshold()) == (0, before)

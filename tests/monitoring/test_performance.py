@@ -90,6 +90,25 @@ def test_recall_from_the_sample_is_near_the_truth_and_without_it_only_a_bound() 
     assert bound.recall.value == 1.0
 
 
+def test_segments_are_judged_on_mature_windows_alone_and_each_on_its_own_rows() -> None:
+    decided, _ = stream()
+    odd = np.arange(len(decided.time)) % 2 == 1
+    spoiled = np.where(odd & decided.alert & (decided.label == 1), 0, decided.label).astype(np.int8)
+    report = measured(
+        replace(decided, label=spoiled, segments={"class=a": ~odd, "class=b": odd, "class=c": odd & ~odd})
+    )
+    told = {one.name: one for one in report.segments}
+    assert told.keys() == {"class=a", "class=b"}, "one without decisions says nothing"
+    mature = sum(window.decisions for window in report.windows if window.mature)
+    assert sum(one.decisions for one in report.segments) == mature < len(decided.time)
+    good, bad = told["class=a"].precision, told["class=b"].precision
+    assert good is not None
+    assert bad is not None
+    assert bad.value == 0 < good.low
+    young = measured(replace(decided, segments={"class=a": odd}), 5)
+    assert young.segments == (), "no window is mature yet"
+
+
 def test_scores_that_are_too_high_are_corrected_by_older_labels() -> None:
     report = measured(stream(over=3.0)[0])
     told = report.windows[-2].estimated

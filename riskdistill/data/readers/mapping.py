@@ -48,7 +48,7 @@ from pydantic import (
 
 from riskdistill.data import columns
 from riskdistill.data.columns import Column, pc
-from riskdistill.data.schema import ACCOUNT_FIELDS, TIMESTAMP, TRANSACTIONS
+from riskdistill.data.schema import CUSTOMER_CLASSES, RANGES, TIMESTAMP, TRANSACTIONS
 from riskdistill.data.source import Rows, locate, read_rows
 from riskdistill.data.transaction import describe
 from riskdistill.data.validate import Batch, Draft, SeenIds, canonicalise
@@ -208,7 +208,9 @@ def _canonical(name: str, column: Column, spelling: TimeSpelling) -> Column:
             return columns.flag(column)
         case "sender_country" | "receiver_country" | "scheme_id":
             return columns.text_or_null(column)
-        case _ if name in ACCOUNT_FIELDS:
+        case _ if name in CUSTOMER_CLASSES:
+            return columns.text_or_null(column)
+        case _ if name in RANGES:
             return columns.number_or_null(column)
         case _:
             return columns.text(column)

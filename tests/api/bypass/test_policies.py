@@ -94,6 +94,12 @@ def test_customers_of_a_class_are_known_by_bank_and_account_and_kept_as_pseudony
     assert wanted(chosen, sender_account="another", receiver_bank="BANK9") == ("customer_class",)
 
 
+def test_a_transaction_may_say_its_class_itself_and_then_needs_no_file() -> None:
+    chosen = policies(customer_classes=CustomerClasses(classes=frozenset({"pep"})))
+    assert wanted(chosen, sender_class="pep") == wanted(chosen, receiver_class="pep") == ("customer_class",)
+    assert wanted(chosen, sender_class="retail") == wanted(chosen) == ()
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -54,7 +54,7 @@ def test_what_the_short_way_takes_pydantic_takes_for_the_same(changes: dict[str,
         assert read.timestamp.tzinfo is expected.timestamp.tzinfo
 
 
-@given(st.dictionaries(st.sampled_from(["sender_bank", "tx_id"]), st.text(max_size=5)))
+@given(st.dictionaries(st.sampled_from(["sender_bank", "sender_class", "tx_id"]), st.text(max_size=5)))
 def test_what_pydantic_refuses_the_short_way_does_not_take(changes: dict[str, Any]) -> None:
     sent = json.dumps(body() | changes).encode()
     try:
@@ -70,7 +70,7 @@ def test_what_is_no_transaction_is_left_to_fastapi(sent: bytes) -> None:
 
 
 def test_ordinary_bodies_take_the_short_way() -> None:
-    ordinary = body(sender_country="DE", receiver_country=None, sender_balance=-20.5)
+    ordinary = body(sender_country="DE", receiver_country=None, sender_balance=-20.5, sender_class="retail")
     assert wire.read_transaction(json.dumps(ordinary).encode()) == Transaction.model_validate(ordinary)
     batch = wire.read_batch(json.dumps({"transactions": [ordinary] * 256}).encode())
     assert batch is not None

@@ -22,6 +22,7 @@ amounts = st.one_of(
     st.sampled_from([0.01, 0.02, 1e12, 1e13]),
 )
 seeds = st.integers(0, 2**32 - 1)
+CLASSES = ("retail", "business")
 
 
 @st.composite
@@ -29,8 +30,8 @@ def histories(draw: st.DrawFn, laundering: bool = False) -> tuple[pa.Table, pa.T
     """Canonical tables of up to 30 rows in order of time; labels are shuffled.
 
     Of the accounts either nothing is known or all; then account k is a customer since k days and a quarter before
-    START, and changed its contact data k times. The clock tells minutes or only days. Few accounts pay few others,
-    so that pairs repeat, and some pay themselves.
+    START, changed its contact data k times, and is of one of two CLASSES. The clock tells minutes or only days. Few
+    accounts pay few others, so that pairs repeat, and some pay themselves.
     """
     known, daily = draw(st.booleans()), draw(st.booleans())
     n = draw(st.integers(1 if laundering else 0, 30))
@@ -82,4 +83,5 @@ def _payment(
             row[f"{side}_balance"] = round(float(rng.uniform(-1e3, 1e6)), 2)
             row[f"{side}_tenure_days"] = (when - START).days + account + 0.25
             row[f"{side}_contact_changes"] = float(account)
+            row[f"{side}_class"] = CLASSES[account % 2]
     return row

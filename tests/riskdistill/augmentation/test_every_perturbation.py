@@ -10,7 +10,7 @@ from itertools import pairwise, permutations
 import numpy as np
 import pyarrow.compute as pc
 import pytest
-from augmentation_histories import START, UNTIL, histories, seeds
+from augmentation_histories import CLASSES, START, UNTIL, histories, seeds
 from hypothesis import given, settings
 from retellings import (
     NAMES,
@@ -83,6 +83,7 @@ def test_what_is_known_of_accounts_stays_known_and_true(name: str, history: Hist
                 days = (row["timestamp"].replace(hour=0, minute=0, second=0, microsecond=0) - START).days
                 assert row[f"{side}_tenure_days"] == max(0.0, days + account + 0.25)
                 assert row[f"{side}_contact_changes"] == account
+                assert row[f"{side}_class"] == CLASSES[int(account) % 2]
 
 
 @pytest.mark.parametrize("name", NAMES)

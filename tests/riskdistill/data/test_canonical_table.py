@@ -17,6 +17,7 @@ from riskdistill.data.canonical import canonical_table
 from riskdistill.data.columns import pc
 from riskdistill.data.schema import (
     ACCOUNT_FIELDS,
+    CUSTOMER_CLASSES,
     EARLIEST,
     LATEST,
     MAX_AMOUNT,
@@ -208,11 +209,13 @@ LONG, TOO_LONG = "é" * MAX_ID_LENGTH, "é" * (MAX_ID_LENGTH + 1)
 ODD_IDS = ["", " ", " a", "a\u3000", "a\n", "x\x1fy", "\x1c", "a\x00", "é\x7fb", "a\x85", "a\x85b", LONG, TOO_LONG]
 ODD_FORMATS = ["", "wire ", "a\tb", "é" * MAX_FORMAT_LENGTH, "é" * (MAX_FORMAT_LENGTH + 1)]
 ODD_COUNTRIES = [None, "GB", "gb", "GBR", "", " GB", "GB\n", "ÉÉ"]
+ODD_CLASSES = [None, *ODD_FORMATS]
 ODD_TIMES = [EARLIEST, EARLIEST - MICROSECOND, LATEST, LATEST - MICROSECOND]
 ODD_VALUES: list[tuple[str, Any]] = [
     *((name, value) for name in TEXT_LIMITS if name != "payment_format" for value in ODD_IDS),
     *(("payment_format", value) for value in ODD_FORMATS),
     *((name, value) for name in COUNTRIES for value in ODD_COUNTRIES),
+    *((name, value) for name in CUSTOMER_CLASSES for value in ODD_CLASSES),
     *((name, value) for name in CURRENCIES for value in ("JPY", "jpy", "", "EUR ")),
     *(("timestamp", value) for value in ODD_TIMES),
 ]

@@ -50,12 +50,12 @@ def test_what_the_file_does_not_tell_is_filled_in(tmp_path: Path) -> None:
 
 
 def test_balances_and_customer_fields_are_read_where_there_are_some(tmp_path: Path) -> None:
-    of_accounts = {"sender_balance": "saldo", "receiver_tenure_days": "since", "sender_contact_changes": "moves"}
+    of_accounts = {"sender_balance": "saldo", "receiver_tenure_days": "since", "sender_class": "kind"}
     mapping = BASIC | {"columns": BASIC["columns"] | of_accounts}
     when = "2026-01-01T00:00:00Z,a,b,5"
-    data = f"when,from,to,sum,saldo,since,moves\n{when},-3.5,400,0\n{when},,,\n{when},much,1,1\n{when},1,-1,1\n"
+    data = f"when,from,to,sum,saldo,since,kind\n{when},-3.5,400, pep\n{when},,,\n{when},much,1,1\n{when},1,-1,1\n"
     rows, _, rejected = read(tmp_path, mapping, data)
-    assert [[row[name] for name in of_accounts] for row in rows] == [[-3.5, 400.0, 0.0], [None, None, None]]
+    assert [[row[name] for name in of_accounts] for row in rows] == [[-3.5, 400.0, "pep"], [None, None, None]]
     assert [row["reason"] for row in rejected] == [
         "sender_balance is not a finite number: 'much'",
         "receiver_tenure_days is negative: '-1'",

@@ -85,7 +85,9 @@ def test_what_is_known_of_the_accounts_moves_no_row() -> None:
     known = plain
     for name in ACCOUNT_FIELDS:
         place = TRANSACTIONS.get_field_index(name)
-        known = known.set_column(place, TRANSACTIONS.field(place), pa.array(np.arange(200.0)))
+        known = known.set_column(
+            place, TRANSACTIONS.field(place), pa.array(range(200)).cast(known.schema.types[place])
+        )
     places = time_order(plain, coarse=True)
     assert places.tolist() == time_order(known, coarse=True).tolist()
     assert places.tolist() == time_order(plain.drop_columns([*ACCOUNT_FIELDS]), coarse=True).tolist()

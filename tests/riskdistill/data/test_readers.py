@@ -244,6 +244,8 @@ def test_amlgentex_knows_customers_and_not_the_outside_world_nor_the_simulations
         "receiver_tenure_days": [None, 90.0, None],
         "sender_contact_changes": [0.0, None, 1.0],
         "receiver_contact_changes": [2.0, 0.0, None],
+        "sender_class": [None, None, None],
+        "receiver_class": [None, None, None],
     }
 
 

@@ -119,6 +119,7 @@ transactions = st.builds(
     receiver_balance=st.none() | st.floats(-MAX_AMOUNT, MAX_AMOUNT),
     sender_tenure_days=st.none() | st.floats(0, 1e5),
     receiver_contact_changes=st.none() | st.integers(0, 9),
+    sender_class=st.sampled_from([None, "retail", "pep"]),
 )
 
 

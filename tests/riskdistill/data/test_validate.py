@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from riskdistill.data import columns
-from riskdistill.data.schema import LABELS, MAX_AMOUNT, MAX_FORMAT_LENGTH, MAX_ID_LENGTH, MAX_TALLY, TRANSACTIONS
+from riskdistill.data.schema import (
+    LABELS,
+    MAX_AMOUNT,
+    MAX_CLASS_LENGTH,
+    MAX_FORMAT_LENGTH,
+    MAX_ID_LENGTH,
+    MAX_TALLY,
+    TRANSACTIONS,
+)
 from riskdistill.data.source import Rows
 from riskdistill.data.transaction import Transaction, transactions_from
 from riskdistill.data.validate import Batch, Draft, SeenIds, canonicalise
@@ -39,6 +47,8 @@ GOOD: dict[str, Any] = {
     "receiver_tenure_days": 0.5,
     "sender_contact_changes": None,
     "receiver_contact_changes": 2.0,
+    "sender_class": None,
+    "receiver_class": "retail",
 }
 
 
@@ -75,6 +85,9 @@ values = {
     "currency_paid": st.sampled_from(["EUR", "eur", "EURO", "", "XTS"]),
     "payment_format": st.sampled_from(["Wire", "", "x" * MAX_FORMAT_LENGTH, "x" * (MAX_FORMAT_LENGTH + 1)]),
     "receiver_country": st.sampled_from([None, "GB", "gb", "GBR"]),
+    "sender_class": st.sampled_from(
+        [None, "pep", "", "a\tb", "é" * MAX_CLASS_LENGTH, "é" * (MAX_CLASS_LENGTH + 1)]
+    ),
     "receiver_balance": st.sampled_from(
         [None, 0.0, -MAX_AMOUNT, -1.01 * MAX_AMOUNT, 1.01 * MAX_AMOUNT, float("nan")]
     ),
@@ -113,6 +126,7 @@ def test_tables_and_single_transactions_are_judged_alike(changes: list[dict[str,
         ({"sender_account": "a\x1fb"}, "sender_account holds control characters: 'a\\x1fb'"),
         ({"sender_balance": -1e14}, "sender_balance is below -1e+13: '-100000000000000.0'"),
         ({"receiver_balance": float("inf")}, "receiver_balance is not a finite number: 'inf'"),
+        ({"sender_class": "a\x1fb"}, "sender_class holds control characters: 'a\\x1fb'"),
         ({"receiver_country": "Spain"}, "receiver_country is not an ISO 3166 code of two capitals: 'Spain'"),
     ],
 )

@@ -84,6 +84,14 @@ def test_accounts_open_close_and_grow_older(demo: Simulated) -> None:
     assert (changes.nunique() > 1).any()
 
 
+def test_an_account_keeps_its_class_and_counters_of_a_bank_have_none(demo: Simulated) -> None:
+    frame = demo.transactions.to_pandas()
+    classes = frame.groupby("sender_account")["sender_class"]
+    assert (classes.nunique() <= 1).all()
+    assert set(frame["sender_class"].dropna()) == {"person", "company", "merchant", "platform", "charity"}
+    assert (frame["sender_class"].isna() == frame["sender_balance"].isna()).all()
+
+
 def test_truth_has_its_share_its_typologies_and_a_third_off_shape(demo: Simulated) -> None:
     truth = demo.truth.to_pandas()
     laundering = truth[truth["is_laundering"]]

@@ -27,6 +27,8 @@ def transactions(draw: st.DrawFn) -> Transaction:
         fields["sender_balance"] = -draw(AMOUNTS)
     if draw(st.booleans()):
         fields["receiver_tenure_days"] = draw(st.floats(0, 1e4))
+    if draw(st.booleans()):
+        fields["sender_class"] = draw(TEXTS)
     money = {"amount_paid": draw(AMOUNTS), "amount_received": draw(AMOUNTS)}
     codes = {
         "currency_paid": "EUR",

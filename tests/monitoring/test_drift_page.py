@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from monitoring.drift import DriftReport, measure_drift
+from monitoring.drift_page import write_drift_report
 from monitoring.profile import build_profile, draw_sample
-from monitoring.report import write_drift_report
 from riskdistill.errors import EmptyInputError, MissingColumnError
 
 NAMES = ["amount <in>", *(f"f{i}" for i in range(24)), "constant", "all_missing"]
