@@ -120,7 +120,7 @@ class Scorer:
         self._order, self._ids = AccountOrder(), DecisionIds()
         self._under_way: dict[str, Pending] = {}
         self._line: deque[Pending] = deque()
-        commit.on_free = self._move
+        self._commit.on_free = self._move
         self._moves = False  # whether `_advance` will be called
         self._tasks: set[asyncio.Task[None]] = set()
 
