@@ -56,7 +56,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.state.service = service
     app.add_middleware(HotPath, service=service)  # the inner one: what it answers has passed the gate
     hosts = frozenset(filter(None, map(str.strip, settings.allowed_hosts.lower().split(","))))
-    app.add_middleware(Deadline, seconds=settings.deadline_ms / 1e3)
+    app.add_middleware(Deadline, seconds=settings.deadline_ms / 1e3, is_stopping=lambda: service.draining)
     app.add_middleware(Gate, callers=callers, metrics=metrics, hosts=hosts)
     app.add_middleware(Watch, service=service)  # the outer one: it counts refusals too
     problems.install(app)

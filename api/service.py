@@ -146,6 +146,10 @@ class Service:
             canary_share=warm.challenger.share if warm.challenger else 0.0,
         )
 
+    def unfinished(self) -> tuple[int, int]:
+        """How many transactions are under way, and how many decisions wait to be stored: nobody knows of them."""
+        return (len(self._parts.scorer), len(self._parts.commit)) if self._parts is not None else (0, 0)
+
     def start(self) -> None:
         """Begins to bring the service up, and then follows the releases."""
         self._running = asyncio.create_task(self._run())
