@@ -22,6 +22,8 @@ from sqlalchemy import make_url
 from riskdistill.bundle import Bundle
 from riskdistill.storage.decisions import DecisionLog
 
+pytestmark = pytest.mark.timeout(600)  # processes start slowly on a machine that is not ours alone
+
 
 @pytest.fixture(autouse=True)
 def _fake_bundles() -> None:
