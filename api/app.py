@@ -71,7 +71,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.state.service = service
     hosts = frozenset(filter(None, map(str.strip, settings.allowed_hosts.lower().split(","))))
     inner: ASGIApp = HotPath(app.routed, service)  # what it answers has passed the gate
-    inner = Gate(Deadline(inner, settings.deadline_ms / 1e3), callers, metrics, hosts)
+    inner = Deadline(inner, settings.deadline_ms / 1e3, is_stopping=lambda: service.draining)
+    inner = Gate(inner, callers, metrics, hosts)
     app.outside = Watch(inner, service)  # it counts refusals too
     problems.install(app)
     app.include_router(routes.v1)

@@ -2,13 +2,16 @@
 
 On SIGTERM it drains: `/readyz` answers 503 and new requests are refused, those under way are answered; when there
 are none left and load balancers had time to notice, or at the latest when its limit is over, it stores what is
-decided and ends with code 0. On SIGINT (Ctrl-C) it does not wait for load balancers.
+decided and ends with code 0. On SIGINT (Ctrl-C) it does not wait for load balancers. Where the database takes no
+decision it says what it leaves and ends with code 75; where the database says nothing it does so after a second
+limit, for threads that wait cannot be stopped.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import socket
 import ssl
@@ -18,6 +21,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from math import ceil
 from pathlib import Path
+from threading import Timer
 from time import monotonic
 from types import FrameType
 from typing import Final
@@ -30,9 +34,10 @@ from api.security.secret_files import read_secret
 from api.service import Service, prepare
 from api.settings import ApiSettings
 from api.telemetry import logs, tracing
-from api.workers import metrics_directory, supervise
+from api.workers import HELD_UP, metrics_directory, supervise
 from riskdistill.errors import ConfigError
 
+LAST_SECONDS: Final = 5.0  # beyond twice the drain's limit, for a short one leaves a commit no time
 _POLL_SECONDS: Final = 0.02
 _SWITCH_SECONDS: Final = 0.0005  # a commit that is on disk waits so long for the event loop to let it go on
 _YOUNG_OBJECTS: Final = 50_000  # more than some full batches under way hold
@@ -56,7 +61,7 @@ def serve(settings: ApiSettings) -> None:
 
 
 def serve_on(listener: socket.socket, settings: ApiSettings) -> None:
-    """Serves in this process; raises as `serve`."""
+    """Serves in this process; raises as `serve`, and SystemExit where decisions could not be stored in the end."""
     tls = _tls(settings.tls_certificate, settings.tls_key)
     with ExitStack() as stack:
         sys.setswitchinterval(_SWITCH_SECONDS)
@@ -65,6 +70,8 @@ def serve_on(listener: socket.socket, settings: ApiSettings) -> None:
         stack.enter_context(few_collections())
         app = create_app(settings)
         service: Service = app.state.service
+        limit = _limit(service)
+        stack.callback(limit.cancel)
         make_connection = partial(Connection, most=settings.max_connections, seconds=settings.deadline_ms / 1e3)
         config = uvicorn.Config(
             app,
@@ -78,13 +85,15 @@ def serve_on(listener: socket.socket, settings: ApiSettings) -> None:
             forwarded_allow_ips=settings.proxy,
             ssl_context_factory=None if tls is None else lambda *_: tls,
         )
-        server = _Server(config, service)
+        server = _Server(config, service, limit)
         service.on_failure = lambda: setattr(server, "should_exit", True)
         service.on_ready = gc.freeze  # half a million objects, for which requests waited 0.2 s now and then
         with suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
     if service.failure is not None:
         raise service.failure
+    if service.unfinished()[1]:
+        sys.exit(HELD_UP)  # it has told of what it could not store
 
 
 @contextmanager
@@ -103,11 +112,15 @@ def few_collections() -> Iterator[None]:
 
 
 class _Server(uvicorn.Server):
-    """Drains on SIGTERM before it stops; a second SIGTERM, or SIGINT, stops at once."""
+    """Drains on SIGTERM before it stops; a second SIGTERM, or SIGINT, stops at once.
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    Args:
+        limit: started when the end begins.
+    """
+
+    def __init__(self, config: uvicorn.Config, service: Service, limit: Timer) -> None:
         super().__init__(config)
-        self._service = service
+        self._service, self._limit = service, limit
         self._loop: asyncio.AbstractEventLoop | None = None
         self._drain: asyncio.Task[None] | None = None
 
@@ -115,6 +128,12 @@ class _Server(uvicorn.Server):
         """Begins to listen."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends what is open."""
+        self._service.draining = True
+        self._begin_limit()
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Called on a signal."""
@@ -127,7 +146,12 @@ class _Server(uvicorn.Server):
         else:
             super().handle_exit(sig, frame)
 
+    def _begin_limit(self) -> None:
+        if self._limit.ident is None:  # it runs from the first signal on
+            self._limit.start()
+
     def _begin_drain(self) -> None:
+        self._begin_limit()
         self._drain = asyncio.get_running_loop().create_task(self._wait_and_exit())
 
     async def _wait_and_exit(self) -> None:
@@ -137,7 +161,30 @@ class _Server(uvicorn.Server):
             if passed >= settings.drain_notice_seconds and not self._service.metrics.in_flight:
                 break
             await asyncio.sleep(_POLL_SECONDS)
+        # connections have what is left, and a moment to be told 503
+        self.config.timeout_graceful_shutdown = ceil(max(1.0, settings.drain_seconds - passed))
         self.should_exit = True
+
+
+def _limit(service: Service) -> Timer:
+    """What ends the process, once started, unless it is cancelled first; a blocked event loop does not stop it."""
+    seconds = 2 * service.settings.drain_seconds + LAST_SECONDS
+
+    def give_up() -> None:
+        under_way, unstored = service.unfinished()
+        _logger.error(
+            "the service was told to end %g s ago, and the database does not let it go: %d transactions are under "
+            "way and %d decisions wait to be stored; none of them was acknowledged, and all may be sent again",
+            seconds,
+            under_way,
+            unstored,
+            extra=logs.fields("held_up", under_way=under_way, unstored=unstored),
+        )
+        os._exit(HELD_UP)  # the threads that wait would hold up any other end
+
+    timer = Timer(seconds, give_up)
+    timer.daemon = True
+    return timer
 
 
 def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:

@@ -146,6 +146,10 @@ class Service:
             canary_share=warm.challenger.share if warm.challenger else 0.0,
         )
 
+    def unfinished(self) -> tuple[int, int]:
+        """How many transactions are under way, and how many decisions wait to be stored: nobody knows of them."""
+        return (len(self._parts.scorer), len(self._parts.commit)) if self._parts is not None else (0, 0)
+
     def start(self) -> None:
         """Begins to bring the service up, and then follows the releases."""
         self._running = asyncio.create_task(self._run())
@@ -232,9 +236,10 @@ class Service:
             shared = await self._share(settings, source, pseudonyms)
         bypass = make_bypass(settings, self._told, rates, pseudonyms, self.metrics.teacher)
         self._stack.push_async_callback(bypass.close)
-        anchoring = Anchoring(
-            log, _anchor_key(settings), settings.state_dir / "anchors.jsonl", settings.anchor_seconds
-        )
+        releases = () if self._releases is None else (self._releases.log,)
+        journals = [one.journal for one in (desk.cases, desk.suppressions, acts, *releases)]
+        file = settings.state_dir / "anchors.jsonl"
+        anchoring = Anchoring(log, journals, _anchor_key(settings), file, settings.anchor_seconds)
         anchoring.start()
         self._stack.push_async_callback(anchoring.close)
         commit = GroupCommit(log, payload_keys=_payload_keys(settings), patience=settings.deadline_ms / 1e3)

@@ -72,7 +72,9 @@ class ApiSettings(BaseSettings):
         None, gt=0, description="transactions and other requests a second of callers without a rate of their own"
     )
     acts: SecretStr = Field(
-        SecretStr(""), description="URL of the log of administrative acts; default: acts.db in the state folder"
+        SecretStr(""),
+        description="URL of the log of administrative acts; default: acts.db in the state folder, or "
+        "the decision log's database where that is PostgreSQL",
     )
     oidc_issuer: str | None = Field(None, description="accept bearer tokens of this OpenID provider")
     oidc_audience: str | None = Field(None, description="whom its tokens must be meant for")
@@ -128,10 +130,10 @@ class ApiSettings(BaseSettings):
     )
     anchor_key: SecretStr | None = Field(
         None,
-        description="key that signs anchors of the decision log, 64 hexadecimal digits; default: a file in the "
+        description="key that signs anchors of the logs, 64 hexadecimal digits; default: a file in the "
         "state folder, made at first start",
     )
-    anchor_seconds: float = Field(60.0, gt=0, description="time between two anchors of the decision log")
+    anchor_seconds: float = Field(60.0, gt=0, description="time between two anchors of each log that had entries")
 
     @property
     def database_url(self) -> str:
@@ -146,8 +148,11 @@ class ApiSettings(BaseSettings):
 
     @property
     def acts_url(self) -> str:
-        """URL of the log of administrative acts."""
-        return self.acts.get_secret_value() or f"sqlite:///{self.state_dir.absolute()}/acts.db"
+        """URL of the log of administrative acts: by default as lasting, and as shared, as the decision log."""
+        own = f"sqlite:///{self.state_dir.absolute()}/acts.db"
+        return self.acts.get_secret_value() or (
+            own if self.database_url.startswith("sqlite") else self.database_url
+        )
 
     @field_validator("proxy")
     @classmethod

@@ -27,9 +27,10 @@ from prometheus_client.multiprocess import mark_process_dead
 from api.settings import ApiSettings
 from api.telemetry import logs
 from api.telemetry.metrics import DIRECTORY
-from riskdistill.errors import ConfigError, RiskDistillError
+from riskdistill.errors import ConfigError, RiskDistillError, UnavailableError
 
 CANNOT_START: Final = 3  # exit code of a worker that would not start if it was tried again, either
+HELD_UP: Final = os.EX_TEMPFAIL  # of one that could not store all in the end: the database is away, or silent
 AGAIN_SECONDS: Final = 1.0  # before a worker that died is replaced
 _LOOK_SECONDS: Final = 0.5
 _logger = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ def supervise(settings: ApiSettings, listener: socket.socket) -> None:
 
     Raises:
         ConfigError: a worker cannot start; it has told why.
+        UnavailableError: the database took not all in the end; the worker has told what it left.
     """
     crew = _Crew(settings, listener)
     before = {number: signal.signal(number, crew.stop) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -73,7 +75,7 @@ class _Crew:
     def __init__(self, settings: ApiSettings, listener: socket.socket) -> None:
         self._settings, self._listener = settings, listener
         self._running: list[SpawnProcess] = []
-        self._stopping = self._failed = False
+        self._stopping = self._failed = self._held_up = False
         self._next_start = 0.0
 
     def stop(self, number: int, _frame: FrameType | None) -> None:
@@ -95,6 +97,8 @@ class _Crew:
                 self._ended(worker)
         if self._failed:
             raise ConfigError("a worker could not start", mend="mend what it told above")
+        if self._held_up:
+            raise UnavailableError("a worker could not store all before it ended", mend="see what it left above")
 
     def _ended(self, worker: SpawnProcess) -> None:
         self._running.remove(worker)
@@ -103,7 +107,9 @@ class _Crew:
         if worker.exitcode == CANNOT_START:
             self._failed = True
             self.stop(signal.SIGTERM, None)
-        elif not self._stopping:
+        elif self._stopping:
+            self._held_up |= worker.exitcode == HELD_UP
+        else:
             self._next_start = time.monotonic() + AGAIN_SECONDS
             told = logs.fields("worker_died", pid=worker.pid, exit_code=worker.exitcode)
             _logger.error("a worker died and is replaced", extra=told)

@@ -205,9 +205,9 @@ class Line:
     def cut(self) -> None:
         """Ends all connections and refuses new ones."""
         for end in (self._listener, *self._ends):
-            with suppress(OSError):  # it is closed already
+            with suppress(OSError):  # the other side has ended it already
                 end.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+            end.close()
         self._ends.clear()
 
     def go_silent(self) -> None:

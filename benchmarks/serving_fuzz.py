@@ -2,12 +2,15 @@
 
 Schemathesis makes requests to every operation from the OpenAPI document, some as it says and some not; Hypothesis
 makes bodies that are nearly transactions, and bytes of any kind. An admin key opens all doors. The requests are the
-same each time, so that what is found is found again.
+same each time, so that what is found is found again. They come one after another and nothing is broken, so a 503 is
+a fault too, but for the one limit that a single request can exceed: the teacher's deadline, on the route that lends
+it.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -35,8 +38,12 @@ FROM_SCHEMA: Final = 0.6  # share of the cases, dealt out to the operations
 ANY_BYTES: Final = 0.1
 SHOWN: Final = 3  # examples of a kind of fault in the table
 SCORING: Final = ("/v1/score", "/v1/score/batch")
+TEACHER_SECONDS: Final = 60.0  # to load it: it is behind /readyz
+LENDS_TEACHER: Final = "/v2/models/teacher/infer"
+TEACHER_LIMITS: Final = ("the teacher is late", "the teacher has enough to do")  # a late call keeps its place
 FAULTS: Final = {
     "5xx but 503": "server error",
+    "503 that no documented limit explains": "unavailable",
     "tracebacks in answers and log": "traceback",
     "account ids and secrets in problem documents and log": "leak",
     "problems that are no problem document": "no problem document",
@@ -52,11 +59,13 @@ class Judge:
     Attributes:
         secrets: what no answer to a bad request may hold.
         cases: how many answers it saw, by status.
+        limited: how many 503 are of the teacher's deadline.
         found: what was wrong, by kind.
     """
 
     secrets: tuple[str, ...]
     cases: Counter[int] = field(default_factory=Counter)
+    limited: int = 0
     found: dict[str, list[str]] = field(default_factory=dict)
 
     def see(self, operation: APIOperation[Any, Any, Any, Any], answer: Any, sent: object) -> None:
@@ -66,6 +75,11 @@ class Judge:
         what = f"{operation.label} {status}: {str(sent)[:200]!r} -> {text[:300]!r}"
         if status >= 500 and status != 503:
             self._add("server error", what)
+        if status == 503:
+            if operation.path == LENDS_TEACHER and any(limit in text for limit in TEACHER_LIMITS):
+                self.limited += 1
+            else:
+                self._add("unavailable", what)
         if str(status) not in operation.definition.raw["responses"]:
             self._add("undocumented", what)
         if status >= 400:
@@ -96,6 +110,7 @@ def fuzz(bench: Bench) -> list[Measurement]:
     service = bench.service(RISKDISTILL_KEYS=str(folder / "keys.json"))
     judge = Judge((MARK, secret, service.key))
     with service.running() as server, driving():
+        _wait_for_teacher(server)
         _send_all(server, secret, judge, cases)
         is_ready = httpx.get(f"{server.url}/readyz", timeout=60).status_code == 200
     judge.look_through(server.log.read_text(), "the service's log")
@@ -105,11 +120,20 @@ def fuzz(bench: Bench) -> list[Measurement]:
 def _rows(judge: Judge) -> list[Measurement]:
     statuses = ", ".join(f"{count:,} x {status}" for status, count in sorted(judge.cases.items()))
     total = Measurement("requests", judge.cases.total(), "", detail=statuses)
-    rows = [total]
+    rows = [total, Measurement("503 because the teacher was late or busy", judge.limited, "")]
     for name, kind in FAULTS.items():
         found = judge.found.get(kind, [])
         rows.append(Measurement(name, len(found), "", 0, "lower", "; ".join(found[:SHOWN])))
     return rows
+
+
+def _wait_for_teacher(server: ServerProcess) -> None:
+    """Returns when it can be lent; where it does not come, each request for it is a fault."""
+    until = time.monotonic() + TEACHER_SECONDS
+    while time.monotonic() < until:
+        if httpx.get(f"{server.url}/readyz", timeout=60).json()["teacher"]:
+            return
+        time.sleep(0.1)
 
 
 def _send_all(server: ServerProcess, key: str, judge: Judge, cases: int) -> None:

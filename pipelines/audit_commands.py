@@ -62,8 +62,12 @@ def verify(
         raise DataError(
             "no log named", where="audit verify", mend="give --decisions, --releases, --acts, --export or more"
         )
-    if anchors is not None and decisions is None:
-        raise DataError("--anchors needs --decisions", where="audit verify", mend="name the log that they are of")
+    if anchors is not None and not (decisions or releases or acts):
+        raise DataError(
+            "--anchors needs --decisions, --releases or --acts",
+            where="audit verify",
+            mend="name the logs they are of",
+        )
     faults = []
     for title, check in checks(Named(decisions, releases, acts, export, anchors, public_keys or [])):
         try:
@@ -153,12 +157,18 @@ def export(
     decisions: Decisions,
     out: Annotated[Path, typer.Option("--out", help="New folder for the export.")],
     after: Annotated[int, typer.Option(min=0, help="Last entry of the export that this one goes on from.")] = 0,
+    releases: ReleasesIfAny = None,
+    acts: ActsIfAny = None,
 ) -> None:
-    """Write the decision log, its anchors, cases and suppressions as files that anybody can check."""
+    """Write the decision log, its anchors, cases, suppressions and more as files that anybody can check."""
     from riskdistill.storage.desk_journals import desk_journals
     from riskdistill.storage.export import export as export_log
 
     journals = [journal for journal in desk_journals(decisions) if journal.is_there()]
+    if releases is not None:
+        journals.append(ReleaseLog(releases, create=False).journal)
+    if acts is not None:
+        journals.append(ActLog(acts, create=False).journal)
     manifest = export_log(DecisionLog(decisions, create=False), out, journals=journals, after=after)
     console.print(
         f"entries {manifest.first:,} to {manifest.last:,}, head {manifest.head}", soft_wrap=True, highlight=False
@@ -171,7 +181,7 @@ def export(
 @audit_app.command()
 def prune(
     decisions: Decisions,
-    before: Annotated[str, typer.Option(help="Delete what was decided before, e.g. 2021-01-01 (UTC).")],
+    before: Annotated[str, typer.Option(help="Delete what is older, e.g. 2021-01-01 (UTC).")],
     actor: Actor,
     reason: Reason,
     history: Annotated[
@@ -180,7 +190,9 @@ def prune(
     forget: Annotated[bool, typer.Option(help="Accounts forget what the deleted transactions told.")] = False,
     payloads_only: Annotated[bool, typer.Option(help="Delete only the encrypted payloads.")] = False,
 ) -> None:
-    """Delete old decisions for good; hashes and a signed-for entry stay, and the log still verifies."""
+    """Delete old decisions, cases and suppressions for good; hashes and a signed-for entry stay."""
+    from riskdistill.storage.desk_journals import desk_journals
+    from riskdistill.storage.desk_retention import prune_desk
     from riskdistill.storage.retention import AccountState, prune_payloads
     from riskdistill.storage.retention import prune as prune_log
 
@@ -195,12 +207,16 @@ def prune(
             where="audit prune",
             mend="give --history with a file that holds those transactions, or --forget",
         )
-    log.verify()  # what is broken now could not be found later
+    journals = [journal for journal in desk_journals(decisions) if journal.is_there()]
+    for verify_log in (log.verify, *(journal.verify for journal in journals)):
+        verify_log()  # what is broken now could not be found later
     if history is not None:
         _check_history(log, history, moment)
     state: AccountState = "forget" if forget else "history"
     count = prune_log(log, moment, state, actor=actor, reason=reason)
     console.print(f"{counted(count, 'decision', 'decisions')} deleted", highlight=False)
+    for name, entries in prune_desk(log, journals, moment, actor=actor, reason=reason).items():
+        console.print(f"{name}: {counted(entries, 'entry', 'entries')} deleted", highlight=False)
     if count and forget:
         console.print("restart the service, so that its accounts forget too", highlight=False)
 

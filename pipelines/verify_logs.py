@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from pipelines.command_options import counted
 from riskdistill.storage.administrative_acts import ActLog
 from riskdistill.storage.anchors import Anchor, anchors_of, checked, read_anchors
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.desk_journals import desk_journals
-from riskdistill.storage.export import Manifest, check_export
+from riskdistill.storage.export_check import JournalCheck, check_export
+from riskdistill.storage.export_format import Manifest
 from riskdistill.storage.journal import Journal
 from riskdistill.storage.releases import ReleaseLog
+from riskdistill.storage.schema import LogName
 from riskdistill.storage.verification import VerifyResult
+
+_DECISIONS: Final = ("decision", "decisions")
 
 
 class Named(NamedTuple):
@@ -29,82 +34,116 @@ class Named(NamedTuple):
     public_keys: list[str]
 
 
+@dataclass
+class _Proof:
+    """What was stated of the logs, in exports and anchors: they must hold it still.
+
+    Attributes:
+        public_keys: whose anchors are trusted; none: all.
+        log: also holds anchors, of itself and of journals wherever they are.
+        exported, shipped: of an export and of a file.
+        named: keys that were told of.
+    """
+
+    public_keys: list[str]
+    log: DecisionLog | None
+    exported: list[Manifest] = field(default_factory=list)
+    shipped: list[Anchor] = field(default_factory=list)
+    named: set[str] = field(default_factory=set)
+
+    def anchored(self, name: LogName) -> tuple[dict[int, str], set[str]]:
+        """Hashes by sequence that anchors state of a log, and who signed them."""
+        kept = [] if self.log is None else anchors_of(self.log, of=name)
+        anchors = [*kept, *(anchor for anchor in self.shipped if anchor.log == name)]
+        return checked(anchors, self.public_keys, of=name), {anchor.public_key for anchor in anchors}
+
+    def signers(self, keys: set[str]) -> str:
+        """Told once of each key: whoever can write a log anew can sign the new one too, with a key of their own."""
+        new, self.named = keys - self.named, self.named | keys
+        if not new or self.public_keys:
+            return ""
+        return (
+            f"; signed by {', '.join(sorted(new))}: anchors prove nothing until that is compared with the keys "
+            "that the operator has published (or give them as --public-key)"
+        )
+
+
 def checks(named: Named) -> Iterator[tuple[str, Callable[[], str]]]:
     """What there is to check, by title; calling a check gives what to say of it, or raises AuditError.
 
     An export and a file of anchors come first: the logs must then hold what these state.
     """
-    exported: list[Manifest] = []
-    shipped: list[Anchor] = []
+    log = None if named.decisions is None else DecisionLog(named.decisions, create=False)
+    proof = _Proof(named.public_keys, log)
     if (folder := named.export) is not None:
-        yield "export", partial(_check_export, folder, named.public_keys, exported)
+        yield "export", partial(_check_export, folder, proof)
     if (file := named.anchors) is not None:
-        yield "file of anchors", partial(_take_anchors, file, shipped)
-    if (url := named.decisions) is not None:
-        yield "decision log", partial(_check_decisions, url, named.public_keys, exported, shipped)
-        for journal in desk_journals(url):
-            yield journal.title, partial(_check_journal, journal, exported)
+        yield "file of anchors", partial(_take_anchors, file, proof)
+    journals: list[Journal] = []
+    if log is not None and named.decisions is not None:
+        yield "decision log", partial(_check_decisions, log, proof)
+        journals += desk_journals(named.decisions)
     if named.releases is not None:
-        releases = ReleaseLog(named.releases, create=False)
-        yield "release log", lambda: told(releases.verify())
+        journals.append(ReleaseLog(named.releases, create=False).journal)
     if named.acts is not None:
-        acts = ActLog(named.acts, create=False)
-        yield "act log", lambda: told(acts.verify())
+        journals.append(ActLog(named.acts, create=False).journal)
+    for journal in journals:
+        yield journal.title, partial(_check_journal, journal, proof)
 
 
-def told(result: VerifyResult) -> str:
-    """What to say of a log that verified."""
+def told(result: VerifyResult, deleted: tuple[str, str] = ("entry", "entries")) -> str:
+    """What to say of a log that verified; `deleted` is what its pruned entries are called, one and several."""
     entries = counted(result.entries, "entry", "entries")
-    return f"intact: {entries}, head {result.head}{_pruned(result.pruned)}"
+    return f"intact: {entries}, head {result.head}{_pruned(result.pruned, deleted)}"
 
 
-def _take_anchors(file: Path, shipped: list[Anchor]) -> str:
-    shipped += read_anchors(file)
-    return f"holds {len(shipped):,}"
+def _take_anchors(file: Path, proof: _Proof) -> str:
+    proof.shipped += read_anchors(file)
+    return f"holds {len(proof.shipped):,}"
 
 
-def _check_decisions(
-    url: str, public_keys: list[str], exported: Sequence[Manifest], shipped: Sequence[Anchor]
-) -> str:
-    log = DecisionLog(url, create=False)
-    anchors = [*anchors_of(log), *shipped]
-    kept = checked(anchors, public_keys)
-    result = log.verify({manifest.last: manifest.head for manifest in exported} | kept)
-    signers = sorted({anchor.public_key for anchor in anchors})
-    return told(result) + _anchored(max(kept, default=0), result.entries) + _signers(signers, public_keys)
+def _check_decisions(log: DecisionLog, proof: _Proof) -> str:
+    kept, signers = proof.anchored("decisions")
+    result = log.verify({manifest.last: manifest.head for manifest in proof.exported} | kept)
+    line = told(result, _DECISIONS) + _anchored(max(kept, default=0), result.entries)
+    return line + proof.signers(signers)
 
 
-def _check_journal(journal: Journal, exported: Sequence[Manifest]) -> str:
-    ends = [manifest.journals[journal.log] for manifest in exported if journal.log in manifest.journals]
-    if not ends and not journal.is_there():
+def _check_journal(journal: Journal, proof: _Proof) -> str:
+    kept, signers = proof.anchored(journal.log)
+    ends = [manifest.journals[journal.log] for manifest in proof.exported if journal.log in manifest.journals]
+    if not (ends or kept or journal.is_there()):
         return "is not in this database"
-    return told(journal.verify({end.entries: end.head for end in ends if end.entries}))
+    result = journal.verify({end.entries: end.head for end in ends if end.entries} | kept)
+    return told(result) + _anchored(max(kept, default=0), result.entries) + proof.signers(signers)
 
 
-def _check_export(folder: Path, public_keys: list[str], exported: list[Manifest]) -> str:
-    found = check_export(folder, public_keys)
+def _check_export(folder: Path, proof: _Proof) -> str:
+    found = check_export(folder, proof.public_keys)
     manifest = found.manifest
-    exported.append(manifest)
-    line = f"intact: entries {manifest.first:,} to {manifest.last:,}, head {manifest.head}{_pruned(found.pruned)}"
-    line += "".join(f", {name}: {end.entries:,}" for name, end in manifest.journals.items())
-    return line + _anchored(found.anchored, manifest.last) + _signers(found.public_keys, public_keys)
+    proof.exported.append(manifest)
+    line = f"intact: entries {manifest.first:,} to {manifest.last:,}, head {manifest.head}"
+    line += _pruned(found.pruned, _DECISIONS) + _anchored(found.anchored, manifest.last)
+    if before := found.anchors_before:
+        anchors = counted(before, "anchor is", "anchors are")
+        line += f"; {anchors} of entries before its first: that proves nothing of what is in it"
+    for name, check in found.journals.items():
+        line += f"; {name}: {_exported(check, manifest.journals[name].entries)}"
+    return line + proof.signers(set(found.public_keys))
 
 
-def _pruned(decisions: int) -> str:
-    return f", {counted(decisions, 'decision', 'decisions')} deleted with proof" if decisions else ""
+def _exported(check: JournalCheck, entries: int) -> str:
+    line = f"{entries:,}{_pruned(check.pruned, ('entry', 'entries'))}"
+    if check.unproven:
+        line += f", {check.unproven:,} more deleted by acts that only an earlier export has"
+    return line + (f", anchors agree up to entry {check.anchored:,}" if check.anchored else ", no anchor")
+
+
+def _pruned(number: int, names: tuple[str, str]) -> str:
+    return f", {counted(number, *names)} deleted with proof" if number else ""
 
 
 def _anchored(anchored: int, entries: int) -> str:
     if not anchored:
         return "; no anchor says that nothing was cut off the end"
     return f"; anchors agree up to entry {anchored:,}, {entries - anchored:,} came after"
-
-
-def _signers(signers: Sequence[str], public_keys: Sequence[str]) -> str:
-    """Whoever can write the log anew can sign the new one too, with a key of their own."""
-    if not signers or public_keys:
-        return ""
-    return (
-        f"; signed by {', '.join(signers)}: anchors prove nothing until that is compared with the keys that the "
-        "operator has published (or give them as --public-key)"
-    )

@@ -10,8 +10,9 @@ in the order in which they fall due.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -21,12 +22,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api import problems
 from riskdistill.errors import UnavailableError
 
+_ENDS: Final = UnavailableError(
+    "the service ends and cannot wait for the answer", mend="send the request again, to another replica"
+)
+
 
 class Deadline:
-    """Passes requests on to `app`: each must be whole within `seconds`, its answer begin so long after that."""
+    """Passes requests on to `app`: each must be whole within `seconds`, its answer begin so long after that.
 
-    def __init__(self, app: ASGIApp, seconds: float) -> None:
-        self._app, self._seconds = app, seconds
+    Args:
+        is_stopping: whether the service ends: whoever is under way when it must is cancelled, and answered 503.
+    """
+
+    def __init__(self, app: ASGIApp, seconds: float, is_stopping: Callable[[], bool] = lambda: False) -> None:
+        self._app, self._seconds, self._is_stopping = app, seconds, is_stopping
         self._due: dict[asyncio.Task[Any], float] = {}
         self._late: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -61,10 +70,12 @@ class Deadline:
         try:
             await self._app(scope, receive_in_time, send_in_peace)
         except asyncio.CancelledError:
-            if task not in self._late:
+            is_late = task in self._late
+            if not is_late and not (self._is_stopping() and task in self._due):  # or it is being answered
                 raise
             task.uncancel()
-            answer = await self._refusal(Request(scope), awaits_body)
+            request = Request(scope)
+            answer = await (self._refusal(request, awaits_body) if is_late else problems.on_known(request, _ENDS))
             await answer(scope, receive, send)
         finally:
             self._due.pop(task, None)

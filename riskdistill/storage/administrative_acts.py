@@ -47,7 +47,7 @@ class ActLog:
     """
 
     def __init__(self, url: str, *, create: bool = True) -> None:
-        self._journal = Journal(url, "administrative_acts", "act log", create=create)
+        self.journal = Journal(url, "administrative_acts", "act log", create=create)
 
     def append(self, *, actor: str, act: str, subject: str, details: Mapping[str, Any] | None = None) -> Act:
         """Stores one act durably and returns it.
@@ -69,7 +69,7 @@ class ActLog:
         def plan(_connection: sa.Connection, sequence: int) -> list[str]:
             return [_body(fields | {"sequence": sequence, "at": datetime.now(UTC).isoformat()})]
 
-        return _parse(self._journal.append(plan))[0]
+        return _parse(self.journal.append(plan))[0]
 
     def read(self, after: int = 0, limit: int | None = None) -> tuple[Act, ...]:
         """Acts in order from the one after sequence `after`, at most `limit`.
@@ -78,15 +78,15 @@ class ActLog:
             UnavailableError: the database cannot be read now.
             AuditError: an entry is not what this log writes.
         """
-        return _parse(self._journal.entries(after, limit))
+        return _parse(self.journal.entries(after, limit))
 
     def verify(self) -> VerifyResult:
         """Checks the chain, see `Journal.verify`."""
-        return self._journal.verify()
+        return self.journal.verify()
 
     def close(self) -> None:
         """Releases the database's connections."""
-        self._journal.close()
+        self.journal.close()
 
 
 def _body(fields: Mapping[str, Any]) -> str:

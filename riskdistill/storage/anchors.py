@@ -1,7 +1,8 @@
-"""Anchors: signed statements of what the head of a decision log was at a time.
+"""Anchors: signed statements of what the head of a decision log, or of a journal, was at a time.
 
 Whoever keeps an anchor apart from the database can tell later that the log still holds what it held then, and
-that nothing was cut off its end. The signature (Ed25519, RFC 8032) says that it was the service who wrote it.
+that nothing was cut off its end or written anew. The signature (Ed25519, RFC 8032) says that it was the service who
+wrote it. Anchors of all logs are kept in the decision log's database, wherever the journals are.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -19,6 +20,8 @@ from sqlalchemy import insert, select
 from riskdistill.errors import AuditError, ConfigError, UnreadableFileError
 from riskdistill.storage.chain import canonical_json
 from riskdistill.storage.decisions import DecisionLog
+from riskdistill.storage.journal import Journal
+from riskdistill.storage.schema import LogName
 from riskdistill.storage.tables import ANCHORS
 from riskdistill.storage.verification import as_text
 
@@ -27,24 +30,27 @@ _MEND: Final = "make one with: openssl rand -hex 32"
 
 
 class Anchor(BaseModel):
-    """The head of the log at a time: entry number `sequence`, which so many entries led to, had this `hash`."""
+    """The head of a log at a time: entry number `sequence`, which so many entries led to, had this `hash`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    log: LogName = "decisions"
     sequence: int = Field(ge=0)
     hash: str
     at: AwareDatetime
     public_key: str = Field(description="Ed25519, 64 hexadecimal digits")
-    signature: str = Field(description="of the domain and the canonical JSON of sequence, hash and at; hexadecimal")
+    signature: str = Field(
+        description="of the domain and the canonical JSON of sequence, hash, at, and a journal's log; hexadecimal"
+    )
 
     def check(self) -> None:
         """Raises AuditError if the signature is not one of this key under these figures."""
         try:
             key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(self.public_key))
-            key.verify(bytes.fromhex(self.signature), _told(self.sequence, self.hash, self.at))
+            key.verify(bytes.fromhex(self.signature), _told(self.log, self.sequence, self.hash, self.at))
         except (InvalidSignature, ValueError) as error:
             raise AuditError(
-                f"the anchor of entry {self.sequence} is not signed by its key",
+                f"the anchor of entry {self.sequence} of the log {self.log} is not signed by its key",
                 where=f"anchor of {as_text(self.at)}",
                 mend="get the anchors again from whoever keeps them",
             ) from error
@@ -73,33 +79,48 @@ class AnchorKey:
         """The public key, which anchors are checked with."""
         return self._key.public_key().public_bytes_raw().hex()
 
-    def sign(self, sequence: int, hash: str, at: datetime) -> Anchor:
+    def sign(self, sequence: int, hash: str, at: datetime, log: LogName = "decisions") -> Anchor:
         """The anchor of a head."""
-        signature = self._key.sign(_told(sequence, hash, at)).hex()
-        return Anchor(sequence=sequence, hash=hash, at=at, public_key=self.public, signature=signature)
+        signature = self._key.sign(_told(log, sequence, hash, at)).hex()
+        return Anchor(log=log, sequence=sequence, hash=hash, at=at, public_key=self.public, signature=signature)
 
 
-def write_anchor(log: DecisionLog, key: AnchorKey) -> Anchor | None:
-    """Signs the head as it is now, keeps that with the log, and gives it; None if this key has done so already.
+def write_anchor(log: DecisionLog, key: AnchorKey, journal: Journal | None = None) -> Anchor | None:
+    """Signs the head as it is now, keeps that with the decision log, and gives it.
+
+    Args:
+        journal: whose head; None: the decision log's.
+
+    Returns:
+        None where there is no entry, or this key has signed this head already.
 
     Raises:
-        UnavailableError: the database cannot be used now.
+        UnavailableError: a database cannot be used now.
     """
-    head = log.head()
-    mine = select(ANCHORS.c.sequence).where(ANCHORS.c.sequence == head.sequence, ANCHORS.c.public_key == key.public)
+    name: LogName = "decisions" if journal is None else journal.log
+    head = (journal or log).head()
+    mine = select(ANCHORS.c.sequence).where(
+        ANCHORS.c.log == name, ANCHORS.c.sequence == head.sequence, ANCHORS.c.public_key == key.public
+    )
     if head.sequence == 0 or log.fetch(mine):
         return None
-    anchor = key.sign(*head, at=datetime.now(UTC))
+    anchor = key.sign(*head, at=datetime.now(UTC), log=name)
     with log.writing() as connection:
         if connection.execute(mine).first() is None:  # another process may have the same key
             connection.execute(insert(ANCHORS), [anchor.model_dump() | {"at": as_text(anchor.at)}])
     return anchor
 
 
-def anchors_of(log: DecisionLog, after: int = 0) -> list[Anchor]:
-    """The anchors kept with the log, of entries after a sequence, oldest first."""
+def anchors_of(log: DecisionLog, after: int = 0, *, of: LogName = "decisions") -> list[Anchor]:
+    """The anchors kept with the decision log, of entries after a sequence, oldest first.
+
+    Args:
+        of: of which log.
+    """
     rows = log.fetch(
-        select(ANCHORS).where(ANCHORS.c.sequence > after).order_by(ANCHORS.c.sequence, ANCHORS.c.public_key)
+        select(ANCHORS)
+        .where(ANCHORS.c.log == of, ANCHORS.c.sequence > after)
+        .order_by(ANCHORS.c.sequence, ANCHORS.c.public_key)
     )
     return [Anchor.model_validate(dict(row._mapping)) for row in rows]
 
@@ -120,18 +141,23 @@ def read_anchors(path: Path) -> list[Anchor]:
         ) from error
 
 
-def checked(anchors: Iterable[Anchor], public_keys: Sequence[str] = ()) -> dict[int, str]:
-    """The hash by sequence that `anchors` state, all signatures verified.
+def checked(
+    anchors: Iterable[Anchor], public_keys: Sequence[str] = (), *, of: LogName = "decisions"
+) -> dict[int, str]:
+    """The hash by sequence that those of `anchors` state that are of one log, their signatures verified.
 
     Args:
         anchors: from whom the log is compared with.
         public_keys: if given, only these are trusted.
+        of: which log.
 
     Raises:
         AuditError: one is not signed, is of another key, or two of them contradict each other.
     """
     kept: dict[int, str] = {}
     for anchor in anchors:
+        if anchor.log != of:
+            continue
         anchor.check()
         if public_keys and anchor.public_key not in public_keys:
             raise AuditError(
@@ -143,5 +169,8 @@ def checked(anchors: Iterable[Anchor], public_keys: Sequence[str] = ()) -> dict[
     return kept
 
 
-def _told(sequence: int, hash: str, at: datetime) -> bytes:
-    return _DOMAIN + canonical_json({"sequence": sequence, "hash": hash, "at": as_text(at)}).encode()
+def _told(log: LogName, sequence: int, hash: str, at: datetime) -> bytes:
+    told: dict[str, Any] = {"sequence": sequence, "hash": hash, "at": as_text(at)}
+    if log != "decisions":  # their anchors are older than those of journals, and stay valid
+        told["log"] = log
+    return _DOMAIN + canonical_json(told).encode()

@@ -79,11 +79,11 @@ class CaseLog:
     """The journal of cases at a database `url`; see `Journal` for arguments and errors."""
 
     def __init__(self, url: str, *, create: bool = True) -> None:
-        self._journal = case_journal(url, create=create)
+        self.journal = case_journal(url, create=create)
 
     def close(self) -> None:
         """Releases the database's connections."""
-        self._journal.close()
+        self.journal.close()
 
     def record(
         self,
@@ -123,13 +123,13 @@ class CaseLog:
             case = Case(case_id=f"c{sequence}", recorded_at=now.astimezone(UTC), actor=actor, **finding._asdict())
             return [canonical_json(case.model_dump(mode="json", exclude_none=True))]
 
-        written = self._journal.append(plan)
+        written = self.journal.append(plan)
         return Case.model_validate_json(written[0].body) if written else self.get(known[-1])
 
     def _named(self, typology: str | None) -> set[str]:
         """The typology, if an earlier case gave it."""
         query = sa.select(CASE_TRANSACTIONS.c.typology).where(CASE_TRANSACTIONS.c.typology == typology).limit(1)
-        return {row.typology for row in self._journal.fetch(query)} if typology is not None else set()
+        return {row.typology for row in self.journal.fetch(query)} if typology is not None else set()
 
     def get(self, case_id: str) -> Case:
         """The case of that id.
@@ -139,14 +139,14 @@ class CaseLog:
         """
         number = case_id.removeprefix("c")
         if number.isascii() and number.isdecimal() and len(number) < 19:
-            for entry in self._journal.entries(int(number) - 1, 1):
+            for entry in self.journal.entries(int(number) - 1, 1):
                 if f"c{entry.sequence}" == case_id:
                     return Case.model_validate_json(entry.body)
         raise NotFoundError("no case has this id", mend="use a case_id that recording a case gave")
 
     def list(self, after: int = 0, limit: int = 100) -> list[Case]:
         """Cases in the order in which they were recorded, from the one after number `after`."""
-        return [Case.model_validate_json(entry.body) for entry in self._journal.entries(after, limit)]
+        return [Case.model_validate_json(entry.body) for entry in self.journal.entries(after, limit)]
 
     def labels(self, as_known_at: datetime) -> pa.Table:
         """The canonical labels that the cases make, as known at a moment, in order of transaction id.
@@ -156,7 +156,7 @@ class CaseLog:
         latest = latest_outcomes(as_known_at)
         settled = sa.select(latest).where(latest.c.outcome.in_(SETTLED)).order_by(latest.c.tx_id)
         rows = []
-        for row in self._journal.fetch(settled):
+        for row in self.journal.fetch(settled):
             laundering = row.outcome == "laundering"
             rows.append(
                 {
@@ -171,12 +171,14 @@ class CaseLog:
 
     def verify(self) -> VerifyResult:
         """Checks the chain and its index, see `Journal.verify`."""
-        return self._journal.verify()
+        return self.journal.verify()
 
 
 def case_journal(url: str, *, create: bool) -> Journal:
     """What the cases at `url` are kept in."""
-    return Journal(url, "cases", "case log", index=Index(CASE_TRANSACTIONS, _index_rows), create=create)
+    return Journal(
+        url, "cases", "case log", index=Index(CASE_TRANSACTIONS, _index_rows), prunable=True, create=create
+    )
 
 
 def latest_outcomes(as_known_at: datetime | None = None) -> sa.Subquery:

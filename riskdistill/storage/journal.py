@@ -2,7 +2,8 @@
 
 One row is one entry: its place, its body (canonical JSON), and the digest that chains it to the entry before.
 Several processes may append: who comes second to a place plans again. SQLite and PostgreSQL refuse to change a row
-or to remove one. The decision log has a chain of its own kind: it is written in batches, and old entries can go.
+or to remove one. Of a journal beside a decision log old entries can go: place and hash stay in a table of their
+own, and `riskdistill.storage.deletions` proves it. The decision log has a chain of its own kind.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from riskdistill.errors import AuditError, ConfigError, UnavailableError
+from riskdistill.storage.acts import Act, Head
 from riskdistill.storage.chain import GENESIS, link
-from riskdistill.storage.database import cause_of, open_database, writing
+from riskdistill.storage.database import cause_of, insert_many, open_database, writing
+from riskdistill.storage.deletions import Deleted, check_deletions
 from riskdistill.storage.schema import LINES, LogName, prepare
+from riskdistill.storage.tables import ACTS
 from riskdistill.storage.verification import VerifyResult
 
 PAGE: Final = 1_000  # entries checked at a time
@@ -34,6 +38,15 @@ class Entry(NamedTuple):
     sequence: int
     body: str
     hash: str
+
+
+class Link(NamedTuple):
+    """An entry as the chain has it; of a deleted one the body is None, and the act that deleted it is told."""
+
+    sequence: int
+    body: str | None
+    hash: str
+    tombstone: int | None = None
 
 
 class Index(NamedTuple):
@@ -56,6 +69,7 @@ class Journal:
         log: which one.
         title: what errors call it.
         index: written in the transaction of every entry; None where nothing repeats it.
+        prunable: old entries can be deleted; it is in the database of a decision log, which tells of that.
         create: make the file and tables if missing, and migrate older ones; readers pass False.
 
     Raises:
@@ -63,10 +77,18 @@ class Journal:
     """
 
     def __init__(
-        self, url: str, log: LogName, title: str, *, index: Index | None = None, create: bool = True
+        self,
+        url: str,
+        log: LogName,
+        title: str,
+        *,
+        index: Index | None = None,
+        prunable: bool = False,
+        create: bool = True,
     ) -> None:
         self.log, self.title, self._index = log, title, index
         self._table = entries_table(log, sa.MetaData())
+        self._pruned = pruned_table(log, sa.MetaData()) if prunable else None
         self._engine = open_database(url, create=create)
         try:
             prepare(self._engine, log, create=create)
@@ -87,9 +109,7 @@ class Journal:
         for _ in range(_WRITE_ATTEMPTS):
             try:
                 with self._usable(), writing(self._engine, self.log) as connection:
-                    newest = sa.select(self._table).order_by(self._table.c.sequence.desc()).limit(1)
-                    last = connection.execute(newest).first()
-                    sequence, head = (last.sequence, last.hash) if last else (0, GENESIS)
+                    sequence, head = self._head(connection)
                     written = list(_chained(sequence, head, plan(connection, sequence + 1)))
                     if written:
                         self._insert(connection, written)
@@ -125,12 +145,44 @@ class Journal:
         with self._usable(), self._engine.connect() as connection:
             return sa.inspect(connection).has_table(self._table.name)
 
+    def head(self) -> Head:
+        """The newest entry now, deleted or not.
+
+        Raises:
+            UnavailableError: the database cannot be read now.
+        """
+        with self._usable(), self._engine.connect() as connection:
+            return self._head(connection)
+
     def every(self) -> Iterator[Entry]:
-        """All entries in order, a page at a time."""
+        """All entries in order that were not deleted, a page at a time."""
+        return (Entry(one.sequence, one.body, one.hash) for one in self.links() if one.body is not None)
+
+    def links(self) -> Iterator[Link]:
+        """The whole chain in order, a page at a time."""
         after = 0
-        while page := self.entries(after, PAGE):
-            yield from page
+        while page := self.fetch(self._links(after).order_by("sequence").limit(PAGE)):
+            yield from (Link(*row) for row in page)
             after = page[-1].sequence
+
+    def prune(self, connection: sa.Connection, which: Sequence[tuple[int, str]], tombstone: int) -> None:
+        """Deletes entries for good, in a transaction on this database that has written the act of it.
+
+        Args:
+            which: places and hashes, some.
+            tombstone: the act's sequence in the decision log.
+        """
+        assert self._pruned is not None
+        left = [{"sequence": place, "hash": hash, "tombstone": tombstone} for place, hash in which]
+        insert_many(connection, self._pruned, left)
+        gone = sa.select(self._pruned.c.sequence).where(self._pruned.c.tombstone == tombstone)
+        for table in self.tables:
+            connection.execute(sa.delete(table).where(table.c.sequence.in_(gone)))
+
+    @property
+    def tables(self) -> tuple[sa.Table, ...]:
+        """What holds the bodies of entries, or parts of them."""
+        return (self._table,) if self._index is None else (self._index.table, self._table)
 
     def verify(self, kept: Mapping[int, str] | None = None) -> VerifyResult:
         """Check every link, and that the index repeats the entries.
@@ -141,19 +193,43 @@ class Journal:
         Raises:
             AuditError: naming the first entry that was changed, removed, inserted or re-ordered.
         """
-        kept, last, head = kept or {}, 0, GENESIS
-        for entry in self.every():
-            head = link(head, entry.body)
+        kept, last, head, deleted = kept or {}, 0, GENESIS, Deleted()
+        for entry in self.links():
+            head = entry.hash if entry.body is None else link(head, entry.body)
             if (entry.sequence, entry.hash) != (last + 1, head):
                 raise self._broken(last + 1, "is missing, was changed, or does not follow from the one before it")
             last += 1
+            if entry.tombstone is not None:
+                deleted.setdefault(entry.tombstone, []).append((last, head))
             if kept.get(last, head) != head:
                 raise self._broken(last, "is not the entry that was there before")
         if cut := [place for place in kept if place > last]:
             raise self._broken(last + 1, f"is missing, and so are all up to entry {max(cut)}")
         if self._index is not None:
             self._check_index(self._index, last)
-        return VerifyResult(last, head)
+        return VerifyResult(last, head, check_deletions(self.log, deleted, self._act_at))
+
+    def _head(self, connection: sa.Connection) -> Head:
+        newest = self._links().order_by(sa.desc("sequence")).limit(1)
+        last = connection.execute(newest).first()
+        return Head(last.sequence, last.hash) if last else Head(0, GENESIS)
+
+    def _links(self, after: int = 0) -> sa.Select[Any] | sa.CompoundSelect[Any]:
+        """Selects the columns of `Link`, in any order; one statement, so that what is pruned is in it once."""
+        table, pruned = self._table, self._pruned
+        nothing = sa.cast(sa.null(), sa.BigInteger).label("tombstone")
+        kept = sa.select(table.c.sequence, table.c.body, table.c.hash, nothing).where(table.c.sequence > after)
+        if pruned is None:
+            return kept
+        body = sa.cast(sa.null(), sa.Text).label("body")
+        gone = sa.select(pruned.c.sequence, body, pruned.c.hash, pruned.c.tombstone).where(
+            pruned.c.sequence > after
+        )
+        return sa.union_all(kept, gone)
+
+    def _act_at(self, sequence: int) -> Act | None:
+        rows = self.fetch(sa.select(ACTS.c.body).where(ACTS.c.sequence == sequence))
+        return Act.model_validate_json(rows[0].body) if rows else None
 
     def _insert(self, connection: sa.Connection, written: Sequence[Entry]) -> None:
         connection.execute(sa.insert(self._table), [entry._asdict() for entry in written])
@@ -167,7 +243,8 @@ class Journal:
         for first in range(0, last, PAGE):
             end = min(first + PAGE, last)
             kept = self.fetch(sa.select(index.table).where(place > first, place <= end))
-            told = [row for one in self.entries(first, end - first) for row in index.rows(one.sequence, one.body)]
+            those = self.fetch(self.query(first).where(entries <= end))
+            told = [row for one in those for row in index.rows(one.sequence, one.body)]
             differing = {frozenset(row._mapping.items()) for row in kept} ^ {frozenset(row.items()) for row in told}
             if differing:
                 worst = min(dict(row)["sequence"] for row in differing)
@@ -204,6 +281,17 @@ def entries_table(log: LogName, metadata: sa.MetaData) -> sa.Table:
         sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("body", sa.Text, nullable=False),
         sa.Column("hash", sa.String(64), nullable=False, unique=True),
+    )
+
+
+def pruned_table(log: LogName, metadata: sa.MetaData) -> sa.Table:
+    """What is left of deleted entries of a journal."""
+    return sa.Table(
+        f"pruned_{LINES[log].table}",
+        metadata,
+        sa.Column("sequence", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("hash", sa.String(64), nullable=False),
+        sa.Column("tombstone", sa.BigInteger, nullable=False, index=True),  # the act's sequence in the decision log
     )
 
 

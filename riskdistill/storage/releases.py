@@ -46,11 +46,11 @@ class ReleaseLog:
 
     def __init__(self, url: str, *, create: bool = True, announce: Announce | None = None) -> None:
         self._announce = announce
-        self._journal = Journal(url, "releases", "release log", create=create)
+        self.journal = Journal(url, "releases", "release log", create=create)
 
     def close(self) -> None:
         """Release the database's connections."""
-        self._journal.close()
+        self.journal.close()
 
     def history(self) -> tuple[Transition, ...]:
         """All transitions, oldest first.
@@ -59,7 +59,7 @@ class ReleaseLog:
             UnavailableError: the database cannot be read now.
             AuditError: an entry is not what this log writes.
         """
-        return _parse(self._journal.entries())
+        return _parse(self.journal.entries())
 
     def list(self) -> tuple[Release, ...]:
         """All releases as they stand now, oldest first."""
@@ -94,7 +94,7 @@ class ReleaseLog:
 
     def verify(self) -> VerifyResult:
         """Check the chain, see `Journal.verify`."""
-        return self._journal.verify()
+        return self.journal.verify()
 
     def register(
         self,
@@ -304,7 +304,7 @@ class ReleaseLog:
         moves: list[Move] = []
 
         def bodies(connection: sa.Connection, sequence: int) -> list[str]:
-            history, now = _parse(connection.execute(self._journal.query())), datetime.now(UTC)
+            history, now = _parse(connection.execute(self.journal.query())), datetime.now(UTC)
             moves[:] = plan(life.fold(history), now)
             why = actor, reason, evidence
             return [
@@ -312,7 +312,7 @@ class ReleaseLog:
                 for number, (before, after) in enumerate(moves, start=sequence)
             ]
 
-        self._journal.append(bodies)
+        self.journal.append(bodies)
         return moves[-1][1]
 
 

@@ -3,7 +3,8 @@
 What a decision tells of a person is in its row. The row goes; its sequence and hash stay, and an act in the
 chain says who deleted how many, when, why and under which rule, with a digest over their hashes. So the log still
 verifies, a copy of a deleted decision kept elsewhere can still be told from a forgery, and nothing else of it is
-left. Encrypted payloads go with their decisions, or alone before them.
+left. Encrypted payloads and the index of alerts go with their decisions, payloads also alone before them; cases and
+suppressions go after them (`riskdistill.storage.desk_retention`).
 
 Account state is rebuilt from the log, so whoever prunes says what becomes of what the deleted transactions told:
 `history`: the history given at start must hold them, which is checked by a 64-bit hash of each transaction's id;
@@ -12,7 +13,7 @@ Account state is rebuilt from the log, so whoever prunes says what becomes of wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
@@ -20,7 +21,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import Connection, delete, func, select, text
+from sqlalchemy import Connection, Table, delete, func, select, text
 
 from riskdistill.errors import ConfigError
 from riskdistill.storage.acts import write_act
@@ -68,7 +69,7 @@ def prune(
         ConfigError: the time is not past.
         UnavailableError: the database cannot be written now.
     """
-    _check_past(before)
+    check_past(before)
     done, last = 0, _last(log, before)
     while True:
         with log.writing() as connection:
@@ -78,15 +79,15 @@ def prune(
         if count < CHUNK:
             break
     if done:
-        _overwrite(log)
+        overwrite(log)
     return done
 
 
 def prune_payloads(log: DecisionLog, before: datetime, *, actor: str, reason: str) -> int:
     """Deletes the encrypted payloads of what was decided before a time; gives how many. As `prune`."""
-    _check_past(before)
+    check_past(before)
     with log.writing() as connection:
-        _delete_for_good(connection)
+        delete_for_good(connection)
         old = PAYLOADS.c.decided_at < as_text(before)
         count = connection.execute(select(func.count()).select_from(PAYLOADS).where(old)).scalar_one()
         if count:
@@ -94,7 +95,7 @@ def prune_payloads(log: DecisionLog, before: datetime, *, actor: str, reason: st
             details = {"before": as_text(before), "payloads": count}
             write_act(connection, PAYLOADS_ACT, actor=actor, reason=reason, details=details)
     if count:
-        _overwrite(log)
+        overwrite(log)
     return count
 
 
@@ -124,7 +125,8 @@ def tx_hash(tx_id: str) -> int:
     return xxhash.xxh64_intdigest(tx_id.encode())
 
 
-def _check_past(before: datetime) -> None:
+def check_past(before: datetime) -> None:
+    """Raises ConfigError unless a time is past."""
     if before > datetime.now(UTC):
         raise ConfigError(
             f"{as_text(before)} is not past", where="retention", mend="name the day up to which nothing is kept"
@@ -153,7 +155,7 @@ def _prune_lot(
     rows = connection.execute(_old(before, last, *columns)).all()
     if not rows:
         return 0
-    _delete_for_good(connection)
+    delete_for_good(connection)
     count, digest = pruned_digest((row.sequence, row.hash) for row in rows)
     told = Tombstone(
         before=before,
@@ -187,13 +189,14 @@ def _signed(number: int) -> int:
     return number - (1 << 64) if number >= 1 << 63 else number  # what a BIGINT holds
 
 
-def _delete_for_good(connection: Connection) -> None:
+def delete_for_good(connection: Connection) -> None:
+    """Lets what is deleted from now on in a transaction leave nothing in the file."""
     if connection.dialect.name == "sqlite":
         connection.execute(text("PRAGMA secure_delete = ON"))  # zeros where the rows were
 
 
-def _overwrite(log: DecisionLog) -> None:
-    """Takes what was deleted off the disk; copies and backups are their keeper's."""
+def overwrite(log: DecisionLog, tables: Sequence[Table] = (DECISIONS, PAYLOADS, ALERTS)) -> None:
+    """Takes what was deleted from `tables` off the disk; copies and backups are their keeper's."""
     if log.engine.dialect.name == "sqlite":
         connection = log.engine.raw_connection()
         connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")  # pages from before are in the journal
@@ -201,6 +204,6 @@ def _overwrite(log: DecisionLog) -> None:
     elif log.engine.dialect.name == "postgresql":
         with log.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as server:
             server.execute(text("SET statement_timeout = 0"))
-            for table in (DECISIONS, PAYLOADS):
+            for table in tables:
                 server.execute(text(f"VACUUM {table.name}"))
             server.invalidate()  # with its setting

@@ -26,9 +26,9 @@ class _Line(NamedTuple):
 
 
 LINES: Final[dict[LogName, _Line]] = {
-    "decisions": _Line("0003", "decisions", "--decisions"),
-    "cases": _Line("0001", "cases", "--decisions"),
-    "suppressions": _Line("0001", "suppressions", "--decisions"),
+    "decisions": _Line("0004", "decisions", "--decisions"),
+    "cases": _Line("0002", "cases", "--decisions"),
+    "suppressions": _Line("0002", "suppressions", "--decisions"),
     "shadows": _Line("0001", "shadow_scores", "--decisions"),
     "releases": _Line("0001", "release_transitions", "--releases"),
     "administrative_acts": _Line("0001", "administrative_acts", "--acts"),

@@ -93,7 +93,7 @@ class SuppressionList:
     """
 
     def __init__(self, url: str, *, create: bool = True) -> None:
-        self._journal = suppression_journal(url, create=create)
+        self.journal = suppression_journal(url, create=create)
         self._entries: Mapping[str, Suppression] = {}
         self._seen = 0
         self._lock = threading.Lock()
@@ -101,7 +101,7 @@ class SuppressionList:
 
     def close(self) -> None:
         """Releases the database's connections."""
-        self._journal.close()
+        self.journal.close()
 
     def refresh(self) -> None:
         """Takes in what was added or removed since the last time, also by other processes.
@@ -111,7 +111,7 @@ class SuppressionList:
         """
         with self._lock:
             entries = dict(self._entries)
-            for sequence, body, _ in self._journal.entries(self._seen):
+            for sequence, body, _ in self.journal.entries(self._seen):
                 _apply(entries, Change.model_validate_json(body))
                 self._seen = sequence
             self._entries = entries
@@ -190,21 +190,21 @@ class SuppressionList:
 
     def history(self) -> list[Change]:
         """All that was added and removed, oldest first."""
-        return [Change.model_validate_json(entry.body) for entry in self._journal.entries()]
+        return [Change.model_validate_json(entry.body) for entry in self.journal.entries()]
 
     def verify(self) -> VerifyResult:
         """Checks the chain, see `Journal.verify`."""
-        return self._journal.verify()
+        return self.journal.verify()
 
     def _write(self, plan: Plan) -> Suppression:
-        (written,) = self._journal.append(plan)
+        (written,) = self.journal.append(plan)
         self.refresh()
         return Change.model_validate_json(written.body).entry
 
 
 def suppression_journal(url: str, *, create: bool) -> Journal:
     """What the suppressions at `url` are kept in."""
-    return Journal(url, "suppressions", "suppression log", create=create)
+    return Journal(url, "suppressions", "suppression log", prunable=True, create=create)
 
 
 def _apply(entries: dict[str, Suppression], change: Change) -> None:

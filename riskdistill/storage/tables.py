@@ -49,6 +49,9 @@ PRUNED: Final = Table(
 ANCHORS: Final = Table(
     "anchors",
     METADATA,
+    Column(
+        "log", Text, primary_key=True
+    ),  # `decisions`, or the name of a journal, which may be in another database
     Column("sequence", Place, primary_key=True, autoincrement=False),
     Column("public_key", Text, primary_key=True),
     Column("hash", Text, nullable=False),

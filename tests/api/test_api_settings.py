@@ -37,6 +37,22 @@ def test_defaults_listen_on_loopback_and_keep_the_log_in_the_state_folder(tmp_pa
     assert settings.database_url == f"sqlite:///{tmp_path}/decisions.db"
 
 
+@pytest.mark.parametrize(
+    ("database", "acts", "found"),
+    [
+        ("", "", "sqlite:///STATE/acts.db"),
+        ("sqlite:////mnt/decisions.db", "", "sqlite:///STATE/acts.db"),
+        ("postgresql://db/log", "", "postgresql://db/log"),
+        ("postgresql://db/log", "postgresql://db/acts", "postgresql://db/acts"),
+    ],
+)
+def test_acts_are_by_default_where_all_who_share_the_decision_log_find_them(
+    tmp_path: Path, database: str, acts: str, found: str
+) -> None:
+    settings = load_settings(bundle=tmp_path, state_dir=tmp_path, database=database, acts=acts)
+    assert settings.acts_url == found.replace("STATE", str(tmp_path))
+
+
 def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RISKDISTILL_PORT", "9001")
     monkeypatch.setenv("RISKDISTILL_RATES", "rates.parquet")

@@ -12,7 +12,8 @@ from fake_serving import body, running, settings_for
 from sqlalchemy import text
 
 from api.app import create_app
-from riskdistill.errors import AuditError, ConfigError, NotFoundError
+from riskdistill.errors import AuditError, ConfigError, NotFoundError, UnavailableError
+from riskdistill.storage.administrative_acts import ActLog
 from riskdistill.storage.anchors import anchors_of, checked, read_anchors
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.payloads import PayloadKeys, read_payload
@@ -110,3 +111,35 @@ async def test_a_service_anchors_its_log_now_and_then_and_when_it_stops(tmp_path
     assert log.verify(checked(anchors)).entries == 2
     assert (tmp_path / "anchor.key").stat().st_mode & 0o777 == 0o600
     assert len({anchor.public_key for anchor in anchors}) == 1  # the key outlives a restart
+
+
+async def test_the_heads_of_journals_are_anchored_too_and_kept_with_the_decision_log(
+    tmp_path: Path, bundle: Path
+) -> None:
+    app = create_app(settings_for(tmp_path, bundle=bundle))
+    async with running(app) as client:
+        await client.post("/v1/score", json=body("tx-1"))
+        app.state.service.parts.acts.append(actor="ann", act="key.created", subject="payments")
+    anchors = read_anchors(tmp_path / "anchors.jsonl")
+    assert [(anchor.log, anchor.sequence) for anchor in anchors] == [("decisions", 1), ("administrative_acts", 1)]
+    assert anchors_of(log_of(tmp_path), of="administrative_acts") == anchors[1:]
+    acts = ActLog(f"sqlite:///{tmp_path}/acts.db", create=False)
+    assert acts.journal.verify(checked(anchors, of="administrative_acts")).entries == 1
+    acts.close()
+
+
+async def test_a_journal_that_is_away_holds_up_no_other_anchor(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away() -> None:
+        raise UnavailableError("the database does not answer")
+
+    app = create_app(settings_for(tmp_path, bundle=bundle))
+    async with running(app) as client:
+        await client.post("/v1/score", json=body("tx-1"))
+        parts = app.state.service.parts
+        parts.acts.append(actor="ann", act="key.created", subject="payments")
+        monkeypatch.setattr(parts.desk.cases.journal, "head", away)
+    assert "the case log could not be anchored: the database does not answer" in caplog.text
+    anchors = read_anchors(tmp_path / "anchors.jsonl")
+    assert {anchor.log for anchor in anchors} == {"decisions", "administrative_acts"}

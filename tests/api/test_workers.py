@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import time
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -20,8 +22,11 @@ import redis
 from databases import ENGINES, new_url
 from service_process import Running, serving, until
 
+from api import workers
+from api.workers import CANNOT_START, HELD_UP, _Crew
 from riskdistill.bundle import Bundle
 from riskdistill.data.transaction import transactions_from
+from riskdistill.errors import ConfigError, UnavailableError
 from riskdistill.storage.decisions import DecisionLog
 
 pytestmark = pytest.mark.timeout(600)  # processes start slowly on a machine that is not ours alone
@@ -172,3 +177,23 @@ def test_a_worker_that_cannot_start_ends_all_of_them_and_says_why(tmp_path: Path
         serving(tmp_path, tmp_path / "no-bundle", *workers, state=REDIS, state_prefix=prefix),
     ):
         pass
+
+
+@pytest.mark.parametrize(("code", "error"), [(HELD_UP, UnavailableError), (CANNOT_START, ConfigError)])
+def test_the_supervisor_ends_as_the_worst_of_its_workers(
+    monkeypatch: pytest.MonkeyPatch, code: int, error: type[Exception]
+) -> None:
+    """It is told to stop while the one worker runs, which then ends with that code."""
+    told, untold = os.pipe()
+    os.close(untold)
+    crew = _Crew(SimpleNamespace(workers=1), socket.socket())  # type: ignore[arg-type]
+
+    def start(*_: object) -> SimpleNamespace:
+        crew.stop(signal.SIGINT, None)
+        return SimpleNamespace(pid=1, sentinel=told, exitcode=code)
+
+    monkeypatch.setattr(workers, "_start", start)
+    monkeypatch.setattr(workers, "mark_process_dead", lambda _pid: None)
+    with crew._listener, pytest.raises(error):
+        crew.run()
+    os.close(told)

@@ -159,7 +159,7 @@ def test_the_chart_probes_and_confines_the_service() -> None:
     needed = {one["name"]: one["valueFrom"]["secretKeyRef"] for one in container["env"] if "valueFrom" in one}
     assert needed == {
         f"RISKDISTILL_{name}": {"name": "x", "key": f"RISKDISTILL_{name}"}
-        for name in ("STATE", "DATABASE", "ACTS", "PSEUDONYM_KEY", "ANCHOR_KEY")
+        for name in ("STATE", "DATABASE", "PSEUDONYM_KEY", "ANCHOR_KEY")
     }
     kinds = {one["kind"] for one in filled((chart / "templates" / "service.yaml").read_text())}
     assert kinds == {"Service", "PodDisruptionBudget"}

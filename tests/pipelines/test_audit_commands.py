@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ from riskdistill.bundle import Bundle
 from riskdistill.storage.anchors import AnchorKey, anchors_of, write_anchor
 from riskdistill.storage.cases import CaseLog, Finding
 from riskdistill.storage.decisions import Decision, DecisionLog
+from riskdistill.storage.releases import ReleaseLog
 from riskdistill.storage.suppressions import SuppressionList, Target
 
 SIGNED = ("--actor", "ann", "--reason", "five years are over")
@@ -100,8 +102,8 @@ def test_anchors_kept_elsewhere_find_a_cut_tail(
     log.close()
     assert "75 entries" in done("audit", "verify", "--decisions", url(folder))
     assert "newest entries were cut off" in refused(*options)
-    assert "--anchors needs --decisions" in refused(
-        "audit", "verify", "--releases", "sqlite://", "--anchors", folder / "anchors.jsonl"
+    assert "--anchors needs --decisions, --releases or --acts" in refused(
+        "audit", "verify", "--export", folder, "--anchors", folder / "anchors.jsonl"
     )
 
 
@@ -148,12 +150,59 @@ def test_an_export_has_cases_and_suppressions_and_finds_what_the_log_lost_since(
     assert "cases: 1, head" in done("audit", "export", "--decisions", address, "--out", out)
     both = ("audit", "verify", "--decisions", address, "--export", out)
     assert "80, head" in (told := done(*both))
-    assert "cases: 1, suppressions: 2" in told
+    assert "cases: 1, no anchor; suppressions: 2, no anchor" in told
     execute(address, "DELETE FROM suppressions WHERE sequence = 2", "DELETE FROM anchors")
     assert "suppression log intact: 1 entry," in done("audit", "verify", "--decisions", address)
     assert "entry 2 is missing, and so are all up to entry 2" in refused(*both)
     execute(address, "DELETE FROM decisions WHERE sequence = 80")
     assert "ends at entry 79, and an anchor or export was made of entry 80" in refused(*both)
+
+
+def test_a_release_log_that_was_written_anew_does_not_fit_the_anchors_kept_elsewhere_or_with_the_decisions(
+    done: Callable[..., str], refused: Callable[..., str], folder: Path, tmp_path: Path
+) -> None:
+    releases, forged = f"sqlite:///{folder}/releases.db", f"sqlite:///{tmp_path}/forged.db"
+    kept = (("--anchors", folder / "anchors.jsonl"), ("--decisions", url(folder)))
+    for where in kept:
+        told = done("audit", "verify", "--releases", releases, *where)
+        assert re.search(r"release log intact: 2 entries, head \w{64}; anchors agree up to entry 2, 0 came", told)
+    log = ReleaseLog(forged)
+    log.register("elsewhere", "v", actor="bob", reason="another")
+    log.promote("r1", actor="bob", reason="another", evidence={})
+    log.close()
+    assert "no anchor says that nothing was cut off" in done("audit", "verify", "--releases", forged)
+    for where in kept:
+        assert "entry 2 is not the entry that was there before" in refused(
+            "audit", "verify", "--releases", forged, *where
+        )
+
+
+def test_an_export_has_releases_and_acts_on_demand_with_their_anchors(
+    done: Callable[..., str], folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "export"
+    others = ("--releases", f"sqlite:///{folder}/releases.db", "--acts", f"sqlite:///{folder}/acts.db")
+    assert "releases: 2, head" in done("audit", "export", "--decisions", url(folder), "--out", out, *others)
+    told = done("audit", "verify", "--export", out)
+    assert "releases: 2, anchors agree up to entry 2; administrative_acts: 0, no anchor" in told
+
+
+def test_pruning_takes_old_cases_and_suppressions_with_proof(
+    done: Callable[..., str], refused: Callable[..., str], folder: Path, tmp_path: Path
+) -> None:
+    address = with_desk(folder)
+    now = datetime.now(UTC).isoformat()
+    options = ("audit", "prune", "--decisions", address, "--before", now, "--forget", *SIGNED)
+    told = done(*options)
+    assert "80 decisions deleted cases: 1 entry deleted suppressions: 0 entries deleted" in told
+    told = done("audit", "verify", "--decisions", address)
+    assert re.search(r"case log intact: 1 entry, head \w{64}, 1 entry deleted with proof", told)
+    assert "suppression log intact: 2 entries" in told
+    out = tmp_path / "export"
+    done("audit", "export", "--decisions", address, "--out", out)
+    assert "cases: 1, 1 entry deleted with proof, no anchor" in done("audit", "verify", "--export", out)
+    execute(address, "UPDATE suppressions SET body = 'x' WHERE sequence = 1")
+    assert "suppression log" in refused(*options)
 
 
 def test_pruning_needs_a_history_that_holds_what_is_deleted_or_forgets(
@@ -171,7 +220,8 @@ def test_pruning_needs_a_history_that_holds_what_is_deleted_or_forgets(
         *options, "--history", tmp_path / "short.parquet"
     )
     pq.write_table(tiny_tables[0].slice(0, 40), tmp_path / "whole.parquet")
-    assert done(*options, "--history", tmp_path / "whole.parquet") == "30 decisions deleted"
+    told = done(*options, "--history", tmp_path / "whole.parquet")
+    assert told.startswith("30 decisions deleted")
     assert len(decisions_of(folder)) == 50
     assert "81 entries" in (told := done("audit", "verify", "--decisions", url(folder)))
     assert "30 decisions deleted with proof" in told

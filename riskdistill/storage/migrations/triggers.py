@@ -28,6 +28,19 @@ BEGIN
     RETURN OLD;
 END $$
 """
+_PRUNED_ENTRY_GUARD: Final = """
+CREATE OR REPLACE FUNCTION riskdistill_delete_entry_if_pruned() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    is_pruned boolean;
+BEGIN
+    EXECUTE format('SELECT EXISTS (SELECT 1 FROM %I.%I WHERE sequence = $1 AND hash = $2)',
+                   TG_TABLE_SCHEMA, 'pruned_' || TG_TABLE_NAME) INTO is_pruned USING OLD.sequence, OLD.hash;
+    IF NOT is_pruned THEN
+        RAISE EXCEPTION 'the % is append-only', TG_ARGV[0];
+    END IF;
+    RETURN OLD;
+END $$
+"""
 
 
 def append_only(table: str, named: str) -> None:
@@ -62,4 +75,22 @@ def allow_pruning_of_decisions() -> None:
         op.execute(
             "CREATE TRIGGER decisions_no_delete BEFORE DELETE ON decisions "
             "FOR EACH ROW EXECUTE FUNCTION riskdistill_delete_if_pruned()"
+        )
+
+
+def allow_pruning(table: str, named: str) -> None:
+    """A row of a journal may be deleted once its sequence and hash are in the table `pruned_…` beside it."""
+    if op.get_bind().dialect.name == "sqlite":
+        op.execute(f"DROP TRIGGER IF EXISTS {table}_no_delete")
+        op.execute(
+            f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} WHEN NOT EXISTS "
+            f"(SELECT 1 FROM pruned_{table} WHERE sequence = OLD.sequence AND hash = OLD.hash) "
+            f"BEGIN SELECT RAISE(ABORT, 'the {named} is append-only'); END"
+        )
+    elif op.get_bind().dialect.name == "postgresql":
+        op.execute(f"DROP TRIGGER IF EXISTS {table}_no_delete ON {table}")
+        op.execute(_PRUNED_ENTRY_GUARD)
+        op.execute(
+            f"CREATE TRIGGER {table}_no_delete BEFORE DELETE ON {table} "
+            f"FOR EACH ROW EXECUTE FUNCTION riskdistill_delete_entry_if_pruned('{named}')"
         )

@@ -1,17 +1,18 @@
-"""Anchors: a signed head that is kept elsewhere shows a tail that was cut, and one that was written anew."""
+"""Anchors: a signed head kept elsewhere shows a tail that was cut, and one written anew."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from databases import execute
-from filled_log import KEY, filled
+from filled_log import KEY, OTHER, filled, suppressed
 from stored_decisions import make
 
 from riskdistill.errors import AuditError, ConfigError
 from riskdistill.storage.anchors import AnchorKey, anchors_of, checked, write_anchor
 from riskdistill.storage.decisions import DecisionLog
-
-OTHER = AnchorKey("22" * 32)
+from riskdistill.storage.suppressions import SuppressionList
 
 
 def test_an_anchor_finds_a_tail_that_was_cut_and_one_that_was_written_anew(url: str) -> None:
@@ -47,7 +48,36 @@ def test_an_anchor_that_was_changed_or_is_of_another_key_is_refused(url: str) ->
 
 
 def test_an_empty_log_has_no_anchor(url: str) -> None:
-    assert write_anchor(DecisionLog(url), KEY) is None
+    log, suppressions = DecisionLog(url), SuppressionList(url)
+    assert write_anchor(log, KEY) is None
+    assert write_anchor(log, KEY, suppressions.journal) is None
+
+
+def test_an_anchor_of_a_journal_finds_that_all_of_it_was_written_anew(
+    url: str, new_database: Callable[[], str]
+) -> None:
+    log = filled(url, 2)
+    anchor = write_anchor(log, KEY, suppressed(url, "payroll", "tax").journal)
+    assert anchor is not None
+    assert (anchor.log, anchor.sequence) == ("suppressions", 2)
+    assert write_anchor(log, KEY, suppressed(url).journal) is None  # nothing came since
+    assert (anchors_of(log), anchors_of(log, of="suppressions")) == ([], [anchor])
+    kept = checked([anchor], [KEY.public], of="suppressions")
+    assert suppressed(url).journal.verify(kept).entries == 2
+    assert log.verify(checked([anchor])).entries == 2  # it is none of the decision log
+    forged = suppressed(new_database(), "payroll", "other", "third")
+    assert forged.journal.verify().entries == 3  # the chain alone cannot tell
+    with pytest.raises(AuditError, match="entry 2 is not the entry that was there before"):
+        forged.journal.verify(kept)
+
+
+def test_an_anchor_of_one_log_cannot_be_made_one_of_another(url: str) -> None:
+    log = filled(url, 2)
+    for journal, other in ((None, "suppressions"), (suppressed(url, "tax").journal, "decisions")):
+        anchor = write_anchor(log, KEY, journal)
+        assert anchor is not None
+        with pytest.raises(AuditError, match=f"of the log {other} is not signed by its key"):
+            anchor.model_copy(update={"log": other}).check()
 
 
 @pytest.mark.parametrize("secret", ["", "11" * 31, "zz" * 32])

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from filled_log import CUT, KEY, WHO, filled
+from filled_log import CUT, KEY, OTHER, WHO, filled, suppressed
 from stored_decisions import make
 
 from riskdistill.errors import AuditError, NotFoundError, UnreadableFileError
@@ -17,9 +16,10 @@ from riskdistill.storage.anchors import read_anchors, write_anchor
 from riskdistill.storage.chain import GENESIS, link
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.desk_journals import desk_journals
-from riskdistill.storage.export import ANCHORS, EARLIER, ENTRIES, MANIFEST, check_export, export
+from riskdistill.storage.export import export
+from riskdistill.storage.export_check import check_export
+from riskdistill.storage.export_format import ANCHORS, EARLIER, ENTRIES, MANIFEST, sha256_of
 from riskdistill.storage.retention import prune
-from riskdistill.storage.suppressions import SuppressionList, Target
 
 
 def test_an_export_is_checked_without_the_database(url: str, tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_an_export_is_checked_without_the_database(url: str, tmp_path: Path) -> 
     log.close()
     found = check_export(tmp_path / "out", [KEY.public])
     assert (manifest.first, manifest.last) == (1, 8)
-    assert found == (manifest, 3, 1, 6, (KEY.public,))
+    assert found == (manifest, 3, 1, 6, 0, (KEY.public,), {})
     assert len(read_anchors(tmp_path / "out" / ANCHORS)) == 1
     with pytest.raises(AuditError, match="there already"):
         export(log, tmp_path / "out")
@@ -51,12 +51,49 @@ def test_an_export_goes_on_from_an_earlier_one(url: str, tmp_path: Path) -> None
     assert not (tmp_path / "third").exists()
 
 
+def test_anchors_of_what_comes_before_an_export_prove_nothing_of_it(
+    new_database: Callable[[], str], tmp_path: Path
+) -> None:
+    log = filled(new_database(), 2)
+    early = write_anchor(log, KEY)
+    log.append([make(3)])
+    border = write_anchor(log, KEY)
+    log.append([make(4)])
+    export(log, tmp_path / "out", after=3)
+    assert early is not None
+    assert border is not None
+    file = tmp_path / "out" / ANCHORS
+    file.write_text("".join(f"{one.model_dump_json()}\n" for one in (early, border)))
+    reseal(tmp_path / "out")
+    assert check_export(tmp_path / "out")[2:5] == (0, 0, 2)
+    file.write_text(f"{KEY.sign(3, early.hash, early.at).model_dump_json()}\n")
+    reseal(tmp_path / "out")
+    with pytest.raises(AuditError, match="what comes before the first entry is not what was there"):
+        check_export(tmp_path / "out")
+
+
+def test_a_journal_of_an_export_must_fit_its_anchors(url: str, tmp_path: Path) -> None:
+    log, journal = filled(url), suppressed(url, "payroll", "tax").journal
+    write_anchor(log, KEY, journal)
+    export(log, tmp_path / "out", journals=[journal])
+    assert check_export(tmp_path / "out", [KEY.public]).journals["suppressions"].anchored == 2
+    file = tmp_path / "out" / ANCHORS
+    for anchor, says in (
+        (KEY.sign(1, "0" * 64, CUT, "suppressions"), "entry 1 is not the one that was anchored"),
+        (KEY.sign(3, "0" * 64, CUT, "suppressions"), "newest entries are missing"),
+        (KEY.sign(3, "0" * 64, CUT, "releases"), "anchors of releases, and it is not in the export"),
+        (OTHER.sign(3, "0" * 64, CUT, "suppressions"), "another key"),
+    ):
+        file.write_text(f"{anchor.model_dump_json()}\n")
+        reseal(tmp_path / "out")
+        with pytest.raises(AuditError, match=says):
+            check_export(tmp_path / "out", [KEY.public])
+
+
 def reseal(folder: Path) -> None:
     """What a forger does who knows the format: the manifest's digests of the changed files."""
-    from riskdistill.storage.export import _sha256
-
     manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["files"] = {name: _sha256(folder / name) for name in manifest["files"]}
+    manifest["files"] = {name: sha256_of(folder / name) for name in manifest["files"]}
     (folder / MANIFEST).write_text(json.dumps(manifest))
 
 
@@ -102,10 +139,7 @@ def test_forged_suppressions_of_an_export_are_found(
     tmp_path: Path, change: Callable[[list[str]], list[str]], says: str
 ) -> None:
     url = f"sqlite:///{tmp_path}/log.db"
-    suppressions = SuppressionList(url)
-    for reason in ("payroll", "tax"):
-        end = datetime.now(UTC) + timedelta(days=1)
-        suppressions.add(Target(typology="cycle"), owner="ops", reason=reason, expires_at=end, actor="ann")
+    suppressed(url, "payroll", "tax")
     journals = [journal for journal in desk_journals(url) if journal.is_there()]
     assert [journal.log for journal in journals] == ["suppressions"]
     manifest = export(filled(url), tmp_path / "out", journals=journals)

@@ -18,11 +18,12 @@ from stored_decisions import make
 from riskdistill.errors import ConfigError
 from riskdistill.storage import migrations
 from riskdistill.storage.administrative_acts import ActLog
+from riskdistill.storage.anchors import AnchorKey, anchors_of, checked, write_anchor
 from riskdistill.storage.cases import CASE_TRANSACTIONS, CaseLog
 from riskdistill.storage.chain import GENESIS, canonical_json, link
 from riskdistill.storage.database import open_database
 from riskdistill.storage.decisions import DecisionLog
-from riskdistill.storage.journal import entries_table
+from riskdistill.storage.journal import entries_table, pruned_table
 from riskdistill.storage.releases import ReleaseLog
 from riskdistill.storage.schema import LINES, LogName
 from riskdistill.storage.shadows import METADATA as SHADOWS
@@ -103,6 +104,8 @@ def metadata_of(name: LogName) -> MetaData:
         return METADATA if name == "decisions" else SHADOWS
     metadata = MetaData()
     entries_table(name, metadata)
+    if name in ("cases", "suppressions"):
+        pruned_table(name, metadata)
     if name == "cases":
         CASE_TRANSACTIONS.to_metadata(metadata)
     return metadata
@@ -117,6 +120,28 @@ def test_the_migrations_make_the_tables_that_the_code_reads(url: str, name: LogN
         assert compare_metadata(context, metadata_of(name)) == []
         assert context.get_current_revision() == LINES[name].newest
     engine.dispose()
+
+
+def test_anchors_from_before_journals_had_any_are_those_of_the_decision_log(url: str) -> None:
+    log, key = DecisionLog(url), AnchorKey("11" * 32)
+    log.append([make(1)])
+    anchor = write_anchor(log, key)
+    log.close()
+    execute(
+        url,
+        "CREATE TABLE kept AS SELECT sequence, public_key, hash, at, signature FROM anchors",
+        "DROP TABLE anchors",
+        "CREATE TABLE anchors (sequence BIGINT NOT NULL, public_key TEXT NOT NULL, hash TEXT NOT NULL, "
+        "at TEXT NOT NULL, signature TEXT NOT NULL, PRIMARY KEY (sequence, public_key))",
+        "INSERT INTO anchors SELECT * FROM kept",
+        "UPDATE riskdistill_decisions_version SET version_num = '0003'",
+    )
+    with pytest.raises(ConfigError, match="audit migrate --decisions"):
+        DecisionLog(url, create=False)
+    log = DecisionLog(url)
+    assert anchors_of(log) == [anchor]
+    assert log.verify(checked([anchor])).entries == 1
+    log.close()
 
 
 @pytest.mark.parametrize("name", LINES)
