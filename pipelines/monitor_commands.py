@@ -164,7 +164,7 @@ def performance(
     ],
     bundle: Annotated[Path, typer.Option("--bundle", help="Whose decisions to judge.")],
     out: OutFolder,
-    as_of: Annotated[str | None, typer.Option(help="Labels that became known later are not used; now.")] = None,
+    as_of: Annotated[str | None, typer.Option(help="Labels that became known later are not used, e.g. 2026-03-01T00:00:00Z; default: now.")] = None,
     days: Annotated[float, typer.Option(min=0.01, help="Length of a window.")] = 7.0,
 ) -> None:
     """Write performance.html and .json: realised where labels have had their time, estimated elsewhere."""
