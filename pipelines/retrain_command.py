@@ -57,6 +57,7 @@ def retrain(
 
     if overrides and config is None:
         raise ConfigError("there is nothing to change", where="--set", mend="name an experiment with --config")
+    known_at = instant(now, "--now")
     settings = None if config is None else load_config(config, overrides or [])
     log = ReleaseLog(releases, create=False)
     with Steps() as steps:
@@ -68,7 +69,7 @@ def retrain(
             steps,
             config=settings,
             mode=mode,
-            now=instant(now, "--now"),
+            now=known_at,
             actor=actor,
             command=shlex.join(["riskdistill", *sys.argv[1:]]),
         )
