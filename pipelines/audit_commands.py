@@ -219,9 +219,7 @@ def _check_history(log: DecisionLog, history: Path, before: datetime) -> None:
 
 
 @audit_app.command()
-def payload(
-    decision_id: DecisionId, decisions: Decisions, actor: Actor, reason: Reason
-) -> None:
+def payload(decision_id: DecisionId, decisions: Decisions, actor: Actor, reason: Reason) -> None:
     """The request behind a decision, decrypted with RISKDISTILL_PAYLOAD_KEY; that it was read is logged."""
     from riskdistill.storage.payloads import PayloadKeys, read_payload
 

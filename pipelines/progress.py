@@ -1,7 +1,7 @@
 """Progress of long jobs: on a terminal one line a step, its bar, and what it is at; else a log, line by line.
 
-A log (cron's mail, a container's output, a file) shows no bars: there a step is told when it ends, and each minute
-that it goes on.
+A log (cron's mail, a container's output, a file) shows no bars: there a step is told when it begins and ends, and
+each minute in which it says how far it is.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-
 EVERY: Final = 60.0  # seconds between two lines of a step that goes on, where no bar is drawn
 
 
@@ -33,6 +32,7 @@ class Step:
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress, self._task = progress, task
         self._told_at = monotonic()
+        self._tell("begun")
 
     def advance(self, amount: float) -> None:
         """So much more is done."""
@@ -51,7 +51,7 @@ class Step:
         total = self._now.total
         self._progress.update(self._task, total=total or 1, completed=total or 1, note=note)
         self._progress.stop_task(self._task)
-        self._tell("done")
+        self._tell("done", after=True)
 
     @property
     def _now(self) -> Task:
@@ -60,16 +60,15 @@ class Step:
     def _tell_again(self) -> None:
         if monotonic() - self._told_at >= EVERY:
             now = self._now
-            self._tell("under way" if not now.total else f"{now.completed / now.total:.0%}")
+            self._tell("under way" if not now.total else f"{now.completed / now.total:.0%}", after=True)
 
-    def _tell(self, how_far: str) -> None:
+    def _tell(self, how_far: str, *, after: bool = False) -> None:
         if self._progress.disable:
             now, self._told_at = self._now, monotonic()
+            since = f" after {timedelta(seconds=int(now.elapsed or 0))}" if after else ""
             note = now.fields["note"] and f": {now.fields['note']}"
-            after = timedelta(seconds=int(now.elapsed or 0))
-            self._progress.console.print(
-                f"{now.description}, {how_far} after {after}{note}", markup=False, highlight=False, soft_wrap=True
-            )
+            line = f"{now.description}, {how_far}{since}{note}"
+            self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 class Steps:

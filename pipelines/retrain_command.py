@@ -83,9 +83,8 @@ def retrain(
             where=str(result.page),
             mend="look at what it learned from, or wait for more cases; the champion stays",
         )
-    console.print(
-        f"{result.challenger.release_id} is {result.challenger.state}: riskdistill monitor shadow compares"
-    )
+    registered = f"{result.challenger.release_id} is {result.challenger.state}"
+    console.print(f"{registered}; riskdistill monitor shadow compares it with the champion", soft_wrap=True)
 
 
 def _track(log: ReleaseLog, result: Retrained) -> None:

@@ -60,7 +60,7 @@ def told(result: VerifyResult) -> str:
 
 def _take_anchors(file: Path, shipped: list[Anchor]) -> str:
     shipped += read_anchors(file)
-    return f"holds {len(shipped):,}"
+    return f"holds {counted(len(shipped), 'anchor', 'anchors')}"
 
 
 def _check_decisions(
