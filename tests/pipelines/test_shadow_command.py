@@ -49,5 +49,5 @@ def test_no_heading_and_no_figure_is_broken_on_80_columns(
     assert main(["monitor", "shadow", *logs]) == 0
     words = capsys.readouterr().out.split()
     whole = ("from", "(UTC)", "scored", "canary", "agree", "overlap", "alerts", "shift", "KS", "µs")
-    figures = ("2026-03-01", "12:00", "1,331", "0.0%", "0.00%", "100.00%", "+0.0300", "1.000", "161", "112")
+    figures = ("2026-03-01", "00:00", "1,331", "0.0%", "0.00%", "100.00%", "+0.0300", "1.000", "161", "112")
     assert {*whole, *figures} <= set(words)
