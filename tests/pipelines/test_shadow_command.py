@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from pipelines.cli import main
 from riskdistill.storage.releases import ReleaseLog
 from riskdistill.storage.shadows import ShadowLog, ShadowScore
 
-WHO = {"actor": "ann", "reason": "a test"}
+WHO: dict[str, Any] = {"actor": "ann", "reason": "a test"}
 
 
 @pytest.fixture
