@@ -111,6 +111,8 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
 def _fault(found: dict[str, Any]) -> Fault:
     origin, *place = found["loc"]
     message = str(found["msg"]).removeprefix("Value error, ")
+    if found["type"] == "extra_forbidden":
+        message = "there is no such field (mend: leave it out; /docs has the fields)"
     if found["type"] == "json_invalid":
         return Fault(pointer="#", detail=f"the body is not JSON: {found['ctx']['error']} at character {place[0]}")
     if origin == "body":

@@ -361,7 +361,7 @@ class Scorer:
                 "reasons": found.reasons,
                 "typology": typology,
                 "bundle_version": bundle.version,
-                "latency_ms": (perf_counter() - pending.marks.began) * 1e3,
+                "latency_ms": round((perf_counter() - pending.marks.began) * 1e3, 3),
                 "shadow": seen.shadow,
                 "bypass": verdict.bypass,
                 "explained": found.explained,

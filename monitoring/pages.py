@@ -32,7 +32,7 @@ _LAYOUT: Final = """<!doctype html>
   table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
   th, td { text-align: left; padding: .35rem .75rem .35rem 0; border-bottom: 1px solid var(--line);
            vertical-align: top; }
-  th { color: var(--soft); font-weight: 500; } td.n, th.n { text-align: right; }
+  th { color: var(--soft); font-weight: 500; } td.n, th.n { text-align: right; } td.n { white-space: nowrap; }
   code, pre { font: 13px/1.4 ui-monospace, Menlo, Consolas, monospace; } pre { margin: .25rem 0; }
   .card h2 { margin-top: 1.5rem; }
   svg { max-width: 100%; height: auto; display: block; }

@@ -36,6 +36,7 @@ audit_app = typer.Typer(no_args_is_help=True, help="Verify, export, explain and 
 console = Console()
 ReleasesIfAny = Annotated[str | None, typer.Option("--releases", help="URL of the release log.")]
 ActsIfAny = Annotated[str | None, typer.Option("--acts", help="URL of the log of administrative acts.")]
+DecisionId = Annotated[str, typer.Argument(help="Id of a decision, as the service's answer has it.")]
 PublicKeys = Annotated[
     list[str] | None, typer.Option("--public-key", help="Trust anchors of this key only; may be repeated.")
 ]
@@ -112,7 +113,7 @@ def record(
 
 
 @audit_app.command()
-def show(decision_id: Annotated[str, typer.Argument()], decisions: Decisions) -> None:
+def show(decision_id: DecisionId, decisions: Decisions) -> None:
     """One decision as it is stored."""
     decision = DecisionLog(decisions, create=False).get(decision_id)
     if decision is None:
@@ -124,7 +125,7 @@ def show(decision_id: Annotated[str, typer.Argument()], decisions: Decisions) ->
 
 @audit_app.command()
 def explain(
-    decision_id: Annotated[str, typer.Argument()],
+    decision_id: DecisionId,
     decisions: Decisions,
     releases: ReleasesIfAny = None,
     bundle_store: Annotated[
@@ -234,9 +235,7 @@ def _check_history(log: DecisionLog, history: Path, before: datetime) -> None:
 
 
 @audit_app.command()
-def payload(
-    decision_id: Annotated[str, typer.Argument()], decisions: Decisions, actor: Actor, reason: Reason
-) -> None:
+def payload(decision_id: DecisionId, decisions: Decisions, actor: Actor, reason: Reason) -> None:
     """The request behind a decision, decrypted with RISKDISTILL_PAYLOAD_KEY; that it was read is logged."""
     from riskdistill.storage.payloads import PayloadKeys, read_payload
 

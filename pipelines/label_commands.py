@@ -39,7 +39,7 @@ def export(
     ] = None,
 ) -> None:
     """Write canonical labels of the transactions that cases have settled, as known at a moment."""
-    moment = instant(as_known_at, "--as-known-at") or datetime.now(UTC)
+    moment = (instant(as_known_at, "--as-known-at") or datetime.now(UTC)).astimezone(UTC)
     table = CaseLog(cases, create=False).labels(moment)
     if input is not None:
         from riskdistill.dataset.labels import completed  # PyTorch comes with it
@@ -52,7 +52,8 @@ def export(
     draft.replace(out)
     laundering = pc.sum(table["is_laundering"]).as_py() or 0
     labels = counted(table.num_rows, "label", "labels")
-    console.print(f"{labels}, {laundering:,} of them laundering, as known at {moment.isoformat()}")
+    known = f"as known at {moment:%Y-%m-%dT%H:%M:%SZ}"
+    console.print(f"{labels}, {laundering:,} of them laundering, {known}", soft_wrap=True, highlight=False)
     console.print(f"labels {out}", soft_wrap=True, highlight=False)
 
 

@@ -6,13 +6,16 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Iterable
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
 from monitoring.pages import write_whole
 from pipelines.bundle_store import expectation
@@ -35,6 +38,9 @@ from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.releases import ReleaseLog
 from riskdistill.storage.shadows import ShadowLog
 from riskdistill.tracking import DEADLINE, follow_aside
+
+if TYPE_CHECKING:
+    from monitoring.shadow import ShadowWindow
 
 monitor_app = typer.Typer(no_args_is_help=True, help="Compare live traffic with the profile; watch and roll back.")
 
@@ -164,7 +170,9 @@ def performance(
     ],
     bundle: Annotated[Path, typer.Option("--bundle", help="Whose decisions to judge.")],
     out: OutFolder,
-    as_of: Annotated[str | None, typer.Option(help="Labels that became known later are not used; now.")] = None,
+    as_of: Annotated[
+        str | None, typer.Option(help="Labels that became known later are not used; default: now.")
+    ] = None,
     days: Annotated[float, typer.Option(min=0.01, help="Length of a window.")] = 7.0,
 ) -> None:
     """Write performance.html and .json: realised where labels have had their time, estimated elsewhere."""
@@ -236,23 +244,35 @@ def shadow(
     if challenger is None:
         raise NotFoundError("no release is challenger", where="release log", mend="riskdistill release shadow ID")
     windows = compare(ShadowLog(decisions, create=False).read(challenger.release_id), timedelta(hours=hours))
-    compared = ("transactions", "canary", "agree", "overlap", "alerts", "shift", "distance", "µs alone")
-    table = table_of("from (UTC)", *compared, title=f"champion and {challenger.release_id} ({challenger.state})")
+    title = f"champion / {challenger.release_id} ({challenger.state})"
+    if windows:
+        console.print(_compared(windows, title))
+    else:
+        console.print(f"{title}: nothing compared yet; each payment from now on will be", highlight=False)
+    if json_to is not None:
+        told = [window.model_dump(mode="json") for window in windows]
+        write_whole(json_to, json.dumps({"release": challenger.release_id, "windows": told}, indent=1) + "\n")
+
+
+def _compared(windows: Iterable[ShadowWindow], title: str) -> Table:
+    """One row a window, on 80 columns: no lines, and only moments and pairs may go on in the next one."""
+    table = table_of(
+        "from (UTC)", "scored", "canary", "agree", "overlap", "alerts", "shift", "KS", "µs", title=title
+    )
+    table.box, table.show_edge, table.padding = box.SIMPLE_HEAD, False, 0
+    for column in table.columns:
+        column.no_wrap = column.header not in ("from (UTC)", "alerts", "µs")
     for window in windows:
-        overlap = "" if window.overlap is None else f"{window.overlap:.1%}"
         timed = window.champion_us is not None and window.challenger_us is not None
         table.add_row(
             f"{window.start:%Y-%m-%d %H:%M}",
             f"{window.transactions:,}",
             f"{window.by_challenger:,}",
             f"{window.agreement:.1%}",
-            overlap,
+            "" if window.overlap is None else f"{window.overlap:.1%}",
             f"{window.champion_alerts:.2%} / {window.challenger_alerts:.2%}",
             f"{window.shift:+.4f}",
             f"{window.distance:.3f}",
             f"{window.champion_us:.0f} / {window.challenger_us:.0f}" if timed else "",
         )
-    console.print(table)
-    if json_to is not None:
-        told = [window.model_dump(mode="json") for window in windows]
-        write_whole(json_to, json.dumps({"release": challenger.release_id, "windows": told}, indent=1) + "\n")
+    return table

@@ -94,7 +94,11 @@ def _shadow_scores(log: ReleaseLog, release: str, decisions: str) -> list[Shadow
 
 @release_app.command()
 def register(
-    bundle: Annotated[Path, typer.Argument()], releases: Releases, actor: Actor, reason: Reason, store: Store = None
+    bundle: Annotated[Path, typer.Argument(help="Directory of a bundle, as `run` leaves it.")],
+    releases: Releases,
+    actor: Actor,
+    reason: Reason,
+    store: Store = None,
 ) -> None:
     """Keep a copy of a verified bundle that nothing replaces, and enter it into the release log."""
     loaded = Bundle.load(bundle)
@@ -187,7 +191,7 @@ def track(
 @release_app.command()
 def history(releases: Releases) -> None:
     """Every transition: when, who, what and why."""
-    table = table_of("when", "release", "from", "to", "who", "why")
+    table = table_of("when (UTC)", "release", "from", "to", "who", "why")
     for step in ReleaseLog(releases, create=False).history():
         when = step.at.strftime("%Y-%m-%d %H:%M:%S")
         after = "approved" if step.kind == "approval" else _state(step.after, step.share)

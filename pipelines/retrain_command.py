@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +14,7 @@ from rich.table import Table
 from pipelines.bundle_store import bundle_folder
 from pipelines.command_options import OutFolder, Releases
 from pipelines.experiment_commands import made
+from pipelines.instants import instant
 from pipelines.progress import Steps
 from pipelines.release_commands import Store
 from riskdistill.errors import ConfigError, ReleaseError
@@ -43,20 +43,22 @@ def retrain(
         list[str] | None, typer.Option("--set", help="Change one value of --config; may be repeated.")
     ] = None,
     now: Annotated[
-        datetime | None, typer.Option(help="Labels are as known then (UTC); default: the newest transaction.")
+        str | None,
+        typer.Option(
+            help="Labels are as known then, e.g. 2026-03-01T00:00:00Z; default: at the newest transaction."
+        ),
     ] = None,
     actor: Annotated[str, typer.Option(help="Who does this; kept in the log.")] = "riskdistill retrain",
     store: Store = None,
 ) -> None:
     """Retrain the champion on what became known since; a challenger that passes every gate shadows. Resumes."""
-    from datetime import UTC
-
     from pipelines.retrain import Retraining
     from pipelines.retrain import retrain as retrain_job
     from riskdistill.config import load_config
 
     if overrides and config is None:
         raise ConfigError("there is nothing to change", where="--set", mend="name an experiment with --config")
+    known_at = instant(now, "--now")
     settings = None if config is None else load_config(config, overrides or [])
     log = ReleaseLog(releases, create=False)
     asked = Retraining(
@@ -65,7 +67,7 @@ def retrain(
         bundle_folder(releases, store),
         config=settings,
         mode=mode,
-        now=now and now.replace(tzinfo=now.tzinfo or UTC),
+        now=known_at,
         actor=actor,
         command=shlex.join(["riskdistill", *sys.argv[1:]]),
     )
@@ -81,9 +83,8 @@ def retrain(
             where=str(result.page),
             mend="look at what it learned from, or wait for more cases; the champion stays",
         )
-    console.print(
-        f"{result.challenger.release_id} is {result.challenger.state}: riskdistill monitor shadow compares"
-    )
+    registered = f"{result.challenger.release_id} is {result.challenger.state}"
+    console.print(f"{registered}; riskdistill monitor shadow compares it with the champion", soft_wrap=True)
 
 
 def _track(log: ReleaseLog, result: Retrained) -> None:

@@ -99,7 +99,7 @@ def told(result: VerifyResult, deleted: tuple[str, str] = ("entry", "entries")) 
 
 def _take_anchors(file: Path, proof: _Proof) -> str:
     proof.shipped += read_anchors(file)
-    return f"holds {len(proof.shipped):,}"
+    return f"holds {counted(len(proof.shipped), 'anchor', 'anchors')}"
 
 
 def _check_decisions(log: DecisionLog, proof: _Proof) -> str:

@@ -119,7 +119,8 @@ def to_stderr(form: LogFormat) -> Iterator[None]:
     level = root.level
     root.addHandler(handler)
     root.setLevel(logging.INFO)
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells every call to a teacher
+    for chatty in ("httpx", "alembic"):  # every call to a teacher; every plugin that migrations load
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         yield
     finally:

@@ -161,7 +161,7 @@ class ReleaseLog:
                     if release.state in OVER
                     else f"{actor} has approved {release_id} already",
                     where="release log",
-                    mend="approve a release that is not over, once",
+                    mend="once a person is enough, and only before it is over",
                 )
             return [(release, release.model_copy(update={"approved_by": (*release.approved_by, actor)}))]
 

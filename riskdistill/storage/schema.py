@@ -6,6 +6,7 @@ from before there were migrations is taken over as it stands. A reader changes n
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
@@ -17,6 +18,7 @@ from riskdistill.storage.database import STATEMENT_TIMEOUT_MS, cause_of, writing
 
 LogName = Literal["decisions", "cases", "suppressions", "shadows", "releases", "administrative_acts"]
 _FOLDER: Final = Path(__file__).parent / "migrations"
+_logger = logging.getLogger(__name__)
 
 
 class _Line(NamedTuple):
@@ -92,6 +94,8 @@ def _migrate(engine: Engine, log: LogName) -> None:
         if found is not None and not inspect(connection).has_table(_version_table(log)):
             command.stamp(config, found)
         command.upgrade(config, "head")
+    if found != LINES[log].newest:  # which another process may have brought about meanwhile
+        _logger.info("the %s log: tables of version %s (before: %s)", log, LINES[log].newest, found or "none")
 
 
 def _version_table(log: LogName) -> str:

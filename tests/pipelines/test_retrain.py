@@ -124,3 +124,11 @@ def test_changes_without_an_experiment_are_refused(bank: Bank, refused: Callable
     folders = ("--input", bank.now, "--out", bank.out / "retrained")
     told = refused("retrain", "--releases", f"sqlite:///{bank.out}/changes.db", *folders, "--set", "seed=3")
     assert told.startswith("--set: there is nothing to change")
+
+
+def test_a_moment_without_an_offset_is_refused_as_by_other_commands(
+    tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    folders = ("--input", tmp_path, "--out", tmp_path / "retrained")
+    told = refused("retrain", "--releases", f"sqlite:///{tmp_path}/no.db", *folders, "--now", "2025-03-01")
+    assert told.startswith("--now: it says no offset from UTC")

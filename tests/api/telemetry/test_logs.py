@@ -19,6 +19,7 @@ from api.app import create_app
 from api.path.group_commit import GroupCommit
 from api.telemetry import logs
 from riskdistill.errors import TransactionError, UnavailableError
+from riskdistill.storage.decisions import DecisionLog
 
 pytestmark = pytest.mark.anyio
 
@@ -40,6 +41,14 @@ def test_text_lines_tell_the_same_to_a_person(capsys: pytest.CaptureFixture[str]
     with logs.to_stderr("text"):
         logs.logger("api.x").warning("it happened", extra=logs.fields("thing_happened", seconds=0.5))
     assert capsys.readouterr().err.endswith("warning it happened seconds=0.5\n")
+
+
+def test_the_tables_of_a_new_log_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with logs.to_stderr("json"):
+        DecisionLog(f"sqlite:///{tmp_path}/decisions.db").close()
+        DecisionLog(f"sqlite:///{tmp_path}/decisions.db").close()  # they are there already
+    (line,) = told(capsys)
+    assert line["message"] == "the decisions log: tables of version 0003 (before: none)"
 
 
 def test_an_unexpected_exception_is_told_without_its_text_and_one_of_ours_with_it() -> None:
