@@ -75,6 +75,19 @@ _Item = TypeVar("_Item")
 _logger = logging.getLogger(__name__)
 
 
+def canary_evidence(policy: RollbackPolicy, expected: Expectation, promised: Expectation) -> Evidence:
+    """The tests against a canary, by what its bundle promises and the champion's.
+
+    For errors and time they see the pairs that differ, so the limit is that of `sequential.MatchedPairsTest`.
+    """
+    return Evidence(
+        policy.model_copy(update={"error_margin": max(policy.error_margin, ERROR_MARGIN)}),
+        replace(expected, segments={}),
+        ServiceLimits(errors=_EVEN, slow=_EVEN),
+        replace(promised, segments={}),
+    )
+
+
 class _Nearest:
     """Matches what the canary did with what the champion did just before or after it; at most one of them waits."""
 
@@ -120,12 +133,7 @@ class CanaryCase:
         self.canary, self.champion, self._policy, self._find_slow = canary, champion, policy, slow_ms
         self._slow_ms = float("inf")
         self._review = expected.review
-        self._evidence = Evidence(
-            policy.model_copy(update={"error_margin": max(policy.error_margin, ERROR_MARGIN)}),
-            replace(expected, segments={}),
-            ServiceLimits(errors=_EVEN, slow=_EVEN),
-            replace(promised, segments={}),
-        )
+        self._evidence = canary_evidence(policy, expected, promised)
         self.decided, self.compared, self.looks, self._step = 0, 0, 0, 0
         self._first: Entry | None = None
         self._last: Entry | None = None

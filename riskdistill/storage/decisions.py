@@ -78,7 +78,7 @@ class Explained(_Record):
 
 
 class Shadow(_Record):
-    """What another student makes of the same features: the champion's beside a canary, else the previous model's."""
+    """What another student makes of the same features: the champion's beside a canary, else the previous one's."""
 
     bundle_version: str
     score: float = Field(ge=0, le=1)

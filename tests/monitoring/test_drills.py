@@ -113,6 +113,32 @@ def test_what_becomes_slow_long_after_the_promotion_is_left_to_a_person(world: t
     assert result.restore_seconds is None
 
 
+def with_canary(stream: Stream, flood: float) -> Stream:
+    """A canary decides for half of the accounts after the fault, and alerts on so much of what is normal, too."""
+    mine = after(stream) & (np.arange(ROWS) % 2 == 0)
+    normal = stream.champion < REVIEW
+    score = np.where(normal & (np.random.default_rng(1).random(ROWS) < flood), 0.9, stream.champion)
+    alert = np.where(mine, score >= REVIEW, stream.rows.alert)
+    return replace(stream, canary=np.where(mine, score, np.nan), rows=replace(stream.rows, alert=alert))
+
+
+def test_a_bad_canary_is_ended_and_the_champion_decides_for_its_accounts_again(
+    world: tuple[Stream, Setting],
+) -> None:
+    stream, setting = world
+    result = drill(with_canary(stream, 0.3), setting, "canary: more_alerts")
+    assert result.passed
+    assert result.restored == "the champion"
+    assert result.restore_seconds is not None
+    assert result.delay_hours is not None
+    assert result.delay_hours <= 5 * 24
+
+
+def test_a_healthy_canary_raises_no_alarm(world: tuple[Stream, Setting]) -> None:
+    stream, setting = world
+    assert drill(with_canary(stream, 0.0), setting).passed
+
+
 def test_a_broken_feature_is_named_by_drift_and_left_to_a_person(world: tuple[Stream, Setting]) -> None:
     stream, setting = world
     context = stream.context.copy()
