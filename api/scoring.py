@@ -312,7 +312,8 @@ class Scorer:
         typology = None
         try:
             typology = verdict.typology(bundle) if band != "low" else None
-            triage = self._triager.settle(bundle, seen.encoded, transaction, band, verdict.score, typology, now)
+            chance = self._triager.chance(bundle, verdict.score, seen.shadow)
+            triage = self._triager.settle(seen.encoded, transaction, band, typology, chance, now)
         except Exception:
             _logger.exception("bundle %s decides without triage", bundle.version)
             triage = untriaged(band)

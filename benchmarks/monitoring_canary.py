@@ -1,9 +1,9 @@
-"""How often a canary is ended that does no harm, and how fast one that does: the tests of `monitoring.canary` on the
-traffic of `monitoring_harm`, for many canaries at once.
+"""How often a canary is ended that does no harm, and how fast one that does: the tests of `monitoring.canary` on
+the traffic of `monitoring_harm`, for many canaries at once.
 
 A canary decides for a share of the accounts; its news are those of so much less traffic, and pairs with what the
-champion decided nearest to it (for false alerts, of alerts that one of the two alone raises). That accounts stay where they are, and are odd, is left to the tests of the code:
-an account counts once there.
+champion decided nearest to it (for false alerts, of alerts that one of the two alone raises). That accounts stay
+where they are, and are odd, is left to the tests of the code: an account counts once there.
 """
 
 from __future__ import annotations

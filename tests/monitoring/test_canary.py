@@ -83,7 +83,7 @@ def test_a_canary_that_floods_the_team_is_ended_with_its_evidence_and_the_champi
     assert evidence["e_value"] >= 1 / evidence["alpha"]
     assert evidence["counts"]["canary_only"] > 50
     assert (evidence["window"]["first_sequence"], evidence["window"]["last_sequence"]) == (1, 400)
-    assert sum(measure["alpha"] for measure in evidence["measures"]) == pytest.approx(0.01)
+    assert sum(measure["alpha"] for measure in evidence["measures"]) <= 0.01 * (1 + 1e-9)
 
 
 def test_an_end_is_told_as_a_rollback_is(logs: Logs) -> None:
