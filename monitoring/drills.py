@@ -24,7 +24,7 @@ from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -292,7 +292,7 @@ class _Releases(ReleaseLog):
     def __init__(self, folder: Path, promoted: int, stream: Stream) -> None:
         super().__init__(f"sqlite:///{folder}/releases.db")
         self._times = {(CHAMPION, State.CHAMPION): moment(promoted)}
-        who = {"actor": "drill", "reason": "drill"}
+        who: dict[str, Any] = {"actor": "drill", "reason": "drill"}
         for version in (PREVIOUS, CHAMPION):
             release = self.register(folder / version, version, **who)
             self.promote(release.release_id, **who, evidence={})

@@ -110,9 +110,8 @@ def _uncalibrated(score: NDArray[np.float64]) -> NDArray[np.float64]:
 def _with_canary(base: Base, change: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Stream:
     """A canary decides for some accounts: a model as good as the champion, whose scores were changed."""
     scores = _scores(base)
-    drawn = [
-        xxhash.xxh64_intdigest(payment.sender_account) < CANARY * 2**64 for payment in base.stream.transactions
-    ]
+    senders = [payment.sender_account.encode() for payment in base.stream.transactions]
+    drawn = [xxhash.xxh64_intdigest(sender) < CANARY * 2**64 for sender in senders]
     scores["canary"] = np.where(base.after & np.array(drawn), change(scores["previous"]), np.nan)
     return serve(base.stream, scores, base.truth, base.setting, base.seed)
 

@@ -21,7 +21,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 def triager(folder: Path, **shares: float) -> Triager:
     nothing: Any = SimpleNamespace(match=lambda *_: None)
-    return Triager(settings_for(folder, **shares), nothing, "0123456789abcdef")
+    return Triager(settings_for(folder, bundle=folder, **shares), nothing, "0123456789abcdef")
 
 
 def beside(alerts: bool) -> Shadow:
