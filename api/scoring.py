@@ -45,19 +45,17 @@ from api.path.group_commit import GroupCommit
 from api.path.known_ids import KnownIds
 from api.path.pseudonyms import Pseudonyms
 from api.path.replies import Pending, Reply
-from api.path.rollout import Shadows, Waiting, judge
+from api.path.rollout import Shadows, Waiting, judge, shadows_of
 from api.path.shared_state import Seen, SharedState
 from api.path.triage import Triager, untriaged
 from api.serving_bundle import ServingBundle
 from api.telemetry import tracing
 from api.telemetry.metrics import Metrics
 from api.telemetry.stages import Marks
-from riskdistill.bundle import ACTIONS, Bundle
 from riskdistill.data.transaction import Transaction
 from riskdistill.errors import ConflictError, UnavailableError
-from riskdistill.features.encoded import Encoded
 from riskdistill.features.engine import FeatureEngine
-from riskdistill.storage.decisions import Decision, DecisionLog, Shadow, trusted
+from riskdistill.storage.decisions import Decision, DecisionLog, trusted
 
 _logger = logging.getLogger(__name__)
 TOGETHER: Final = 32  # rows of one call of the student at most: the first wait for the last
@@ -241,7 +239,7 @@ class Scorer:
             return
         if digest != pending.digest:
             pending.transaction, pending.digest, pending.received = seen.transaction, digest, None
-        self._go_on(pending, seen._replace(shadow=_shadows(seen.warm.previous, seen.encoded)[0]))
+        self._go_on(pending, seen._replace(shadow=shadows_of(seen.warm, [seen.bundle], seen.encoded)[0]))
 
     async def _decided_elsewhere(self, tx_id: str) -> Decision:
         """The decision that another worker stored after this one had looked for it."""
@@ -284,7 +282,7 @@ class Scorer:
         for pending in group:
             pending.marks.end("features", read)
             pending.marks.end("student", scored)
-        shadows = _shadows(warm.previous, encoded)
+        shadows = shadows_of(warm, [bundle for bundle, _ in judged], encoded)
         place, self._next_place = self._next_place, self._next_place + len(group)
         return [
             Seen(place + row, encoded.take(slice(row, row + 1)), student, warm, bundle, transaction, shadow)
@@ -339,7 +337,8 @@ class Scorer:
         typology = None
         try:
             typology = verdict.typology(bundle) if band != "low" else None
-            triage = self._triager.settle(bundle, seen.encoded, transaction, band, verdict.score, typology, now)
+            chance = self._triager.chance(bundle, verdict.score, seen.shadow)
+            triage = self._triager.settle(seen.encoded, transaction, band, typology, chance, now)
         except Exception:
             _logger.exception("bundle %s decides without triage", bundle.version)
             triage = untriaged(band)
@@ -392,20 +391,3 @@ class Scorer:
         """Tells all who wait for this transaction what is durable, or why nothing is."""
         del self._under_way[pending.transaction.tx_id]
         pending.tell(outcome)
-
-
-def _shadows(previous: Bundle | None, encoded: Encoded) -> list[Shadow | None]:
-    """What the previous bundle makes of each row."""
-    nothing: list[Shadow | None] = [None] * len(encoded)
-    if previous is None:
-        return nothing
-    try:
-        scores = previous.student.score(encoded).score.tolist()
-        actions = [ACTIONS[previous.thresholds.band(score)] for score in scores]
-        return [
-            Shadow(bundle_version=previous.version, score=score, action=action)
-            for score, action in zip(scores, actions, strict=True)
-        ]
-    except Exception:  # a shadow is an optional part: the decision stands without it
-        _logger.exception("bundle %s could not shadow", previous.version)
-        return nothing

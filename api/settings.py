@@ -119,6 +119,12 @@ class ApiSettings(BaseSettings):
     sample_share: float = Field(
         0.001, ge=0, le=1, description="share of what is let pass that is drawn for review; near the line ten times"
     )
+    shadow_sample_share: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="the same of what the model beside, which does not decide, would have alerted on",
+    )
     keep_features: Literal["alerts", "all"] = Field(
         "alerts", description="which decisions keep the row that the models saw (samples always do)"
     )

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import monitoring_canary
 import monitoring_drift
 import monitoring_estimates
 import monitoring_harm
@@ -32,6 +33,7 @@ def sections(quick: bool) -> dict[str, Section]:
     return {
         "false_alarms": lambda: monitoring_harm.false_alarms(quick),
         "detection": lambda: monitoring_harm.detection(quick),
+        "canary": lambda: monitoring_canary.canary(quick),
         "drift_speed": lambda: monitoring_drift.drift_speed(),
         "psi": lambda: monitoring_drift.psi(quick),
         "estimates": lambda: monitoring_estimates.estimates(quick),

@@ -79,7 +79,7 @@ class Case:
     ) -> None:
         self.champion, self._policy, self._expected, self._find_limits = champion, policy, expected, limits
         self._previous = previous
-        self._even = 0.0  # the smallest share of a sample so far; 0 while there is none
+        self._even = 0.0  # the smallest share by which the previous model's alerts were drawn; 0 while none was
         self._elsewhere = False  # whether its teacher answers from another machine
         self.decided, self.compared, self.looks, self._step = 0, 0, 0, 0
         self._first: Entry | None = None
@@ -123,7 +123,7 @@ class Case:
             if self._last is not None:
                 self.weigh(labels, self.champion.changed_at + (self._step + 1) * STEP)
             self._step = step
-        if decision.sample_share is not None:
+        if decision.sample_share is not None and decision.shadow is not None and decision.shadow.action != "allow":
             self._even = min(self._even or 1.0, decision.sample_share)
         self.decided += 1
         self._first, self._last = self._first or entry, entry

@@ -5,6 +5,7 @@ have the wrong thing rolled back. So each scenario names the detectors that are 
 if the first alarm after the fault is one of theirs.
 
     controller     `monitoring.rollback`, every hour: alerts, false alerts, missed laundering, errors, time
+    canary         `monitoring.canary`, at the same looks and of the same, while there is one
     drift          `monitoring.drift`, every day on the last day and on the last week
     performance    every third day: precision against the scores; what was missed
     labels         every day: second looks that contradict
@@ -23,12 +24,14 @@ from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from monitoring.alarms import HOUR, LABELS_EVERY, PERFORMANCE_EVERY, Alarm, contradicted, moment, silence, worse
+from monitoring.canary import CanaryWatch
 from monitoring.drift import measure_drift
 from monitoring.evidence import Expectation, RollbackPolicy
 from monitoring.labels import Outcome
@@ -38,9 +41,9 @@ from monitoring.profile import ReferenceProfile
 from monitoring.rollback import RollbackController
 from riskdistill.data.transaction import Transaction
 from riskdistill.storage.decisions import Decision, Entry, Shadow
-from riskdistill.storage.releases import Release, ReleaseLog
+from riskdistill.storage.releases import ReleaseLog, State, Transition
 
-CHAMPION, PREVIOUS = "champion", "previous"
+CHAMPION, PREVIOUS, CANARY = "champion", "previous", "canary"
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Stream:
         asked: whether the teacher was asked, `failed` whether it did not answer.
         rows: what performance is measured on.
         latency: milliseconds.
+        canary: scores of the rows that a canary decides, NaN elsewhere; None: there is none.
     """
 
     transactions: Sequence[Transaction]
@@ -64,6 +68,7 @@ class Stream:
     failed: NDArray[np.bool_]
     latency: NDArray[np.float64]
     rows: Decided
+    canary: NDArray[np.float64] | None = None
 
     def take(self, rows: NDArray[np.bool_]) -> Stream:
         """Some of the rows."""
@@ -93,6 +98,7 @@ class Stream:
             self.failed[rows],
             self.latency[rows],
             replace(self.rows, **told),
+            None if self.canary is None else self.canary[rows],
         )
 
 
@@ -135,7 +141,7 @@ class DrillResult(BaseModel):
     exposure: int = Field(description="payments decided between fault and detection, or the end")
     restored: str = Field(description="what put things right, or who has to")
     restore_seconds: float | None = Field(
-        description="from the alarm to the previous model's being champion, measured"
+        description="from the alarm to the other model's deciding by the release log, measured"
     )
     seconds: float
 
@@ -171,15 +177,15 @@ def run_drill(
         false_alarms=tuple(before),
         delay_hours=None if detected is None else (until - fault_at) / HOUR,
         exposure=int(((stream.rows.time > fault_at) & (stream.rows.time <= until)).sum()),
-        restored=_restored(right, restore),
+        restored=_restored(right, detected, restore),
         restore_seconds=restore,
         seconds=perf_counter() - started,
     )
 
 
-def _restored(right: Sequence[str], seconds: float | None) -> str:
-    if seconds is not None:
-        return "the previous model"
+def _restored(right: Sequence[str], detected: Alarm | None, seconds: float | None) -> str:
+    if detected is not None and seconds is not None:
+        return "the champion" if detected.detector.startswith("canary") else "the previous model"
     return "a person: retrain, mend the source, or the labels" if right else "nothing is broken"
 
 
@@ -211,27 +217,29 @@ class _Watch:
         self._source = _Source(stream, setting)
         expected = Expectation(setting.review, max(setting.profile.alert_rate, 1e-4))
         self._now = setting.begins
+        releases, policy = _Releases(folder, setting.promoted, stream), RollbackPolicy(labels=True)
+        self._told: dict[str, Outcome] = {}
+        self._canary = CanaryWatch(
+            releases, self._source, policy, lambda _: expected, lambda: self._told, lambda: moment(self._now)
+        )
         self.controller = RollbackController(
-            _Releases(folder, setting.promoted),
-            self._source,
-            RollbackPolicy(labels=True),
-            lambda _: expected,
-            lambda: moment(self._now),
+            releases, self._canary, policy, lambda _: expected, lambda: moment(self._now)
         )
         self._labelled = np.argsort(stream.rows.known, kind="stable")
         self._seen = int((stream.rows.known == 0).sum())
-        self._told: dict[str, Outcome] = {}
 
     def roll_back(self, now: int) -> Iterator[tuple[Alarm, float | None]]:
-        """A look of the controller."""
+        """A look of the controller, and one at the canary."""
         self._now = now
         self._source.until = int(np.searchsorted(self._stream.rows.time, now, "right"))
-        started = perf_counter()
-        verdict = self.controller.look(self._labels(now))
-        if verdict.action not in ("none", "waiting"):
-            metric = verdict.reason.partition(":")[0].partition(" ")[0]
-            seconds = perf_counter() - started if verdict.action == "rolled_back" else None
-            yield Alarm(at=moment(now), detector=f"controller: {metric}", detail=verdict.reason), seconds
+        labels = self._labels(now)
+        for who, look in (("controller", lambda: self.controller.look(labels)), ("canary", self._canary.look)):
+            started = perf_counter()
+            verdict = look()
+            if verdict is not None and verdict.action not in ("none", "waiting"):
+                metric = verdict.reason.removeprefix("canary: ").partition(":")[0].partition(" ")[0]
+                seconds = perf_counter() - started if verdict.action == "rolled_back" else None
+                yield Alarm(at=moment(now), detector=f"{who}: {metric}", detail=verdict.reason), seconds
 
     def _labels(self, now: int) -> dict[str, Outcome]:
         rows = self._stream.rows
@@ -279,19 +287,27 @@ class _Watch:
 
 
 class _Releases(ReleaseLog):
-    """A release log whose champion was promoted at a time of the stream."""
+    """A release log whose champion was promoted, and whose canary was staged, at times of the stream."""
 
-    def __init__(self, folder: Path, promoted: int) -> None:
+    def __init__(self, folder: Path, promoted: int, stream: Stream) -> None:
         super().__init__(f"sqlite:///{folder}/releases.db")
-        self._promoted = moment(promoted)
+        self._times = {(CHAMPION, State.CHAMPION): moment(promoted)}
+        who: dict[str, Any] = {"actor": "drill", "reason": "drill"}
         for version in (PREVIOUS, CHAMPION):
-            release = self.register(folder / version, version, actor="drill", reason="drill")
-            self.promote(release.release_id, actor="drill", reason="drill", evidence={})
+            release = self.register(folder / version, version, **who)
+            self.promote(release.release_id, **who, evidence={})
+        if stream.canary is not None:
+            mine = ~np.isnan(stream.canary)
+            self._times[CANARY, State.CANARY] = moment(int(stream.rows.time[mine.argmax()]))
+            release = self.register(folder / CANARY, CANARY, **who)
+            self.stage(release.release_id, State.CANARY, **who, evidence={}, share=float(mine.mean()))
 
-    def champion(self) -> Release | None:
-        """The champion, since when it serves in the stream."""
-        champion = super().champion()
-        return champion and champion.model_copy(update={"changed_at": self._promoted})
+    def history(self) -> tuple[Transition, ...]:
+        """The transitions, at the times of the stream."""
+        return tuple(
+            entry.model_copy(update={"at": self._times.get((entry.bundle_version, entry.after), entry.at)})
+            for entry in super().history()
+        )
 
 
 class _Source:
@@ -309,10 +325,9 @@ class _Source:
     def _decision(self, place: int) -> Decision:
         stream, transaction = self._stream, self._stream.transactions[place]
         rows = stream.rows
-        served = rows.time[place] >= self._setting.promoted
-        student, shadow = (stream.champion, stream.previous) if served else (stream.previous, stream.champion)
+        student, shadow = self._models(place)
         asked, failed = bool(stream.asked[place]), bool(stream.failed[place])
-        alert, raised = bool(rows.alert[place]), bool(shadow[place] >= self._setting.review)
+        alert, raised = bool(rows.alert[place]), bool(shadow.score >= self._setting.review)
         return Decision.model_construct(  # of valid parts; checking tens of thousands would take most of the time
             decision_id=transaction.tx_id,
             tx_id=transaction.tx_id,
@@ -320,7 +335,7 @@ class _Source:
             request_hash="",
             decided_at=moment(int(rows.time[place])),
             score=float(rows.score[place]),
-            student_score=float(student[place]),
+            student_score=student.score,
             teacher_score=float(rows.teacher[place]) if asked and not failed else None,
             band="medium" if alert else "low",
             action="review" if alert else "allow",
@@ -328,11 +343,26 @@ class _Source:
             route_reason="none" if not asked else "teacher_late" if failed else "above_threshold",
             reasons=(),
             sample_share=1.0 if raised and not alert else None,  # all that one model alone raises is looked at
-            bundle_version=CHAMPION if served else PREVIOUS,
+            bundle_version=student.version,
             latency_ms=float(stream.latency[place]),
             shadow=Shadow.model_construct(
-                bundle_version=PREVIOUS,
-                score=float(shadow[place]),
+                bundle_version=shadow.version,
+                score=shadow.score,
                 action="review" if raised else "allow",
             ),
         )
+
+    def _models(self, place: int) -> tuple[_Scored, _Scored]:
+        """What decides a row, and what scores it beside that."""
+        stream = self._stream
+        champion = _Scored(CHAMPION, float(stream.champion[place]))
+        previous = _Scored(PREVIOUS, float(stream.previous[place]))
+        if stream.canary is not None and not np.isnan(stream.canary[place]):
+            return _Scored(CANARY, float(stream.canary[place])), champion
+        served = stream.rows.time[place] >= self._setting.promoted
+        return (champion, previous) if served else (previous, champion)
+
+
+class _Scored(NamedTuple):
+    version: str
+    score: float

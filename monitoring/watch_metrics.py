@@ -43,7 +43,7 @@ class WatchMetrics:
         return Gauge(f"riskdistill_monitor_{name}", text, registry=self.registry)
 
     def looked(self, verdict: Verdict, notices: Sequence[Notice], *, alarm: bool) -> None:
-        """Counts a look, and what is told of it; `alarm` is whether one stands."""
+        """Counts a look at the champion, and what is told of it or of a canary; `alarm` is whether one stands."""
         self._last = monotonic()
         self._looks.labels(verdict.action).inc()
         for notice in notices:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
@@ -19,6 +20,7 @@ from riskdistill.errors import ConfigError
 
 ALL: Final = "all"
 GRADUAL_DAYS: Final = 14.0
+CANARY: Final = 0.2  # of the accounts
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,21 @@ def _failing_teacher(base: Base) -> Stream:
 def _bad_release(base: Base) -> Stream:
     """The champion's calibration is lost: it alerts on four times as much."""
     scores = _scores(base)
-    odds = 8 * scores["champion"] / (1 - scores["champion"])
-    scores["champion"] = np.where(base.after, odds / (1 + odds), scores["champion"])
+    scores["champion"] = np.where(base.after, _uncalibrated(scores["champion"]), scores["champion"])
+    return serve(base.stream, scores, base.truth, base.setting, base.seed)
+
+
+def _uncalibrated(score: NDArray[np.float64]) -> NDArray[np.float64]:
+    odds = 8 * score / (1 - score)
+    return odds / (1 + odds)
+
+
+def _with_canary(base: Base, change: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Stream:
+    """A canary decides for some accounts: a model as good as the champion, whose scores were changed."""
+    scores = _scores(base)
+    senders = [payment.sender_account.encode() for payment in base.stream.transactions]
+    drawn = [xxhash.xxh64_intdigest(sender) < CANARY * 2**64 for sender in senders]
+    scores["canary"] = np.where(base.after & np.array(drawn), change(scores["previous"]), np.nan)
     return serve(base.stream, scores, base.truth, base.setting, base.seed)
 
 
@@ -136,6 +151,14 @@ SCENARIOS: Final = {
         "the champion's calibration is lost",
         ("controller: more_alerts", "controller: teacher_disagreement"),
         _bad_release,
+    ),
+    "healthy_canary": Scenario(
+        "none: a canary as good as the champion", (), lambda base: _with_canary(base, lambda score: score)
+    ),
+    "bad_canary": Scenario(
+        "the calibration of a canary is lost",
+        ("canary: more_alerts",),
+        lambda base: _with_canary(base, _uncalibrated),
     ),
     "gradual_drift": Scenario("amounts grow threefold within a fortnight", ("drift",), _gradual),
     "sudden_drift": Scenario("amounts grow threefold at once", ("drift",), _sudden),

@@ -136,15 +136,21 @@ def base(folder: Path | None = None, *, seed: int = 0) -> Base:
 def serve(
     stream: Stream, scores: dict[str, Scores], truth: NDArray[np.bool_], setting: Setting, seed: int
 ) -> Stream:
-    """What the service and the investigators make of scores: alerts, sample, time, and labels when they come."""
+    """What the service and the investigators make of scores: alerts, sample, time, and labels when they come.
+
+    Args:
+        scores: of the champion, the previous model, the teacher, and a canary where it decides (NaN elsewhere).
+    """
     draw = np.random.default_rng([seed, 1])
     time, rows = stream.rows.time, len(truth)
     student = np.where(time >= setting.promoted, scores["champion"], scores["previous"])
+    if (canary := scores.get("canary")) is not None:
+        student = np.where(np.isnan(canary), student, canary)
     alert = student >= setting.review
     asked = student >= np.quantile(student, 0.8)
     sampled = ~alert & (draw.random(rows) < SAMPLE)
     delay = (np.exp(draw.normal(np.log(DELAY_DAYS), SPREAD, rows)) * DAY).astype(np.int64)
-    shadowed = (scores["champion"] >= setting.review) | (scores["previous"] >= setting.review)
+    shadowed = alert | (scores["champion"] >= setting.review) | (scores["previous"] >= setting.review)
     reviewed = shadowed | sampled  # the other model's alerts are looked at too, or nobody could compare them
     twice = reviewed & shadowed & (draw.random(rows) < TWICE)
     told = replace(
@@ -167,6 +173,7 @@ def serve(
         failed=(asked | sampled) & (draw.random(rows) < FAILING),
         latency=LATENCY_MS * np.exp(draw.normal(0, 0.4, rows)),
         rows=told,
+        canary=canary,
     )
 
 

@@ -115,10 +115,11 @@ def watch(
         int | None, typer.Option(min=0, max=65_535, help="Serve Prometheus metrics there, on loopback; 0: any.")
     ] = None,
 ) -> None:
-    """Watch the champion for harm and roll back by itself; alarm on silence, and with labels on what they say.
+    """Watch champion and canary for harm, roll back or end it by itself; alarm on silence and on what labels say.
 
     Ctrl-C ends it.
     """
+    from monitoring.canary import CanaryWatch
     from monitoring.evidence import RollbackPolicy
     from monitoring.notices import Notices
     from monitoring.rollback import RollbackController
@@ -136,9 +137,10 @@ def watch(
         labels=labels is not None,
     )
     alarms = LiveAlarms(log, DecisionLog(decisions, create=False), labels)
-    controller = RollbackController(log, alarms, policy, expectation)
     known = dict if labels is None else LabelFile(labels)
-    stop, notices, metrics, hook = threading.Event(), Notices(), WatchMetrics(), None
+    canary = CanaryWatch(log, alarms, policy, expectation, known)
+    controller = RollbackController(log, canary, policy, expectation)
+    stop, notices, of_canary, metrics, hook = threading.Event(), Notices(), Notices(), WatchMetrics(), None
     with ExitStack() as stack:
         if webhook is not None:
             hook = Webhook(webhook, os.environ.get(SECRET, ""), metrics.undelivered.inc)
@@ -152,11 +154,15 @@ def watch(
             for alarm in beside:
                 console.print(f"      {'alarm':<15} {alarm.detector}: {alarm.detail}", highlight=False)
             told = notices.of(verdict, beside)
-            metrics.looked(verdict, told, alarm=notices.alarm)
+            if (found := canary.look()) is not None:
+                told += of_canary.of(found)
+                if found.release_id is not None:
+                    console.print(f"      {found.action:<15} {found.reason}", highlight=False)
+            metrics.looked(verdict, told, alarm=notices.alarm or of_canary.alarm)
             if hook is not None:
                 for notice in told:
                     hook.tell(notice)
-            if verdict.action == "rolled_back":
+            if any(notice.kind == "rolled_back" for notice in told):
                 stack.callback(follow_aside(log).join, DEADLINE)  # waited for at the end, not at the next look
             if looks is not None and number >= looks:
                 stop.set()

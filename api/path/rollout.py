@@ -19,12 +19,12 @@ import numpy as np
 
 from api.serving_bundle import Challenger, Warm
 from api.telemetry.metrics import Metrics
-from riskdistill.bundle import Bundle
+from riskdistill.bundle import ACTIONS, Bundle
 from riskdistill.data.transaction import Transaction
 from riskdistill.errors import BundleDamagedError
 from riskdistill.features.encoded import Encoded
 from riskdistill.models.onnx_model import Scored
-from riskdistill.storage.decisions import Decision
+from riskdistill.storage.decisions import Decision, Shadow
 from riskdistill.storage.shadows import ShadowLog, ShadowScore
 
 WAITING: Final = 2_000  # transactions that may wait for their shadow score
@@ -64,6 +64,39 @@ def judge(warm: Warm, transactions: Sequence[Transaction], rows: Encoded) -> lis
             for place, scored in zip(at.tolist(), scores, strict=True):
                 found[place] = bundle, scored
     return [one for one in found if one is not None]
+
+
+def shadows_of(warm: Warm, deciding: Sequence[Bundle], encoded: Encoded) -> list[Shadow | None]:
+    """What another bundle makes of each row: the champion of what the canary decides, else the previous one.
+
+    So what each decides stands beside what it is compared with (`monitoring.canary`, `monitoring.case`).
+    """
+    if all(bundle is warm.bundle for bundle in deciding):
+        return _shadow(warm.previous, encoded)
+    canary = np.array([bundle is not warm.bundle for bundle in deciding])
+    found: list[Shadow | None] = [None] * len(canary)
+    for bundle, at in ((warm.previous, np.flatnonzero(~canary)), (warm.bundle, np.flatnonzero(canary))):
+        if len(at):
+            for place, shadow in zip(at.tolist(), _shadow(bundle, encoded.take(at)), strict=True):
+                found[place] = shadow
+    return found
+
+
+def _shadow(bundle: Bundle | None, encoded: Encoded) -> list[Shadow | None]:
+    """What a bundle makes of each row beside the one that decides; nothing if there is none, or if it fails."""
+    nothing: list[Shadow | None] = [None] * len(encoded)
+    if bundle is None:
+        return nothing
+    try:
+        scores = bundle.student.score(encoded).score.tolist()
+        actions = [ACTIONS[bundle.thresholds.band(score)] for score in scores]
+        return [
+            Shadow(bundle_version=bundle.version, score=score, action=action)
+            for score, action in zip(scores, actions, strict=True)
+        ]
+    except Exception:  # a shadow is an optional part: the decision stands without it
+        _logger.exception("bundle %s could not shadow", bundle.version)
+        return nothing
 
 
 def _checked(student: Scored) -> Scored:

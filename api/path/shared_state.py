@@ -47,7 +47,7 @@ class Seen(NamedTuple):
     warm: Warm
     bundle: Bundle  # the one that decides
     transaction: Transaction  # as it was first sent
-    shadow: Shadow | None = None  # where the scorer has asked the previous bundle
+    shadow: Shadow | None = None  # where the scorer has asked another bundle
 
 
 T = TypeVar("T")

@@ -3,7 +3,10 @@
 - An alert that a suppression covers is allowed to pass, and says by which.
 - Of what passes, a share is drawn into a sample, so that what the alerts miss can be estimated: ten times the share
   where the score is at least a tenth of the line, for most of what is missed lies there, and for suppressed alerts.
-  Drawing is by a keyed hash of the transaction id: it can be repeated with the key, and not foreseen without it.
+  Where the model beside would have alerted (the previous one, and the champion beside a canary), a share of its own
+  is drawn: these are few, and without their verdicts nobody can compare the two models' false alerts. Each draw
+  keeps its probability, by which estimates weigh it. Drawing is by a keyed hash of the transaction id: it can be
+  repeated with the key, and not foreseen without it.
 - Alerts and samples keep the row that the models saw, so that they can be explained later. Others would take ten
   times the room for what hardly anybody asks; RISKDISTILL_KEEP_FEATURES=all keeps them too.
 """
@@ -19,7 +22,7 @@ from riskdistill.bundle import ACTIONS, Bundle
 from riskdistill.data.transaction import Transaction
 from riskdistill.features.encoded import Encoded
 from riskdistill.features.packed import pack
-from riskdistill.storage.decisions import Action, Band
+from riskdistill.storage.decisions import Action, Band, Shadow
 from riskdistill.storage.suppressions import SuppressionList
 
 NEAR: Final = 0.1  # of the line; from there on a score is near it
@@ -52,22 +55,28 @@ class Triager:
     """
 
     def __init__(self, settings: ApiSettings, suppressions: SuppressionList, key: str) -> None:
-        self._share, self._keep_all = settings.sample_share, settings.keep_features == "all"
+        self._share, self._beside = settings.sample_share, settings.shadow_sample_share
+        self._keep_all = settings.keep_features == "all"
         self._suppressions = suppressions
         # a key of its own, so that no draw tells anything of a pseudonym
         self._drawing = hashlib.blake2b(key=key.encode(), digest_size=8, person=b"below-the-line")
 
+    def chance(self, bundle: Bundle, score: float, shadow: Shadow | None) -> float:
+        """The probability by which a decision is drawn for review if it is let pass."""
+        near = score >= NEAR * bundle.thresholds.review
+        share = min(1.0, NEAR_TIMES * self._share) if near else self._share
+        return share if shadow is None or shadow.action == "allow" else max(share, self._beside)
+
     def settle(
         self,
-        bundle: Bundle,
         encoded: Encoded,
         transaction: Transaction,
         band: Band,
-        score: float,
         typology: str | None,
+        chance: float,
         now: datetime,
     ) -> Triage:
-        """What becomes of one decision, made at `now`."""
+        """What becomes of one decision, made at `now`; let pass, it is drawn for review by `chance`."""
         action, suppression = ACTIONS[band], None
         if band != "low":
             parties = transaction.sender_account, transaction.receiver_account
@@ -76,7 +85,7 @@ class Triager:
                 action = "allow"
         share = None
         if action == "allow":
-            share = self._drawn(transaction.tx_id, score >= NEAR * bundle.thresholds.review)
+            share = chance if self._is_drawn(transaction.tx_id, chance) else None
         looked_at = band != "low" or share is not None
         return Triage(
             action,
@@ -86,9 +95,7 @@ class Triager:
             pack(encoded) if looked_at or self._keep_all else None,
         )
 
-    def _drawn(self, tx_id: str, near: bool) -> float | None:
-        """The probability by which it was drawn, or None."""
-        share = min(1.0, NEAR_TIMES * self._share) if near else self._share
+    def _is_drawn(self, tx_id: str, chance: float) -> bool:
         drawing = self._drawing.copy()
         drawing.update(tx_id.encode())
-        return share if int.from_bytes(drawing.digest(), "big") < share * 2**64 else None
+        return int.from_bytes(drawing.digest(), "big") < chance * 2**64

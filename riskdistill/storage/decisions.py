@@ -78,7 +78,7 @@ class Explained(_Record):
 
 
 class Shadow(_Record):
-    """What the previous bundle's student makes of the same features; it decides nothing."""
+    """What another student makes of the same features: the champion's beside a canary, else the previous one's."""
 
     bundle_version: str
     score: float = Field(ge=0, le=1)

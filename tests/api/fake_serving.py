@@ -190,7 +190,7 @@ def body(tx_id: str = "tx-1", amount: float = 100.0, **changes: Any) -> dict[str
 
 def settings_for(state_dir: Path, **changes: Any) -> ApiSettings:
     fields: dict[str, Any] = {"state_dir": state_dir, "api_keys": KEY, "pseudonym_key": "0123456789abcdef"}
-    fields["sample_share"] = 0.0  # a test that looks at samples asks for them
+    fields["sample_share"] = fields["shadow_sample_share"] = 0.0  # a test that looks at samples asks for them
     fields["deadline_ms"] = 60_000  # the machine is not ours alone
     return ApiSettings(**(fields | changes))
 

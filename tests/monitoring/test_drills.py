@@ -74,6 +74,14 @@ def after(stream: Stream) -> NDArray[np.bool_]:
     return stream.rows.time > FIRST + FAULT
 
 
+def dense(stream: Stream) -> Stream:
+    """After the fault eight days' payments come within one."""
+    time, fault = stream.rows.time, FIRST + FAULT
+    return replace(
+        stream, rows=replace(stream.rows, time=np.where(time > fault, fault + (time - fault) // 8, time))
+    )
+
+
 def drill(stream: Stream, setting: Setting, *right: str) -> DrillResult:
     return run_drill("a scenario", "a fault", right, stream, FIRST + FAULT, setting)
 
@@ -90,10 +98,8 @@ def test_a_release_that_is_slow_is_rolled_back_and_the_time_to_restore_is_measur
 ) -> None:
     """It is promoted with its fault, and eight days' payments come within one."""
     stream, setting = world
-    time, promoted = stream.rows.time, FIRST + FAULT
-    dense = replace(stream.rows, time=np.where(after(stream), promoted + (time - promoted) // 8, time))
-    slow = replace(stream, rows=dense, latency=np.where(after(stream), 10.0, stream.latency))
-    result = drill(slow, replace(setting, promoted=promoted), "controller: slow")
+    slow = replace(dense(stream), latency=np.where(after(stream), 10.0, stream.latency))
+    result = drill(slow, replace(setting, promoted=FIRST + FAULT), "controller: slow")
     assert result.passed
     assert result.restored == "the previous model"
     assert result.restore_seconds is not None
@@ -111,6 +117,32 @@ def test_what_becomes_slow_long_after_the_promotion_is_left_to_a_person(world: t
     assert result.delay_hours is not None
     assert result.delay_hours <= 24
     assert result.restore_seconds is None
+
+
+def with_canary(stream: Stream, flood: float) -> Stream:
+    """A canary decides for half of the accounts after the fault, and alerts on so much of what is normal, too."""
+    mine = after(stream) & (np.arange(ROWS) % 2 == 0)
+    normal = stream.champion < REVIEW
+    score = np.where(normal & (np.random.default_rng(1).random(ROWS) < flood), 0.9, stream.champion)
+    alert = np.where(mine, score >= REVIEW, stream.rows.alert)
+    return replace(stream, canary=np.where(mine, score, np.nan), rows=replace(stream.rows, alert=alert))
+
+
+def test_a_bad_canary_is_ended_and_the_champion_decides_for_its_accounts_again(
+    world: tuple[Stream, Setting],
+) -> None:
+    stream, setting = world
+    result = drill(with_canary(dense(stream), 0.3), setting, "canary: more_alerts")
+    assert result.passed
+    assert result.restored == "the champion"
+    assert result.restore_seconds is not None
+    assert result.delay_hours is not None
+    assert result.delay_hours <= 24
+
+
+def test_a_healthy_canary_raises_no_alarm(world: tuple[Stream, Setting]) -> None:
+    stream, setting = world
+    assert drill(with_canary(stream, 0.0), setting).passed
 
 
 def test_a_broken_feature_is_named_by_drift_and_left_to_a_person(world: tuple[Stream, Setting]) -> None:

@@ -183,3 +183,18 @@ def test_false_alerts_are_compared_on_a_logged_sample(logs: Logs, precision: flo
             labels[one.tx_id] = Outcome(laundering)
     logs[1].append(decisions)
     assert controller(logs, labels=True, missed_margin=2.0).look(labels).action == action
+
+
+def test_a_rare_sample_of_everything_does_not_thin_the_one_of_the_previous_models_alerts(logs: Logs) -> None:
+    """One in a thousand is drawn of what nobody alerts on, all of what the previous model alone would have."""
+    draw, decisions, labels = np.random.default_rng(0), [], {}
+    for one in traffic(4_000, 0.2, 0.2, 0.0, seed=1):
+        quiet = one.shadow is not None and one.shadow.action == "allow"
+        drawn = one.action == "allow" and (not quiet or bool(draw.random() < 0.001))
+        decisions.append(one.model_copy(update={"sample_share": (0.001 if quiet else 1.0) if drawn else None}))
+        if one.action != "allow" or drawn:
+            labels[one.tx_id] = Outcome(bool(draw.random() < (0.1 if one.action != "allow" else 0.3)))
+    assert any(one.sample_share == 0.001 for one in decisions)
+    logs[1].append(decisions)
+    verdict = controller(logs, labels=True, missed_margin=2.0).look(labels)
+    assert verdict.reason.startswith("false_alerts")

@@ -13,9 +13,10 @@ from traffic_log import decide
 from webhook_receiver import SECRET, receiving
 
 from pipelines.live_alarms import LiveAlarms
-from riskdistill.bundle import Bundle
-from riskdistill.storage.decisions import Decision, DecisionLog
-from riskdistill.storage.releases import ReleaseLog
+from riskdistill.bundle import Bundle, rebuild_bundle
+from riskdistill.models.calibration import Calibrator
+from riskdistill.storage.decisions import Decision, DecisionLog, Shadow
+from riskdistill.storage.releases import ReleaseLog, State
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -37,6 +38,40 @@ def releases(tmp_path: Path, tiny_bundle: Bundle) -> ReleaseLog:
 @pytest.fixture
 def decisions(tmp_path: Path) -> DecisionLog:
     return DecisionLog(f"sqlite:///{tmp_path}/decisions.db")
+
+
+def test_a_watch_ends_a_canary_that_floods_the_team_and_tells_a_webhook(
+    releases: ReleaseLog,
+    decisions: DecisionLog,
+    tiny_bundle: Bundle,
+    tmp_path: Path,
+    done: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calibrators = {role: Calibrator(intercept=3.0) for role in ("student", "teacher")}
+    other = rebuild_bundle(tiny_bundle, tmp_path / "other", calibrators=calibrators)
+    releases.register(other.path, other.version, actor="ann", reason="a test")
+    releases.stage("r2", State.CANARY, actor="ann", reason="a test", evidence={}, share=0.2)
+    rows = [decide(0.999, 0.0, version=other.version) for _ in range(400)]
+    decisions.append([row.model_copy(update={"shadow": _beside(row, tiny_bundle)}) for row in rows])
+    monkeypatch.setenv("RISKDISTILL_WEBHOOK_SECRET", SECRET)
+    logs = ("--releases", f"sqlite:///{tmp_path}/releases.db", "--decisions", f"sqlite:///{tmp_path}/decisions.db")
+    with receiving() as receiver:
+        told = done("monitor", "watch", *logs, "--looks", 2, "--interval", 0.1, "--webhook", receiver.url)
+        (received,) = receiver.wait_for(1)
+    assert "rolled_back canary: more_alerts: e-value" in told
+    assert told.count("canary") == 1, "the second look finds none"
+    assert [(release.release_id, release.state) for release in releases.list()] == [
+        ("r1", State.CHAMPION),
+        ("r2", State.ROLLED_BACK),
+    ]
+    body = json.loads(received.body)
+    assert (body["type"], body["data"]["release_id"]) == ("monitor.rolled_back", "r2")
+    assert body["data"]["verdict"]["restored"] == "r1"
+
+
+def _beside(row: Decision, champion: Bundle) -> Shadow | None:
+    return row.shadow and row.shadow.model_copy(update={"bundle_version": champion.version})
 
 
 def test_a_watch_tells_that_no_payment_comes_any_more(

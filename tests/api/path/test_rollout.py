@@ -93,6 +93,9 @@ async def test_a_canary_decides_for_its_accounts_always_the_same_and_the_champio
             account = {"sender_account": f"account-{number % 20}"}
             stored = await decided(client, f"tx-{number}", 100, **account)
             by.setdefault(number % 20, set()).add(stored["bundle_version"])
+            beside = stored["shadow"] and (stored["shadow"]["bundle_version"], stored["shadow"]["score"])
+            champions = (A, pytest.approx(stored["student_score"] - 0.3))
+            assert beside == (champions if stored["bundle_version"] == B else None), "there is no previous champion"
     assert all(len(versions) == 1 for versions in by.values())
     assert {version for versions in by.values() for version in versions} == {A, B}
     found = shadow_scores(tmp_path)
