@@ -80,7 +80,6 @@ class RollbackPolicy(BaseModel):
     cool_down: timedelta = Field(
         default=timedelta(minutes=10), ge=timedelta(0), description="rest after a rollback"
     )
-    hold: bool = Field(default=False, description="a person holds all action")
     dry_run: bool = Field(default=False, description="say what would be done, and do not do it")
 
     @property

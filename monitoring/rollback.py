@@ -20,7 +20,7 @@ Errors and slow decisions act only within `RollbackPolicy.trial` of the promotio
 is the bundle's own: afterwards, and from a teacher elsewhere, they alarm. An outage that all models share is not
 mended by a rollback (`monitoring.case`).
 
-Harm that is shown is not acted on while a person holds all action, within the rest that follows a promotion or a
+Harm that is shown is not acted on while a person holds all action (`ReleaseLog.hold`), within the rest that follows a promotion or a
 rollback (caches fill, workers change over), and where the model to return to was itself rolled back once: that is
 for a person to decide.
 """
@@ -182,8 +182,8 @@ class RollbackController:
             return "alarm", "there is no previous release to return to"
         if (withdrawn := self._withdrawn(previous)) is not None:
             return "alarm", f"the previous bundle was rolled back itself, as {withdrawn}"
-        if self._policy.hold:
-            return "held", "a person holds all action"
+        if (hold := self._releases.held()) is not None:
+            return "held", f"{hold.actor} holds all action since {hold.at:%F %H:%M} UTC: {hold.reason}"
         if (until := self._resting()) is not None:
             return "held", f"resting until {until:%H:%M:%S} UTC"
         if self._policy.dry_run:

@@ -17,6 +17,7 @@ from rich.console import Console
 from monitoring.pages import write_whole
 from pipelines.bundle_store import expectation
 from pipelines.command_options import (
+    Actor,
     Decisions,
     DecisionsIfAny,
     OutFolder,
@@ -24,6 +25,7 @@ from pipelines.command_options import (
     PeriodStart,
     PseudonymKey,
     RatesOption,
+    Reason,
     Releases,
     table_of,
 )
@@ -95,7 +97,6 @@ def watch(
     interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 5.0,
     looks: Annotated[int | None, typer.Option(min=1, help="Stop after so many looks.")] = None,
     dry_run: Annotated[bool, typer.Option(help="Say what would be done; do nothing.")] = False,
-    hold: Annotated[bool, typer.Option(help="A person holds all action.")] = False,
     minimum: Annotated[int, typer.Option(min=1, help="Transactions compared before any action.")] = 200,
     cool_down: Annotated[float, typer.Option(min=0, help="Minutes of rest after a rollback.")] = 10,
     labels: Annotated[
@@ -124,7 +125,6 @@ def watch(
     log = ReleaseLog(releases, create=False)
     policy = RollbackPolicy(
         dry_run=dry_run,
-        hold=hold,
         minimum=minimum,
         cool_down=timedelta(minutes=cool_down),
         labels=labels is not None,
@@ -154,6 +154,20 @@ def watch(
                 stack.callback(follow_aside(log).join, DEADLINE)  # waited for at the end, not at the next look
             if looks is not None and number >= looks:
                 stop.set()
+
+
+@monitor_app.command()
+def hold(releases: Releases, actor: Actor, reason: Reason) -> None:
+    """Keep every watch of these releases from acting, until `monitor resume`; they go on to look and to alarm."""
+    ReleaseLog(releases, create=False).hold(actor=actor, reason=reason)
+    console.print("held: no watch acts until `riskdistill monitor resume`")
+
+
+@monitor_app.command()
+def resume(releases: Releases, actor: Actor, reason: Reason) -> None:
+    """End the hold: a watch acts at its next look on whatever harm is shown then."""
+    ReleaseLog(releases, create=False).resume(actor=actor, reason=reason)
+    console.print("resumed: watches act again")
 
 
 @monitor_app.command()

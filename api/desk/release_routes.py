@@ -73,6 +73,12 @@ async def history(
     return [entry for entry in entries if entry.sequence > after][:limit]
 
 
+@releases.get("/hold", summary="The hold that stands", dependencies=[needs("operate")])
+async def held(service: Serving) -> Transition | None:
+    """Who keeps the rollback controller from acting, since when and why; null where nobody does."""
+    return await asyncio.to_thread(service.releases.log.held)
+
+
 @releases.get("/{release_id}", summary="One release with its history", dependencies=[needs("operate")])
 async def show(release_id: ReleaseId, service: Serving) -> ReleaseStory:
     """As it stands, with every entry about it and the figures behind them."""
@@ -91,6 +97,28 @@ async def roll_back(asked: Rollback, caller: Calling, service: Serving) -> Relea
         service,
         lambda log: releasing.roll_back(log, actor=caller.name, reason=asked.reason, canary=asked.canary),
     )
+
+
+@releases.post(
+    "/hold",
+    summary="Keep the rollback controller from acting",
+    responses=documented(409),
+    dependencies=[needs("admin")],
+)
+async def hold(asked: Change, caller: Calling, service: Serving) -> Release:
+    """Until somebody resumes, whoever is champion. Answers with the champion."""
+    return await _changed(service, lambda log: log.hold(actor=caller.name, reason=asked.reason))
+
+
+@releases.post(
+    "/resume",
+    summary="Let the rollback controller act again",
+    responses=documented(409),
+    dependencies=[needs("admin")],
+)
+async def resume(asked: Change, caller: Calling, service: Serving) -> Release:
+    """Ends the hold that stands. Answers with the champion."""
+    return await _changed(service, lambda log: log.resume(actor=caller.name, reason=asked.reason))
 
 
 @releases.post(

@@ -177,7 +177,8 @@ def test_without_a_previous_release_harm_is_an_alarm(logs: Logs) -> None:
     watcher = controller(logs, minimum=400)
     flood(logs, 400)
     releases = logs[0]
-    held = controller(logs, hold=True)
+    releases.hold(actor="ann", reason="a migration")
+    held = controller(logs)
     assert held.look().action == "held"
     releases.retire("r1", actor="ann", reason="disk full", evidence={})
     verdict = held.look()
@@ -186,11 +187,22 @@ def test_without_a_previous_release_harm_is_an_alarm(logs: Logs) -> None:
     assert releases.get("r2").state is State.CHAMPION
 
 
-@pytest.mark.parametrize(("policy", "action"), [({"hold": True}, "held"), ({"dry_run": True}, "would_roll_back")])
-def test_a_hold_and_a_dry_run_change_nothing(logs: Logs, policy: dict[str, Any], action: str) -> None:
+def test_a_dry_run_changes_nothing(logs: Logs) -> None:
     flood(logs)
-    assert controller(logs, **policy).look().action == action
+    assert controller(logs, dry_run=True).look().action == "would_roll_back"
     assert logs[0].get("r2").state is State.CHAMPION
+
+
+def test_a_hold_is_heeded_by_every_watch_until_somebody_resumes(logs: Logs) -> None:
+    watcher = controller(logs)
+    logs[0].hold(actor="ann", reason="a migration")
+    flood(logs)
+    verdict = watcher.look()
+    assert verdict.action == controller(logs).look().action == "held"
+    assert re.search(r"; ann holds all action since \d{4}-\d\d-\d\d \d\d:\d\d UTC: a migration$", verdict.reason)
+    assert logs[0].get("r2").state is State.CHAMPION
+    logs[0].resume(actor="bob", reason="migrated")
+    assert watcher.look().action == "rolled_back"
 
 
 def test_the_controller_acts_on_a_new_champion_at_once_and_rests_after_a_rollback(logs: Logs) -> None:
