@@ -2,12 +2,13 @@
 
 Champion and previous model score the same transactions, so drift, season and a broken input upstream hit both and
 prove nothing against either: the ratio of their alerts stays what their two bundles promise. What counts is student
-against student: alert rate, and once labels are known false alerts and missed laundering; and what the service
-itself did worse than before, errors and time. Each measure has a sequential test and a share of one false-alarm
-budget (`monitoring.evidence`): over the *whole life* of a harmless champion the chance of any wrong rollback is at
-most `RollbackPolicy.alpha`, however often one looks and however often the watch begins anew, as far as transactions
-are independent; the margins leave room where they are not quite. (A watch that begins reads the log from its start.
-Evidence is a function of what was decided when; only labels without `known_at` count from the decision on then.)
+against student: alert rate, and once labels are known false alerts and missed laundering; what was an alert in the
+end, the teacher's answers included; and what the service itself did worse than before, errors and time. Each
+measure has a sequential test and a share of one false-alarm budget (`monitoring.evidence`): over the *whole life*
+of a harmless champion the chance of any wrong rollback is at most `RollbackPolicy.alpha`, however often one looks
+and however often the watch begins anew, as far as transactions are independent; the margins leave room where they
+are not quite. (A watch that begins reads the log from its start. Evidence is a function of what was decided when;
+only labels without `known_at` count from the decision on then.)
 
 Labels come mostly for what the champion alerted on. What it missed is known less often, which speaks for it: so a
 test of missed laundering errs on the side of the champion.
@@ -16,13 +17,13 @@ Distance from the teacher is measured too, but it alarms and never acts. The tea
 scored high or was unsure, so the transactions are chosen by the champion's own errors: of two equally good models
 the one that chooses looks worse (the winner's curse), and no number of transactions mends that.
 
-Errors and slow decisions act only within `RollbackPolicy.trial` of the promotion, and errors only where the teacher
-is the bundle's own: afterwards, and from a teacher elsewhere, they alarm. An outage that all models share is not
-mended by a rollback (`monitoring.case`).
+Errors, slow decisions and too many or too few final alerts act only within `RollbackPolicy.trial` of the promotion,
+and all but the slow ones only where the teacher is the bundle's own: afterwards, and from a teacher elsewhere, they
+alarm. An outage that all models share is not mended by a rollback (`monitoring.case`).
 
-Harm that is shown is not acted on while a person holds all action (`ReleaseLog.hold`), within the rest that follows a promotion or a
-rollback (caches fill, workers change over), and where the model to return to was itself rolled back once: that is
-for a person to decide.
+Harm that is shown is not acted on while a person holds all action (`ReleaseLog.hold`), within the rest that follows
+a promotion or a rollback (caches fill, workers change over), and where the model to return to was itself rolled
+back once: that is for a person to decide.
 """
 
 from __future__ import annotations
@@ -45,7 +46,11 @@ from riskdistill.storage.releases import Release, ReleaseLog, State
 ACTOR: Final = "monitor"
 Action = Literal["none", "waiting", "held", "alarm", "would_roll_back", "rolled_back"]
 
+_TEACHER: Final = "the teacher is elsewhere, or the champion long in service, and so the cause may be another"
 _NO_REASON: Final[Mapping[Metric, str]] = {  # for a rollback; a person has to look into it
+    "more_final_alerts": _TEACHER,
+    "fewer_final_alerts": _TEACHER,
+    "false_final_alerts": "the teacher is elsewhere, and answers under the previous model too",
     "errors": "the previous model may fail as well: the teacher is elsewhere, or the champion long in service",
     "slow": "the previous model may be as slow: the champion is long in service",
     "teacher_disagreement": "biased against the champion, so a person has to look into it",

@@ -7,7 +7,8 @@ is the canary, which decides for its share of the accounts. The service follows 
 canary, the newest shadow.
 
 An approval is an entry of its own that leaves the state as it is. Where promotion needs approvals (four eyes), only
-those of others than whoever promotes count. A hold is one, too: while it stands, the rollback controller does nothing.
+those of others than whoever promotes count. A hold is one, too: while it stands, the rollback controller does
+nothing.
 """
 
 from __future__ import annotations

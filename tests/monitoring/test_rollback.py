@@ -42,6 +42,8 @@ def test_a_champion_that_floods_the_team_is_rolled_back_with_its_evidence(logs: 
     assert [measure["metric"] for measure in evidence["measures"]] == [
         "more_alerts",
         "fewer_alerts",
+        "more_final_alerts",
+        "fewer_final_alerts",
         "errors",
         "slow",
         "teacher_disagreement",
@@ -88,7 +90,7 @@ def test_a_champion_that_is_farther_from_the_teacher_is_an_alarm_and_no_rollback
     verdict = controller(logs).look()
     assert verdict.action == "alarm"
     assert verdict.reason.startswith("teacher_disagreement")
-    assert [measure.acts for measure in verdict.measures] == [True] * 4 + [False]
+    assert [measure.acts for measure in verdict.measures] == [True] * 6 + [False]
     assert logs[0].get("r2").state is State.CHAMPION
 
 
@@ -127,11 +129,12 @@ def test_false_alerts_have_a_share_of_the_budget_only_where_labels_come(logs: Lo
     def shares(verdict: Verdict) -> dict[str, float]:
         return {measure.metric: measure.alpha for measure in verdict.measures if measure.acts}
 
+    unlabelled = ("more_alerts", "fewer_alerts", "more_final_alerts", "fewer_final_alerts")
     assert shares(controller(logs).look()) == pytest.approx(
-        dict.fromkeys(("more_alerts", "fewer_alerts", "errors", "slow"), 0.01 / 4)
+        dict.fromkeys((*unlabelled, "errors", "slow"), 0.01 / 6)
     )
     assert shares(controller(logs, labels=True).look()) == pytest.approx(
-        dict.fromkeys(("more_alerts", "fewer_alerts", "false_alerts", "missed", "errors", "slow"), 0.01 / 6)
+        dict.fromkeys((*unlabelled, "false_alerts", "missed", "false_final_alerts", "errors", "slow"), 0.01 / 9)
     )
     with pytest.raises(ConfigError, match="labels came"):
         controller(logs).look({"d1": Outcome(True)})
