@@ -101,6 +101,10 @@ class RollbackPolicy(BaseModel):
     cool_down: timedelta = Field(
         default=timedelta(minutes=10), ge=timedelta(0), description="rest after a rollback"
     )
+    drift_acts: bool = Field(
+        default=False,
+        description="drift alone is a reason to roll back; its chance of a false alarm comes on top of alpha",
+    )
     dry_run: bool = Field(default=False, description="say what would be done, and do not do it")
 
     @property

@@ -5,6 +5,8 @@ from the labelled alerts, and what was missed from the labelled sample, each row
 stands for (inverse propensity; Horvitz and Thompson, JASA 47, 1952). Without a sample only the laundering that came
 to light by other ways is known to have been missed, and recall is an upper bound.
 
+Recall is estimated from two estimates: of precision, and in the same way of how much of the sample is laundering.
+
 Every estimate is made as it could have been at the end of its window, also for windows that are mature by now:
 the two stand side by side, so that a reader sees how far estimates can be trusted. The disagreement of student
 and teacher on the same sample needs no labels at all.
@@ -57,6 +59,9 @@ class WindowPerformance(BaseModel):
     recall: Interval | None = Field(description="realised; None while the window is not mature")
     recall_from: Literal["sample", "known"] = Field(description="known: an upper bound, for there is no sample")
     estimated: Estimate | None = Field(description="precision as estimated at the end of the window")
+    estimated_recall: Interval | None = Field(
+        default=None, description="of a window that is not mature, from the sample below the line; None without it"
+    )
     disagreement: Interval | None = Field(
         description="share of all decisions on which student and teacher differ about the alert, from the sample"
     )
@@ -153,6 +158,10 @@ def measure_performance(
         needed = maturity(rows.time[rows.alert], rows.known[rows.alert], moment, mature_share)
         mature = needed is not None and end + needed <= moment
         window = _window(rows, inside, end, length, moment, mature, None if told is None else told[0])
+        if told is not None and not mature:
+            window = window.model_copy(
+                update={"estimated_recall": _estimate_recall(rows, inside, end, told[0], seed)}
+            )
         if told is not None and window.precision is not None and needed is not None:
             past.append((end + needed, Past(told[0].combined, window.precision.value, told[1])))
         windows.append(window)
@@ -175,10 +184,33 @@ def _estimate(
     rows: Decided, inside: NDArray[np.bool_], end: int, past: list[Past], seed: int
 ) -> tuple[Estimate, float] | None:
     """As it could be made at `end`, from the alerts whose labels were there by then."""
-    older = rows.alert & (rows.time <= end) & (rows.known > 0) & (rows.known <= end) & (rows.label != UNKNOWN)
+    older = rows.alert & _labelled_by(rows, end)
     return estimate(
         _alerts(rows, older, end), rows.label[older] == 1, _alerts(rows, inside & rows.alert, end), past, seed=seed
     )
+
+
+def _estimate_recall(
+    rows: Decided, inside: NDArray[np.bool_], end: int, precision: Estimate, seed: int
+) -> Interval | None:
+    """Found over found and missed, both estimated; the interval takes both ends of either, as `_recall` does."""
+    drawn = rows.sampled & ~rows.alert
+    older = drawn & _labelled_by(rows, end)
+    told = estimate(
+        _alerts(rows, older, end), rows.label[older] == 1, _alerts(rows, inside & drawn, end), seed=seed
+    )
+    if told is None:
+        return None
+    alerts, rest, missed = int((inside & rows.alert).sum()), int((inside & ~rows.alert).sum()), told[0]
+    return Interval(
+        value=_ratio(alerts * precision.combined, rest * missed.combined),
+        low=_ratio(alerts * precision.low, rest * missed.high),
+        high=_ratio(alerts * precision.high, rest * missed.low),
+    )
+
+
+def _labelled_by(rows: Decided, end: int) -> NDArray[np.bool_]:
+    return (rows.time <= end) & (rows.known > 0) & (rows.known <= end) & (rows.label != UNKNOWN)
 
 
 def _alerts(rows: Decided, chosen: NDArray[np.bool_], end: int) -> Alerts:

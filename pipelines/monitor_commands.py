@@ -103,6 +103,13 @@ def watch(
         Path | None,
         typer.Option(help="Parquet or CSV with tx_id, is_laundering and, where it is known, known_at; read again."),
     ] = None,
+    drift_report: Annotated[
+        Path | None,
+        typer.Option("--drift", help="drift.json that a job writes with `monitor drift --decisions`; read again."),
+    ] = None,
+    drift_acts: Annotated[
+        bool, typer.Option(help="Drift that --drift tells of rolls back; otherwise it alarms.")
+    ] = False,
     webhook: Annotated[
         str | None, typer.Option(help="URL to tell of alarms and rollbacks; RISKDISTILL_WEBHOOK_SECRET signs.")
     ] = None,
@@ -110,7 +117,7 @@ def watch(
         int | None, typer.Option(min=0, max=65_535, help="Serve Prometheus metrics there, on loopback; 0: any.")
     ] = None,
 ) -> None:
-    """Watch the champion for harm and roll back by itself; alarm on silence, and with labels on what they say.
+    """Watch the champion for harm and roll back; alarm on silence, drift, and with labels on what they say.
 
     Ctrl-C ends it.
     """
@@ -120,17 +127,22 @@ def watch(
     from monitoring.rollback import watch as watch_champion
     from monitoring.watch_metrics import WatchMetrics
     from monitoring.webhook import SECRET, Webhook
+    from pipelines.drift_file import DriftFile
     from pipelines.live_alarms import LiveAlarms
 
+    if drift_acts and drift_report is None:
+        raise ConfigError("no drift report could act", where="monitor watch", mend="name one with --drift")
     log = ReleaseLog(releases, create=False)
     policy = RollbackPolicy(
         dry_run=dry_run,
         minimum=minimum,
         cool_down=timedelta(minutes=cool_down),
         labels=labels is not None,
+        drift_acts=drift_acts,
     )
-    alarms = LiveAlarms(log, DecisionLog(decisions, create=False), labels)
-    controller = RollbackController(log, alarms, policy, expectation)
+    drifting = (lambda: None) if drift_report is None else DriftFile(drift_report)
+    alarms = LiveAlarms(log, DecisionLog(decisions, create=False), labels, drift=drifting)
+    controller = RollbackController(log, alarms, policy, expectation, drift=drifting)
     known = dict if labels is None else LabelFile(labels)
     stop, notices, metrics, hook = threading.Event(), Notices(), WatchMetrics(), None
     with ExitStack() as stack:

@@ -113,6 +113,32 @@ def test_what_becomes_slow_long_after_the_promotion_is_left_to_a_person(world: t
     assert result.restore_seconds is None
 
 
+def test_where_the_champion_must_stay_a_rollback_does_not_pass_and_an_alarm_does(
+    world: tuple[Stream, Setting],
+) -> None:
+    """All is slow for a day after a promotion, and the same long after one."""
+    stream, setting = world
+    slow = replace(stream, latency=np.where(after(stream), 10.0, stream.latency))
+    told = ("an outage", "all is slow", ("controller: slow",), slow, FIRST + FAULT)
+    result = run_drill(*told, setting, stays=True)
+    assert result.passed
+    assert result.restored == "a person: mend what all models share"
+    time, promoted = stream.rows.time, FIRST + FAULT
+    dense = replace(stream.rows, time=np.where(after(stream), promoted + (time - promoted) // 8, time))
+    early = (*told[:3], replace(slow, rows=dense), told[4])
+    assert not run_drill(*early, replace(setting, promoted=promoted), stays=True).passed
+
+
+def test_a_teacher_that_raises_what_both_students_let_pass_is_seen_in_what_is_decided(
+    world: tuple[Stream, Setting],
+) -> None:
+    stream, setting = world
+    raised = replace(stream.rows, alert=stream.rows.alert | (after(stream) & (np.arange(ROWS) % 3 == 0)))
+    result = drill(replace(stream, rows=raised), setting, "controller: more_final_alerts")
+    assert result.passed
+    assert result.restore_seconds is None
+
+
 def test_a_broken_feature_is_named_by_drift_and_left_to_a_person(world: tuple[Stream, Setting]) -> None:
     stream, setting = world
     context = stream.context.copy()
