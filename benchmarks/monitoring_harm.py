@@ -85,7 +85,7 @@ def look(world: World, hour: NDArray[np.float64], runs: int, draw: np.random.Gen
 def _final(
     alerts: dict[str, tuple[Counts, Counts]], payments: Counts, draw: np.random.Generator
 ) -> dict[str, Counts]:
-    """Alerts in the end, beside the previous model's: the teacher clears some, and raises others that neither did."""
+    """Alerts in the end, beside the previous model's: the teacher clears some, and raises others."""
     student = {kind: true + false for kind, (true, false) in alerts.items()}
     both, alone = (draw.binomial(student[kind], 1 - CLEARED) for kind in ("both", "champion"))
     alone = alone + draw.poisson(RAISED * (student["both"] + student["champion"]))

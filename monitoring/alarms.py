@@ -29,7 +29,6 @@ LABELS_EVERY: Final = DAY  # how often labels are checked
 PERFORMANCE_EVERY: Final = 3 * DAY
 CERTAIN: Final = 1e-4  # p-value of a single check of labels or of what was missed
 WORSE: Final = 4.0  # deviations that a fall of precision must have: windows overlap, and are many
-INTERVALS: Final = 2.0  # of an estimate, which are about as many deviations
 
 
 class Alarm(BaseModel):
@@ -119,7 +118,7 @@ def worse(rows: Decided, now: int) -> Alarm | None:
 
 
 def _foreseen(week: WindowPerformance, mature: list[WindowPerformance], now: int) -> Alarm | None:
-    """Whether the estimates of a week are below what mature ones realised, by more than both leave open."""
+    """Whether all that estimates leave open for a week is below what mature ones realised, at the least."""
     told = week.estimated
     precision = None if told is None else Interval(value=told.combined, low=told.low, high=told.high)
     for name, estimated, realised in (
@@ -129,12 +128,9 @@ def _foreseen(week: WindowPerformance, mature: list[WindowPerformance], now: int
         known = [one.low for one in realised if one is not None]
         if estimated is None or not known:
             continue
-        half, usual = (
-            max(estimated.high - estimated.value, estimated.value - estimated.low),
-            sum(known) / len(known),
-        )
-        if estimated.value + INTERVALS * half < usual:
-            detail = f"week to {week.end:%F}: about {estimated.value:.0%}; mature weeks had at least {usual:.0%}"
+        usual = sum(known) / len(known)
+        if estimated.high < usual:
+            detail = f"week to {week.end:%F}: at most {estimated.high:.0%}; mature weeks had at least {usual:.0%}"
             return Alarm(at=moment(now), detector=f"performance: estimated {name}", detail=detail)
     return None
 

@@ -357,7 +357,7 @@ def _alert_test(margin: float, times: NDArray[np.float64], limit: NDArray[np.flo
 
 def _final_tests(
     margin: float, times: float, before: FinalAlerts | None
-) -> tuple[EitherTest, EitherTest] | tuple[None, None]:
+) -> tuple[EitherTest | None, EitherTest | None]:
     """Whether final alerts are off both from the previous model's student and from the hours before: more, fewer.
 
     The previous model's final alerts are not known: nobody asked its teacher. Its student's are, and the hours in
@@ -379,7 +379,8 @@ def _odds(rate: float) -> float:
 
 
 def _share(odds: ArrayLike) -> NDArray[np.float64]:
-    return np.asarray(odds) / (1 + np.asarray(odds))
+    ratio = np.asarray(odds, np.float64)
+    return np.asarray(ratio / (1 + ratio))
 
 
 def _limit(rate: float | None, margin: float) -> RateTest | None:

@@ -193,7 +193,11 @@ def _estimate(
 def _estimate_recall(
     rows: Decided, inside: NDArray[np.bool_], end: int, precision: Estimate, seed: int
 ) -> Interval | None:
-    """Found over found and missed, both estimated; the interval takes both ends of either, as `_recall` does."""
+    """Found over found and missed, both estimated.
+
+    What is missed is off by chance, and beyond that as much of itself as precision is taken to be: below the line
+    shares are small, and no earlier estimates of them are kept.
+    """
     drawn = rows.sampled & ~rows.alert
     older = drawn & _labelled_by(rows, end)
     told = estimate(
@@ -201,16 +205,16 @@ def _estimate_recall(
     )
     if told is None:
         return None
-    alerts, rest, missed = int((inside & rows.alert).sum()), int((inside & ~rows.alert).sum()), told[0]
-    return Interval(
-        value=_ratio(alerts * precision.combined, rest * missed.combined),
-        low=_ratio(alerts * precision.low, rest * missed.high),
-        high=_ratio(alerts * precision.high, rest * missed.low),
-    )
+    missed, chance = told[0].combined, told[1]
+    odds = (inside & rows.alert).sum() * precision.combined / ((inside & ~rows.alert).sum() * missed)
+    off = (precision.high - precision.low) / (2 * precision.combined)
+    off = np.hypot(np.sqrt(2) * off, 1.96 * chance / missed)  # of found and of missed, and the chance of the latter
+    low, value, high = (float(one / (1 + one)) for one in odds * np.exp([-off, 0, off]))
+    return Interval(value=value, low=low, high=high)
 
 
 def _labelled_by(rows: Decided, end: int) -> NDArray[np.bool_]:
-    return (rows.time <= end) & (rows.known > 0) & (rows.known <= end) & (rows.label != UNKNOWN)
+    return np.asarray((rows.time <= end) & (rows.known > 0) & (rows.known <= end) & (rows.label != UNKNOWN))
 
 
 def _alerts(rows: Decided, chosen: NDArray[np.bool_], end: int) -> Alerts:

@@ -132,9 +132,16 @@ def test_where_the_champion_must_stay_a_rollback_does_not_pass_and_an_alarm_does
 def test_a_teacher_that_raises_what_both_students_let_pass_is_seen_in_what_is_decided(
     world: tuple[Stream, Setting],
 ) -> None:
+    """Long after a promotion, so it is left to a person; eight days' payments come within one."""
     stream, setting = world
-    raised = replace(stream.rows, alert=stream.rows.alert | (after(stream) & (np.arange(ROWS) % 3 == 0)))
-    result = drill(replace(stream, rows=raised), setting, "controller: more_final_alerts")
+    raised, time = after(stream) & (np.arange(ROWS) % 2 == 0), stream.rows.time
+    rows = replace(
+        stream.rows,
+        time=np.where(after(stream), FIRST + FAULT + (time - FIRST - FAULT) // 8, time),
+        score=np.where(raised, 0.99, stream.rows.score),
+        alert=stream.rows.alert | raised,
+    )
+    result = drill(replace(stream, rows=rows), setting, "controller: more_final_alerts")
     assert result.passed
     assert result.restore_seconds is None
 
