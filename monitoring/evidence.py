@@ -11,7 +11,7 @@
 What belongs together counts once (`monitoring.case`): ten payments of one scheme that a model misses are one piece
 of evidence, and tests that took them for ten would roll back a healthy champion within days.
 
-One false-alarm budget is shared out beforehand: equally to the harms that act, and for each of them in `WHOLE` to
+One false-alarm budget is shared out beforehand: to the harms that act (`RollbackPolicy.share`), each in `WHOLE` to
 the whole traffic and the rest to the segments. (Final alerts, errors and time do not come by segment.) By the union
 bound the chance of any wrong rollback in a champion's whole life is at most `RollbackPolicy.alpha`.
 
@@ -48,6 +48,7 @@ Metric = Literal[
 ]
 WHOLE: Final = 0.7  # of a harm's budget; the rest is the segments'
 ALL: Final = "all"  # the name of the whole among the segments
+_OF_FINAL: Final[frozenset[Metric]] = frozenset({"more_final_alerts", "fewer_final_alerts", "false_final_alerts"})
 STEP: Final = timedelta(minutes=5)  # with each of which harm may begin
 LONG: Final = 12  # steps, in which one of two hypotheses on alerts holds: in short ones chance hides which
 
@@ -120,6 +121,15 @@ class RollbackPolicy(BaseModel):
             "errors",
             "slow",
         )
+
+    def share(self, metric: Metric) -> float:
+        """The part of `alpha` that a harm that acts has. Those of final alerts have one part together.
+
+        They see most of what the students' tests see before them, and each part of its own makes all others slower.
+        """
+        final = [one for one in self.acting if one in _OF_FINAL]
+        part = self.alpha / (len(self.acting) - len(final) + 1)
+        return part / len(final) if metric in _OF_FINAL else part
 
 
 class Measure(BaseModel):
@@ -284,7 +294,7 @@ class Evidence:
         """The share of the budget of a metric, by group: shape (groups,), or (1,) where it has no segments."""
         if metric == "teacher_disagreement":  # it never acts
             return np.array([self.policy.alpha])
-        share = self.policy.alpha / len(self.policy.acting)
+        share = self.policy.share(metric)
         segments = len(self.groups) - 1
         if metric in _NO_SEGMENTS or not segments:
             return np.array([share])
