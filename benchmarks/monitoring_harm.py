@@ -17,13 +17,14 @@ from feature_data import Measurement
 from monitoring_rules import NEVER, RULES, STATISTICS, Rules, Statistic, middle, proportion, spread
 from numpy.typing import NDArray
 
-from monitoring.evidence import Evidence, Expectation, RollbackPolicy, ServiceLimits
-from monitoring.service_level import upper_rate
+from monitoring.evidence import Bounds, Evidence, Expectation, FinalAlerts, RollbackPolicy, ServiceLimits
+from monitoring.service_level import upper_rate, usual_rate
 
 LOOKS: Final = 288  # a day, one every five minutes
 LARGE, SMALL = 15_000, 500  # payments a look: 50 and 1.7 a second
 ASKED: Final = 500  # decisions a look that want the teacher
 ALERTS: Final = 0.005
+CLEARED, RAISED = 0.2, 0.1  # by the teacher, per alert of the student
 SHARES: Final = np.array([0.4, 0.3, 0.2, 0.1])  # of the segments of each dimension
 DIMENSIONS: Final = ("bank", "channel", "country")
 Counts = NDArray[np.int64]
@@ -70,6 +71,7 @@ def look(world: World, hour: NDArray[np.float64], runs: int, draw: np.random.Gen
     true = world.scheme * (alerts["both"][0] + alerts["champion"][0])
     news["alerted"] = _by_segment(true + alerts["both"][1] + alerts["champion"][1], draw)
     news["quiet"] = np.maximum(_by_segment(payments, draw) - news["alerted"], 0)
+    news |= {kind: count[:, None] for kind, count in _final(alerts, payments, draw).items()}
     failed = draw.binomial(ASKED, world.errors, runs)
     slow = draw.binomial(payments, 0.05)
     service = {"failed": failed, "answered": ASKED - failed, "slow": slow, "in_time": payments - slow}
@@ -78,6 +80,22 @@ def look(world: World, hour: NDArray[np.float64], runs: int, draw: np.random.Gen
         again = _alerts(world, payments, draw.gamma(50, 1 / 50, runs), draw)
         news |= _labels(again, world.known, draw)
     return news
+
+
+def _final(
+    alerts: dict[str, tuple[Counts, Counts]], payments: Counts, draw: np.random.Generator
+) -> dict[str, Counts]:
+    """Alerts in the end, beside the previous model's: the teacher clears some, and raises others."""
+    student = {kind: true + false for kind, (true, false) in alerts.items()}
+    both, alone = (draw.binomial(student[kind], 1 - CLEARED) for kind in ("both", "champion"))
+    alone = alone + draw.poisson(RAISED * (student["both"] + student["champion"]))
+    return {
+        "final_only": alone,
+        "shadow_only": student["previous"] + student["both"] - both,
+        "final_and_shadow": both,
+        "ended_alert": both + alone,
+        "let_pass": np.maximum(payments - both - alone, 0),
+    }
 
 
 _NAMES: Final = {"both": "both", "champion": "champion_only", "previous": "previous_only"}
@@ -110,12 +128,16 @@ def _labels(alerts: dict[str, tuple[Counts, Counts]], known: float, draw: np.ran
     }
     (champion_true, champion_false), (previous_true, previous_false) = split["champion"], split["previous"]
     worse, better = _matched(champion_true, champion_false, previous_true, previous_false, draw)
+    kept = [draw.binomial(count[:, :1], 1 - CLEARED) for count in (champion_true, champion_false)]
+    final = _matched(kept[0], kept[1], previous_true[:, :1], previous_false[:, :1], draw)
     return {
         "previous_alone": previous_true,
         "champion_alone": champion_true,
         "by_both": split["both"][0],
         "champion_false": worse,
         "previous_false": better,
+        "final_false": final[0],
+        "shadow_false": final[1],
     }
 
 
@@ -141,9 +163,21 @@ def new_evidence(draw: np.random.Generator, policy: RollbackPolicy | None = None
     limits = ServiceLimits(
         errors=upper_rate(draw.binomial(hours, HEALTHY.errors), hours),
         slow=upper_rate(draw.binomial(10 * hours, 0.05), 10 * hours),
+        final=_final_before(draw),
     )
     segments = {f"{name}={value}": ALERTS for name in DIMENSIONS for value in range(len(SHARES))}
     return Evidence(policy or RollbackPolicy(labels=True), Expectation(0.5, ALERTS, segments), limits)
+
+
+def _final_before(draw: np.random.Generator) -> FinalAlerts:
+    """What was an alert in the end in a week of the previous model's, of as much traffic as the large one."""
+    payments = draw.poisson(LARGE * 12 * (1 + 0.7 * np.sin(2 * np.pi * np.arange(24 * 7) / 24)))
+    student = draw.poisson(payments * draw.gamma(50, 1 / 50, len(payments)) * ALERTS)
+    final = draw.binomial(student, 1 - CLEARED) + draw.poisson(RAISED * student)
+    rate = usual_rate(final, payments)
+    assert rate is not None
+    ratio = final.sum() / student.sum()
+    return FinalAlerts(rate, Bounds(0.98 * ratio, 1.02 * ratio))
 
 
 def rolled_back(evidence: Evidence) -> NDArray[np.bool_]:

@@ -1,5 +1,9 @@
-"""Alarms beside the controller's, which ask for a person and never act: silence, labels that cannot be trusted, and
-what labels say of precision and of what was missed.
+"""Alarms beside the controller's, which ask for a person and never act: silence, drift, labels that cannot be
+trusted, and what labels say of precision and of what was missed, or let one expect.
+
+Estimated precision and recall only alarm. An estimate is no sequence of bets on payments but one number of a whole
+week, fitted anew each time on labels and scores that the next one uses again, so that no sequential test has a
+stated chance of being wrong on it. And what it estimates moves with the traffic, which the previous model sees.
 
 `riskdistill monitor watch` runs them on the logs of a service (`pipelines.live_alarms`), and the drills on a stream
 with a fault in it (`monitoring.drills`), with the same thresholds.
@@ -13,9 +17,10 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict
 from scipy import stats
 
+from monitoring.drift import DriftReport
 from monitoring.label_check import second_looks
 from monitoring.maturity import DAY
-from monitoring.performance import Decided, WindowPerformance, measure_performance
+from monitoring.performance import Decided, Interval, WindowPerformance, measure_performance
 
 HOUR: Final = DAY // 24
 SILENCE: Final = 3  # times the longest gap that is usual
@@ -75,6 +80,15 @@ class Quiet:
         return self._first is not None and self._last - self._first >= WEEK
 
 
+def drifted(report: DriftReport, now: int) -> Alarm | None:
+    """What a drift report says, if it says drift."""
+    if report.verdict != "drift":
+        return None
+    psi = {column.name: f" ({column.psi:.2f})" for column in (*report.features, report.score)}
+    told = ", ".join(f"{name}{psi.get(name, '')}" for name in report.drifting[:6])
+    return Alarm(at=moment(now), detector=f"drift: {report.drifting[0]}", detail=told)
+
+
 def contradicted(rows: Decided, now: int) -> Alarm | None:
     """Whether second looks contradict the labels more than usual."""
     found = second_looks(rows.label, rows.again, rows.again_known, now)
@@ -85,12 +99,14 @@ def contradicted(rows: Decided, now: int) -> Alarm | None:
 
 
 def worse(rows: Decided, now: int) -> Alarm | None:
-    """Whether the last mature week is worse than scores promised, or more was missed in it than before.
+    """Whether the last mature week is worse than scores promised, more was missed in it than before, or the week
+    that just ended is estimated to be worse than mature ones were.
 
     Raises:
         EmptyInputError: nothing was decided until `now`.
     """
-    mature = [window for window in measure_performance(rows, moment(now)).windows if window.mature]
+    windows = measure_performance(rows, moment(now)).windows
+    mature = [window for window in windows if window.mature]
     if not mature:
         return None
     *earlier, last = mature
@@ -98,6 +114,24 @@ def worse(rows: Decided, now: int) -> Alarm | None:
         return Alarm(at=moment(now), detector="performance: precision", detail=detail)
     if earlier and (detail := _missed(last, earlier)) is not None:
         return Alarm(at=moment(now), detector="performance: missed", detail=detail)
+    return _foreseen(windows[-1], mature, now)
+
+
+def _foreseen(week: WindowPerformance, mature: list[WindowPerformance], now: int) -> Alarm | None:
+    """Whether all that estimates leave open for a week is below what mature ones realised, at the least."""
+    told = week.estimated
+    precision = None if told is None else Interval(value=told.combined, low=told.low, high=told.high)
+    for name, estimated, realised in (
+        ("precision", precision, [one.precision for one in mature]),
+        ("recall", week.estimated_recall, [one.recall for one in mature]),
+    ):
+        known = [one.low for one in realised if one is not None]
+        if estimated is None or not known:
+            continue
+        usual = sum(known) / len(known)
+        if estimated.high < usual:
+            detail = f"week to {week.end:%F}: at most {estimated.high:.0%}; mature weeks had at least {usual:.0%}"
+            return Alarm(at=moment(now), detector=f"performance: estimated {name}", detail=detail)
     return None
 
 

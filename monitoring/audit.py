@@ -220,7 +220,8 @@ def _of_period(
     history: Sequence[Transition], start: datetime | None, end: datetime | None
 ) -> tuple[Transition, ...]:
     """The transitions of a period, and before them the one that its first champion came by."""
-    before = [step for step in history if start and step.at < start and step.after is State.CHAMPION]
+    made = [step for step in history if step.after is State.CHAMPION and step.said is None]
+    before = [step for step in made if start and step.at < start]
     return (*before[-1:], *(step for step in history if _within(step.at, start, end)))
 
 

@@ -42,7 +42,7 @@ The same in full, for machines: <a href="audit.json">audit.json</a>.</p>
   {% for t in record.transitions %}
   <tr><td class="n">{{ t.sequence }}<td>{{ t.at.strftime("%F %T") }}
       <td>{{ t.release_id }}<td><code>{{ t.bundle_version }}</code>
-      <td>{% if t.kind == "approval" %}approved{% else %}{{ t.before or "" }} →
+      <td>{% if t.said %}{{ t.said }}{% else %}{{ t.before or "" }} →
           <span class="{{ 'bad' if t.after == 'rolled_back' }}">{{ t.after.replace("_", " ") }}</span>
           {% if t.share %}{{ "{:.1%}".format(t.share) }}{% endif %}{% endif %}
       <td>{{ t.actor }}

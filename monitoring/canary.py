@@ -364,8 +364,8 @@ class CanaryWatch:
         seen = case.decided if harm.metric in ("errors", "slow", "false_alerts") else case.compared
         if seen < self._policy.minimum:
             return "waiting", f"{seen} of {self._policy.minimum} transactions seen"
-        if self._policy.hold:
-            return "held", "a person holds all action"
+        if (hold := self._releases.held()) is not None:
+            return "held", f"{hold.actor} holds all action since {hold.at:%F %H:%M} UTC: {hold.reason}"
         if self._policy.dry_run:
             return "would_roll_back", "dry run"
         return None

@@ -9,12 +9,15 @@ Outcomes of two alerts, each raised by one model alone, are compared only where 
 would turn out to be. The champion's own are, as alerts. What only the previous model raised is let pass: laundering
 among it surfaces in the end, and the rest is never told of, so such labels would make every healthy champion look
 worse. Of these only the sample below the line counts, whose shares are logged, thinned to the smallest of them, for
-more is drawn near the line. Without a sample nothing is said of false alerts. Known laundering is compared as it
-comes: what surfaces by itself is missing on the previous model's side, which speaks for the champion.
+more is drawn near the line. Without a sample nothing is said of false alerts. What was an alert in the end, the
+teacher's answers included, is compared in the same ways with the previous model's student, for nobody asked its
+teacher. Known laundering is compared as it comes: what surfaces by itself is missing on the previous model's side,
+which speaks for the champion.
 
-Errors and time have nothing beside them at the same moment: they are compared with hours of before. What fails
-long after a promotion, or in a teacher elsewhere, fails under the previous model too, so a rollback mends nothing
-and burns a good bundle. Both are the champion's own only for a while after its promotion (`RollbackPolicy.trial`).
+Errors and time have nothing beside them at the same moment: they are compared with hours of before, and so is in
+part what was an alert in the end. What fails long after a promotion, or in a teacher elsewhere, fails under the
+previous model too, so a rollback mends nothing and burns a good bundle. All of these are the champion's own only
+for a while after its promotion (`RollbackPolicy.trial`).
 """
 
 from __future__ import annotations
@@ -29,8 +32,12 @@ from monitoring.evidence import (
     ALL,
     BY_SEGMENT,
     DISTANCES,
+    ENDED,
     FAILED,
+    FINAL_PAIRS,
+    OF_WHOLE,
     OWN,
+    PAIRS,
     SLOW,
     STEP,
     Evidence,
@@ -41,21 +48,27 @@ from monitoring.evidence import (
 )
 from monitoring.labels import Outcome, luck, verdict_at
 from monitoring.segments import segments_of
-from monitoring.service_level import wanted_teacher
+from monitoring.service_level import final_alert, wanted_teacher
 from riskdistill.storage.decisions import Decision, Entry, Shadow
 from riskdistill.storage.releases import Release
 
 _ALERTED: Final = {(True, True): "both", (True, False): "champion_only", (False, True): "previous_only"}
+_FINAL: Final = {(True, True): "final_and_shadow", (True, False): "final_only", (False, True): "shadow_only"}
 _FOUND: Final = {(False, True): "previous_alone", (True, False): "champion_alone", (True, True): "by_both"}
 
 
 class _Alerted(NamedTuple):
-    """A decision on which one of the models alerted, or both; its verdict is awaited."""
+    """A decision on which one of the models alerted, or somebody in the end; its verdict is awaited."""
 
     decision: Decision
     champion: bool
     previous: bool
     groups: tuple[int, ...]
+
+    @property
+    def reviewed(self) -> bool:
+        """Whether it was an alert in the end, so that somebody looks at it whatever it is."""
+        return self.decision.action != "allow"
 
 
 class Case:
@@ -87,16 +100,14 @@ class Case:
         self._places = {name: place for place, name in enumerate((ALL, *expected.segments))}
         self._limits: ServiceLimits | None = None
         self._evidence = Evidence(policy, expected, ServiceLimits(), previous)
-        self._total = {
-            kind: np.zeros(len(self._places), np.int64) for kind in (*BY_SEGMENT, *FAILED, *SLOW, *DISTANCES)
-        }
+        self._total = {kind: np.zeros(len(self._places), np.int64) for kind in (*BY_SEGMENT, *OF_WHOLE)}
         self._news = {kind: np.zeros_like(count) for kind, count in self._total.items()}
         self._day, self._voted = 0, set[tuple[str, str]]()
         self._unlabelled: dict[str, _Alerted] = {}
         self._counted: dict[bool, set[str]] = {True: set(), False: set()}  # accounts, by what their labels said
         self._unmatched: dict[
-            int, tuple[bool, list[bool]]
-        ] = {}  # group -> whose alerts wait, whether they are false
+            tuple[tuple[str, str], int], tuple[bool, list[bool]]
+        ] = {}  # kinds, group -> whose alerts wait, whether they are false
 
     def is_of(self, champion: Release) -> bool:
         """Whether this is the case of `champion`, since it last became that. An approval begins no new one."""
@@ -139,12 +150,16 @@ class Case:
         self.compared += 1
         groups = (0, *(self._places[name] for name in segments_of(decision.transaction) if name in self._places))
         champion, previous = decision.student_score >= self._expected.review, shadow.action != "allow"
+        final = final_alert(decision)
         self._count(OWN[int(not champion)], groups)
+        self._count(ENDED[int(not final)], (0,))
+        sender, day = decision.transaction.sender_account, decision.decided_at.toordinal()
         if champion or previous:
-            sender, day = decision.transaction.sender_account, decision.decided_at.toordinal()
             self._vote(_ALERTED[champion, previous], sender, day, groups)
-            if self._policy.labels:
-                self._unlabelled[decision.tx_id] = _Alerted(decision, champion, previous, groups)
+        if final or previous:
+            self._vote(_FINAL[final, previous], sender, day, (0,))
+        if self._policy.labels and (champion or previous or final):
+            self._unlabelled[decision.tx_id] = _Alerted(decision, champion, previous, groups)
         if decision.teacher_score is not None:
             excess = abs(decision.student_score - decision.teacher_score)
             excess -= abs(shadow.score - decision.teacher_score)
@@ -168,7 +183,7 @@ class Case:
             if laundering is not None:
                 self._label(self._unlabelled.pop(tx_id), laundering)
         self.looks += 1
-        whole = {kind: self._news[kind][:1] for kind in (*FAILED, *SLOW, *DISTANCES)}
+        whole = {kind: self._news[kind][:1] for kind in OF_WHOLE}
         self._evidence.look({kind: self._news[kind] for kind in BY_SEGMENT} | whole, self._step)
         for kind, news in self._news.items():
             self._total[kind] += news
@@ -181,29 +196,31 @@ class Case:
         self._counted[laundering] |= accounts
         if known:
             return
-        if laundering:
+        if laundering and (alerted.champion or alerted.previous):
             self._count(_FOUND[alerted.champion, alerted.previous], alerted.groups)
         if alerted.champion != alerted.previous and self._looked_at(alerted):
             for group in alerted.groups:
-                self._match(group, alerted.champion, not laundering)
+                self._match(PAIRS, group, alerted.champion, not laundering)
+        if alerted.reviewed != alerted.previous and (alerted.reviewed or self._sampled(alerted.decision)):
+            self._match(FINAL_PAIRS, 0, alerted.reviewed, not laundering)
 
     def _looked_at(self, alerted: _Alerted) -> bool:
         """Whether an alert was reviewed whatever its outcome, with a chance that all of its model's have."""
-        decision = alerted.decision
-        if alerted.champion:
-            return decision.action != "allow"
+        return alerted.reviewed if alerted.champion else self._sampled(alerted.decision)
+
+    def _sampled(self, decision: Decision) -> bool:
         chance = decision.sample_share if decision.action == "allow" else 1.0  # an alert of the teacher's
         return chance is not None and luck(decision) * chance < self._even
 
-    def _match(self, group: int, champion: bool, false: bool) -> None:
+    def _match(self, kinds: tuple[str, str], group: int, champion: bool, false: bool) -> None:
         """Match an alert with the oldest one of the other model that waits; it waits itself where there is none."""
-        whose, waiting = self._unmatched.get(group, (champion, []))
+        whose, waiting = self._unmatched.get((kinds, group), (champion, []))
         if whose == champion or not waiting:
-            self._unmatched[group] = (champion, [*waiting, false] if whose == champion else [false])
+            self._unmatched[kinds, group] = (champion, [*waiting, false] if whose == champion else [false])
             return
         other = waiting.pop(0)
         if false != other:
-            self._count("champion_false" if champion == false else "previous_false", (group,))
+            self._count(kinds[int(champion != false)], (group,))
 
     def _count(self, kind: str, groups: Iterable[int]) -> None:
         for group in groups:
@@ -214,7 +231,13 @@ class Case:
         over = self._last is not None and (
             self._last.decision.decided_at >= self.champion.changed_at + self._policy.trial
         )
-        others = {"errors": over or self._elsewhere, "slow": over}
+        others = {
+            "slow": over,
+            "errors": over or self._elsewhere,
+            "more_final_alerts": over or self._elsewhere,
+            "fewer_final_alerts": over or self._elsewhere,
+            "false_final_alerts": self._elsewhere,
+        }
         acting = [metric for metric in self._policy.acting if not others.get(metric)]
         return self._evidence.measures(self._total, acting)
 

@@ -19,7 +19,8 @@ for salary days and weekends are unlike a whole reference; a fifth of the paymen
 Beside the columns: rates and volume, segments, kinds (`monitoring.categories`), all features together
 (`monitoring.domain`), and where in the window each column moved (the heat map). One correction covers all of them.
 
-Drift alone is a reason to retrain and to review, never to roll back: the previous model sees the same drift.
+Drift alone is a reason to retrain and to review, and none to roll back: the previous model sees the same drift. A
+policy may have it otherwise (`monitoring.rollback`).
 """
 
 from __future__ import annotations
@@ -170,6 +171,7 @@ class DriftReport(BaseModel):
     heat: HeatMap | None = Field(default=None, description="where in the window each column moved")
     verdict: Literal["stable", "drift"]
     recommendation: str
+    bundle: str | None = Field(default=None, description="version of the bundle whose profile it is")
     logged: LoggedWindow | None = Field(default=None, description="where the window is one of a decision log")
 
     @property

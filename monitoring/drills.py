@@ -7,7 +7,7 @@ if the first alarm after the fault is one of theirs.
     controller     `monitoring.rollback`, every hour: alerts, false alerts, missed laundering, errors, time
     canary         `monitoring.canary`, at the same looks and of the same, while there is one
     drift          `monitoring.drift`, every day on the last day and on the last week
-    performance    every third day: precision against the scores; what was missed
+    performance    every third day: precision against the scores; what was missed; what estimates expect
     labels         every day: second looks that contradict
     volume         every hour: a silence longer than any that the reference had, three times over
 
@@ -30,7 +30,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from monitoring.alarms import HOUR, LABELS_EVERY, PERFORMANCE_EVERY, Alarm, contradicted, moment, silence, worse
+from monitoring.alarms import (
+    HOUR,
+    LABELS_EVERY,
+    PERFORMANCE_EVERY,
+    Alarm,
+    contradicted,
+    drifted,
+    moment,
+    silence,
+    worse,
+)
 from monitoring.canary import CanaryWatch
 from monitoring.drift import measure_drift
 from monitoring.evidence import Expectation, RollbackPolicy
@@ -153,8 +163,14 @@ def run_drill(
     stream: Stream,
     fault_at: int,
     setting: Setting,
+    *,
+    stays: bool = False,
 ) -> DrillResult:
-    """Replay a stream until the first alarm after the fault, or to its end."""
+    """Replay a stream until the first alarm after the fault, or to its end.
+
+    Args:
+        stays: whether the champion must stay, for the previous model does no better; replayed to the end then.
+    """
     started = perf_counter()
     before: list[Alarm] = []
     detected: Alarm | None = None
@@ -164,7 +180,7 @@ def run_drill(
             before.append(alarm)
             continue
         detected, restore = detected or alarm, seconds
-        if restore is not None or not detected.detector.startswith("controller"):
+        if restore is not None or not (stays or detected.detector.startswith("controller")):
             break  # what the controller only alarms on may still be followed by what it acts on
     until = setting.end if detected is None else round(detected.at.timestamp() * 1e6)
     return DrillResult(
@@ -173,14 +189,22 @@ def run_drill(
         fault_at=moment(fault_at),
         right=tuple(right),
         detected=detected,
-        passed=not right if detected is None else any(detected.detector.startswith(name) for name in right),
+        passed=_is_right(detected, right) and not (stays and restore is not None),
         false_alarms=tuple(before),
         delay_hours=None if detected is None else (until - fault_at) / HOUR,
         exposure=int(((stream.rows.time > fault_at) & (stream.rows.time <= until)).sum()),
-        restored=_restored(right, detected, restore),
+        restored=(
+            "a person: mend what all models share"
+            if stays and restore is None
+            else _restored(right, detected, restore)
+        ),
         restore_seconds=restore,
         seconds=perf_counter() - started,
     )
+
+
+def _is_right(detected: Alarm | None, right: Sequence[str]) -> bool:
+    return not right if detected is None else any(detected.detector.startswith(name) for name in right)
 
 
 def _restored(right: Sequence[str], detected: Alarm | None, seconds: float | None) -> str:
@@ -270,11 +294,8 @@ class _Watch:
                 alert_rate=float((score >= self._setting.review).mean()),
                 hours=24.0 * days,
             )
-            if report.verdict == "drift":
-                psi = {column.name: f" ({column.psi:.2f})" for column in (*report.features, report.score)}
-                told = ", ".join(f"{name}{psi.get(name, '')}" for name in report.drifting[:6])
-                told = f"last {days} days: {told}"
-                return Alarm(at=moment(now), detector=f"drift: {report.drifting[0]}", detail=told)
+            if (alarm := drifted(report, now)) is not None:
+                return alarm.model_copy(update={"detail": f"last {days} days: {alarm.detail}"})
         return None
 
     def labels(self, now: int) -> Alarm | None:

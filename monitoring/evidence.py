@@ -3,15 +3,17 @@
     more_alerts, fewer_alerts   off from the previous model's, and from what the champion's own bundle promises
     false_alerts                of the alerts that one model alone raises, more of the champion's turn out false
     missed                      of known laundering, the previous model alone would have alerted on more
+    more_, fewer_, false_final_alerts
+                                the same of what was decided in the end, the teacher's answers included
     errors, slow                against the hours in which the previous model served; act for a while only
     teacher_disagreement        alarms only, see `monitoring.rollback`
 
 What belongs together counts once (`monitoring.case`): ten payments of one scheme that a model misses are one piece
 of evidence, and tests that took them for ten would roll back a healthy champion within days.
 
-One false-alarm budget is shared out beforehand: equally to the harms that act, and for each of them in `WHOLE`
-to the whole traffic and the rest to the segments. (Errors and time do not come by segment.) By the union bound the
-chance of any wrong rollback in a champion's whole life is at most `RollbackPolicy.alpha`.
+One false-alarm budget is shared out beforehand: to the harms that act (`RollbackPolicy.share`), each in `WHOLE` to
+the whole traffic and the rest to the segments. (Final alerts, errors and time do not come by segment.) By the union
+bound the chance of any wrong rollback in a champion's whole life is at most `RollbackPolicy.alpha`.
 
 Harm that was shown *stands* until nothing speaks for it any more: until its e-value, which reached 1/alpha, is
 back at the 1 that it began with. Between the two nothing changes, so that evidence about the level does not flap.
@@ -24,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,9 +34,21 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from monitoring.sequential import EitherTest, MatchedPairsTest, PairedRateTest, RateTest
 
-Metric = Literal["more_alerts", "fewer_alerts", "false_alerts", "missed", "errors", "slow", "teacher_disagreement"]
+Metric = Literal[
+    "more_alerts",
+    "fewer_alerts",
+    "false_alerts",
+    "missed",
+    "more_final_alerts",
+    "fewer_final_alerts",
+    "false_final_alerts",
+    "errors",
+    "slow",
+    "teacher_disagreement",
+]
 WHOLE: Final = 0.7  # of a harm's budget; the rest is the segments'
 ALL: Final = "all"  # the name of the whole among the segments
+_OF_FINAL: Final[frozenset[Metric]] = frozenset({"more_final_alerts", "fewer_final_alerts", "false_final_alerts"})
 STEP: Final = timedelta(minutes=5)  # with each of which harm may begin
 LONG: Final = 12  # steps, in which one of two hypotheses on alerts holds: in short ones chance hides which
 
@@ -42,6 +56,9 @@ ALERTS: Final = ("champion_only", "previous_only", "both")
 OWN: Final = ("alerted", "quiet")  # the champion, whatever the previous model did
 PAIRS: Final = ("champion_false", "previous_false")  # matched alerts of which one is false
 FOUND: Final = ("previous_alone", "champion_alone", "by_both")  # known laundering
+FINAL: Final = ("final_only", "shadow_only", "final_and_shadow")  # beside the previous model's student
+ENDED: Final = ("ended_alert", "let_pass")  # whatever the previous model did
+FINAL_PAIRS: Final = ("final_false", "shadow_false")  # as PAIRS
 FAILED: Final = ("failed", "answered")  # of the decisions that wanted the teacher
 SLOW: Final = ("slow", "in_time")
 DISTANCES: Final = ("champion_farther", "previous_farther")
@@ -51,10 +68,15 @@ KINDS: Final[Mapping[Metric, tuple[str, ...]]] = {
     "fewer_alerts": (*ALERTS, *OWN),
     "false_alerts": PAIRS,
     "missed": FOUND,
+    "more_final_alerts": (*FINAL, *ENDED),
+    "fewer_final_alerts": (*FINAL, *ENDED),
+    "false_final_alerts": FINAL_PAIRS,
     "errors": FAILED,
     "slow": SLOW,
     "teacher_disagreement": DISTANCES,
 }
+OF_WHOLE: Final = (*FINAL, *ENDED, *FINAL_PAIRS, *FAILED, *SLOW, *DISTANCES)
+_NO_SEGMENTS: Final = frozenset(metric for metric, kinds in KINDS.items() if kinds[0] in OF_WHOLE)
 
 
 class RollbackPolicy(BaseModel):
@@ -80,14 +102,34 @@ class RollbackPolicy(BaseModel):
     cool_down: timedelta = Field(
         default=timedelta(minutes=10), ge=timedelta(0), description="rest after a rollback"
     )
-    hold: bool = Field(default=False, description="a person holds all action")
+    drift_acts: bool = Field(
+        default=False,
+        description="drift alone is a reason to roll back; its chance of a false alarm comes on top of alpha",
+    )
     dry_run: bool = Field(default=False, description="say what would be done, and do not do it")
 
     @property
     def acting(self) -> tuple[Metric, ...]:
         """The harms that lead to a rollback, settled beforehand: they share the budget."""
-        labelled: tuple[Metric, ...] = ("false_alerts", "missed") if self.labels else ()
-        return ("more_alerts", "fewer_alerts", *labelled, "errors", "slow")
+        labelled: tuple[Metric, ...] = ("false_alerts", "missed", "false_final_alerts") if self.labels else ()
+        return (
+            "more_alerts",
+            "fewer_alerts",
+            "more_final_alerts",
+            "fewer_final_alerts",
+            *labelled,
+            "errors",
+            "slow",
+        )
+
+    def share(self, metric: Metric) -> float:
+        """The part of `alpha` that a harm that acts has. Those of final alerts have one part together.
+
+        They see most of what the students' tests see before them, and each part of its own makes all others slower.
+        """
+        final = [one for one in self.acting if one in _OF_FINAL]
+        part = self.alpha / (len(self.acting) - len(final) + 1)
+        return part / len(final) if metric in _OF_FINAL else part
 
 
 class Measure(BaseModel):
@@ -131,17 +173,40 @@ class Expectation:
         return np.array([whole, *ratios])
 
 
-@dataclass(frozen=True)
-class ServiceLimits:
-    """Rates of errors and of slow decisions that the previous model's hours do not exceed; None: not known.
+class Bounds(NamedTuple):
+    """What a rate or a ratio usually lies between."""
+
+    low: float
+    high: float
+
+
+class FinalAlerts(NamedTuple):
+    """What was an alert in the end, while the previous model served.
 
     Attributes:
+        rate: of the decisions.
+        ratio: to the alerts of the previous model's student alone.
+    """
+
+    rate: Bounds
+    ratio: Bounds
+
+
+@dataclass(frozen=True)
+class ServiceLimits:
+    """Rates that the previous model's hours keep to; None: not known.
+
+    Attributes:
+        errors: of the decisions that want the teacher, at most.
+        slow: of all decisions, at most.
         slow_ms: a decision that takes longer is slow.
+        final: how many were alerts in the end.
     """
 
     errors: float | None = None
     slow: float | None = None
     slow_ms: float = float("inf")
+    final: FinalAlerts | None = None
 
 
 class Evidence:
@@ -170,6 +235,8 @@ class Evidence:
         self._fewer = _alert_test(policy.alert_margin, 1 / times, 1 - _share(odds / policy.alert_margin))
         self._false = MatchedPairsTest(policy.false_alert_margin)
         self._missed = PairedRateTest(policy.missed_margin)
+        self._more_final, self._fewer_final = _final_tests(policy.alert_margin, float(times[0]), limits.final)
+        self._false_final = MatchedPairsTest(policy.false_alert_margin)
         self._errors = _limit(limits.errors, policy.error_margin)
         self._slow = _limit(limits.slow, policy.slow_margin)
         self._farther = RateTest(policy.teacher_margin / (1 + policy.teacher_margin))
@@ -178,6 +245,9 @@ class Evidence:
             "fewer_alerts": self._fewer,
             "false_alerts": self._false,
             "missed": self._missed,
+            "more_final_alerts": self._more_final,
+            "fewer_final_alerts": self._fewer_final,
+            "false_final_alerts": self._false_final,
             "errors": self._errors,
             "slow": self._slow,
             "teacher_disagreement": self._farther,
@@ -192,19 +262,23 @@ class Evidence:
                 for the others. A test whose kinds are not all there sees nothing.
             step: looks with the same number are one step, see `STEP`; None: each look is one, and a long one.
         """
-        if new := _new(news, (*ALERTS, *OWN)):
-            champion, previous, both, alerted, quiet = new
-            long = None if step is None else step // LONG
-            self._more.update((champion, previous, both), (alerted, quiet), long)
-            self._fewer.update((previous, champion, both), (quiet, alerted), long)
-        if new := _new(news, PAIRS):
-            only_a, only_b = new
-            self._false.match(only_a, only_b, step)
+        long = None if step is None else step // LONG
+        for kinds, more, fewer in (
+            ((*ALERTS, *OWN), self._more, self._fewer),
+            ((*FINAL, *ENDED), self._more_final, self._fewer_final),
+        ):
+            if more is not None and fewer is not None and (new := _new(news, kinds)):
+                champion, previous, both, alerted, quiet = new
+                more.update((champion, previous, both), (alerted, quiet), long)
+                fewer.update((previous, champion, both), (quiet, alerted), long)
+        for pairs, matched in ((PAIRS, self._false), (FINAL_PAIRS, self._false_final)):
+            if new := _new(news, pairs):
+                matched.match(new[0], new[1], step)
         if new := _new(news, FOUND):
             previous, champion, both = new
             self._missed.update(previous, champion, both, step)
-        for test, kinds in ((self._errors, FAILED), (self._slow, SLOW), (self._farther, DISTANCES)):
-            if test is not None and (new := _new(news, kinds)):
+        for test, counted in ((self._errors, FAILED), (self._slow, SLOW), (self._farther, DISTANCES)):
+            if test is not None and (new := _new(news, counted)):
                 test.update(new[0], new[0] + new[1], step)
         for metric in KINDS:
             if (seen := self._tests[metric]) is not None:
@@ -220,9 +294,9 @@ class Evidence:
         """The share of the budget of a metric, by group: shape (groups,), or (1,) where it has no segments."""
         if metric == "teacher_disagreement":  # it never acts
             return np.array([self.policy.alpha])
-        share = self.policy.alpha / len(self.policy.acting)
+        share = self.policy.share(metric)
         segments = len(self.groups) - 1
-        if metric in ("errors", "slow") or not segments:
+        if metric in _NO_SEGMENTS or not segments:
             return np.array([share])
         return share * np.array([WHOLE, *[(1 - WHOLE) / segments] * segments])
 
@@ -249,6 +323,9 @@ class Evidence:
             "fewer_alerts": self.policy.alert_margin,
             "false_alerts": self.policy.false_alert_margin,
             "missed": self.policy.missed_margin,
+            "more_final_alerts": self.policy.alert_margin,
+            "fewer_final_alerts": self.policy.alert_margin,
+            "false_final_alerts": self.policy.false_alert_margin,
             "errors": self.policy.error_margin,
             "slow": self.policy.slow_margin,
             "teacher_disagreement": self.policy.teacher_margin,
@@ -288,15 +365,38 @@ def _alert_test(margin: float, times: NDArray[np.float64], limit: NDArray[np.flo
     return EitherTest(PairedRateTest(margin * np.maximum(times, 1)), RateTest(limit))
 
 
-def _share(odds: NDArray[np.float64]) -> NDArray[np.float64]:
-    return odds / (1 + odds)
+def _final_tests(
+    margin: float, times: float, before: FinalAlerts | None
+) -> tuple[EitherTest | None, EitherTest | None]:
+    """Whether final alerts are off both from the previous model's student and from the hours before: more, fewer.
+
+    The previous model's final alerts are not known: nobody asked its teacher. Its student's are, and the hours in
+    which it served tell how many final alerts came of one of those.
+
+    Args:
+        times: how many times as often as the previous bundle the champion's promises to alert.
+    """
+    if before is None:
+        return None, None
+    least, most = (_odds(rate) * times for rate in before.rate)
+    more = _alert_test(margin, np.array([times * before.ratio.high]), _share([most * margin]))
+    fewer = _alert_test(margin, np.array([1 / (times * before.ratio.low)]), 1 - _share([least / margin]))
+    return more, fewer
+
+
+def _odds(rate: float) -> float:
+    return rate / (1 - rate)
+
+
+def _share(odds: ArrayLike) -> NDArray[np.float64]:
+    ratio = np.asarray(odds, np.float64)
+    return np.asarray(ratio / (1 + ratio))
 
 
 def _limit(rate: float | None, margin: float) -> RateTest | None:
     if rate is None:
         return None
-    odds = margin * rate / (1 - rate)
-    return RateTest(odds / (1 + odds))
+    return RateTest(_share(margin * _odds(rate)))
 
 
 def _new(news: Mapping[str, ArrayLike], kinds: tuple[str, ...]) -> list[NDArray[np.int64]]:

@@ -5,6 +5,8 @@ comes from the labelled alerts, and what was missed from the labelled sample, ea
 rows it stands for (inverse propensity; Horvitz and Thompson, JASA 47, 1952). Without a sample only the laundering
 that came to light by other ways is known to have been missed, and recall is an upper bound.
 
+Recall is estimated from two estimates: of precision, and in the same way of how much of the sample is laundering.
+
 Every estimate is made as it could have been at the end of its window, also for windows that are mature by now:
 the two stand side by side, so that a reader sees how far estimates can be trusted. The disagreement of student
 and teacher on the same sample needs no labels at all.
@@ -69,6 +71,9 @@ class WindowPerformance(Realised):
     end: datetime
     mature: bool
     estimated: Estimate | None = Field(description="precision as estimated at the end of the window")
+    estimated_recall: Interval | None = Field(
+        default=None, description="of a window that is not mature, from the sample below the line; None without it"
+    )
     disagreement: Interval | None = Field(
         description="share of all decisions on which student and teacher differ about the alert, from the sample"
     )
@@ -169,6 +174,10 @@ def measure_performance(
         mature = needed is not None and end + needed <= moment
         judged |= inside & mature
         window = _window(rows, inside, end, length, moment, mature, None if told is None else told[0])
+        if told is not None and not mature:
+            window = window.model_copy(
+                update={"estimated_recall": _estimate_recall(rows, inside, end, told[0], seed)}
+            )
         if told is not None and window.precision is not None and needed is not None:
             past.append((end + needed, Past(told[0].combined, window.precision.value, told[1])))
         windows.append(window)
@@ -192,10 +201,37 @@ def _estimate(
     rows: Decided, inside: NDArray[np.bool_], end: int, past: list[Past], seed: int
 ) -> tuple[Estimate, float] | None:
     """As it could be made at `end`, from the alerts whose labels were there by then."""
-    older = rows.alert & (rows.time <= end) & (rows.known > 0) & (rows.known <= end) & (rows.label != UNKNOWN)
+    older = rows.alert & _labelled_by(rows, end)
     return estimate(
         _alerts(rows, older, end), rows.label[older] == 1, _alerts(rows, inside & rows.alert, end), past, seed=seed
     )
+
+
+def _estimate_recall(
+    rows: Decided, inside: NDArray[np.bool_], end: int, precision: Estimate, seed: int
+) -> Interval | None:
+    """Found over found and missed, both estimated.
+
+    What is missed is off by chance, and beyond that as much of itself as precision is taken to be: below the line
+    shares are small, and no earlier estimates of them are kept.
+    """
+    drawn = rows.sampled & ~rows.alert
+    older = drawn & _labelled_by(rows, end)
+    told = estimate(
+        _alerts(rows, older, end), rows.label[older] == 1, _alerts(rows, inside & drawn, end), seed=seed
+    )
+    if told is None:
+        return None
+    missed, chance = told[0].combined, told[1]
+    odds = (inside & rows.alert).sum() * precision.combined / ((inside & ~rows.alert).sum() * missed)
+    off = (precision.high - precision.low) / (2 * precision.combined)
+    off = np.hypot(np.sqrt(2) * off, 1.96 * chance / missed)  # of found and of missed, and the chance of the latter
+    low, value, high = (float(one / (1 + one)) for one in odds * np.exp([-off, 0, off]))
+    return Interval(value=value, low=low, high=high)
+
+
+def _labelled_by(rows: Decided, end: int) -> NDArray[np.bool_]:
+    return np.asarray((rows.time <= end) & (rows.known > 0) & (rows.known <= end) & (rows.label != UNKNOWN))
 
 
 def _alerts(rows: Decided, chosen: NDArray[np.bool_], end: int) -> Alerts:

@@ -43,7 +43,7 @@ contradict the first; {{ "{:.1%}".format(report.second_looks.usual) }} is usual
 {% endif %}
 <section><h2>Windows</h2>
 <table><tr><th>from<th class="n">decisions<th class="n">alerts<th class="n">labelled<th>precision<th>estimated
-<th class="n">confidence<th class="n">weighted<th>recall<th>student and teacher differ</tr>
+<th class="n">confidence<th class="n">weighted<th>recall<th>estimated<th>student and teacher differ</tr>
 {% for w in report.windows %}
 <tr><td>{{ w.start.strftime("%F") }}<td class="n">{{ "{:,}".format(w.decisions) }}
 <td class="n">{{ "{:,}".format(w.alerts) }}<td class="n">{{ "{:,}".format(w.labelled) }}
@@ -53,10 +53,12 @@ contradict the first; {{ "{:.1%}".format(report.second_looks.usual) }} is usual
 <td class="n">{% if w.estimated is none %}–{% else %}{{ "{:.1%}".format(w.estimated.confidence) }}{% endif %}
 <td class="n">{% if w.estimated is none %}–{% else %}{{ "{:.1%}".format(w.estimated.weighted) }}{% endif %}
 <td>{% if w.recall is not none and w.recall_from == "known" %}at most {% endif %}{{ told(w.recall) }}
+<td>{{ told(w.estimated_recall) }}
 <td>{{ told(w.disagreement) }}</tr>
 {% endfor %}</table>
 <p class="soft">Recall needs the random sample of what was let pass: without it ("at most") only laundering that
-came to light by other ways is known to have been missed. Disagreement is told from the same sample.</p>
+came to light by other ways is known to have been missed. It is estimated for windows that are not mature, from the
+estimated precision and the same estimate of the sample. Disagreement is told from the same sample.</p>
 </section>
 {% if report.segments %}
 <section><h2>Segments, in all windows that are mature</h2>

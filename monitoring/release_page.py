@@ -31,7 +31,7 @@ _BODY: Final = """
   <table><tr><th class="n">#<th>when (UTC)<th>change<th>by<th>reason</tr>
   {% for t in report.history %}
   <tr><td class="n">{{ t.sequence }}<td>{{ t.at.strftime("%F %T") }}
-      <td>{% if t.kind == "approval" %}approved{% else %}{{ t.before or "" }} →
+      <td>{% if t.said %}{{ t.said }}{% else %}{{ t.before or "" }} →
       <span class="{{ 'bad' if t.after == 'rolled_back' }}">{{ t.after.replace("_", " ") }}</span>
       {% if t.share %}{{ "{:.1%}".format(t.share) }} of the accounts{% endif %}{% endif %}
       <td>{{ t.actor }}<td>{{ t.reason }}</tr>

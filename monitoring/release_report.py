@@ -131,7 +131,7 @@ def release_report(
     retraining: dict[str, Any] = next(
         (step.evidence[RETRAINING] for step in mine if RETRAINING in step.evidence), {}
     )
-    champions = [step for step in history if step.after is State.CHAMPION]
+    champions = [step for step in history if step.after is State.CHAMPION and step.said is None]
     promotions = [step for step in champions if step.release_id == release_id]
     later = [step for step in champions if promotions and step.sequence > promotions[-1].sequence]
     return ReleaseReport(

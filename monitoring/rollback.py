@@ -2,12 +2,13 @@
 
 Champion and previous model score the same transactions, so drift, season and a broken input upstream hit both and
 prove nothing against either: the ratio of their alerts stays what their two bundles promise. What counts is student
-against student: alert rate, and once labels are known false alerts and missed laundering; and what the service
-itself did worse than before, errors and time. Each measure has a sequential test and a share of one false-alarm
-budget (`monitoring.evidence`): over the *whole life* of a harmless champion the chance of any wrong rollback is at
-most `RollbackPolicy.alpha`, however often one looks and however often the watch begins anew, as far as transactions
-are independent; the margins leave room where they are not quite. (A watch that begins reads the log from its start.
-Evidence is a function of what was decided when; only labels without `known_at` count from the decision on then.)
+against student: alert rate, and once labels are known false alerts and missed laundering; what was an alert in the
+end, the teacher's answers included; and what the service itself did worse than before, errors and time. Each
+measure has a sequential test and a share of one false-alarm budget (`monitoring.evidence`): over the *whole life*
+of a harmless champion the chance of any wrong rollback is at most `RollbackPolicy.alpha`, however often one looks
+and however often the watch begins anew, as far as transactions are independent; the margins leave room where they
+are not quite. (A watch that begins reads the log from its start. Evidence is a function of what was decided when;
+only labels without `known_at` count from the decision on then.)
 
 Labels come mostly for what the champion alerted on. What it missed is known less often, which speaks for it: so a
 test of missed laundering errs on the side of the champion.
@@ -16,13 +17,17 @@ Distance from the teacher is measured too, but it alarms and never acts. The tea
 scored high or was unsure, so the transactions are chosen by the champion's own errors: of two equally good models
 the one that chooses looks worse (the winner's curse), and no number of transactions mends that.
 
-Errors and slow decisions act only within `RollbackPolicy.trial` of the promotion, and errors only where the teacher
-is the bundle's own: afterwards, and from a teacher elsewhere, they alarm. An outage that all models share is not
-mended by a rollback (`monitoring.case`).
+Errors, slow decisions and too many or too few final alerts act only within `RollbackPolicy.trial` of the promotion,
+and all but the slow ones only where the teacher is the bundle's own: afterwards, and from a teacher elsewhere, they
+alarm. An outage that all models share is not mended by a rollback (`monitoring.case`).
 
-Harm that is shown is not acted on while a person holds all action, within the rest that follows a promotion or a
-rollback (caches fill, workers change over), and where the model to return to was itself rolled back once: that is
-for a person to decide.
+Drift alone is a matter for retraining and review. Where `RollbackPolicy.drift_acts`, a drift report of what the
+champion decided since it was promoted is harm like any other: it stands until a report says stable, and all that
+keeps other harm from being acted on keeps it.
+
+Harm that is shown is not acted on while a person holds all action (`ReleaseLog.hold`), within the rest that follows
+a promotion or a rollback (caches fill, workers change over), and where the model to return to was itself rolled
+back once: that is for a person to decide.
 """
 
 from __future__ import annotations
@@ -30,11 +35,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from monitoring.case import Case
+from monitoring.drift import DriftReport
 from monitoring.evidence import ALL, Expectation, Measure, Metric, RollbackPolicy
 from monitoring.labels import Outcome
 from monitoring.service_level import ServiceHours
@@ -45,7 +51,11 @@ from riskdistill.storage.releases import Release, ReleaseLog, State
 ACTOR: Final = "monitor"
 Action = Literal["none", "waiting", "held", "alarm", "would_roll_back", "rolled_back"]
 
+_TEACHER: Final = "the teacher is elsewhere, or the champion long in service, and so the cause may be another"
 _NO_REASON: Final[Mapping[Metric, str]] = {  # for a rollback; a person has to look into it
+    "more_final_alerts": _TEACHER,
+    "fewer_final_alerts": _TEACHER,
+    "false_final_alerts": "the teacher is elsewhere, and answers under the previous model too",
     "errors": "the previous model may fail as well: the teacher is elsewhere, or the champion long in service",
     "slow": "the previous model may be as slow: the champion is long in service",
     "teacher_disagreement": "biased against the champion, so a person has to look into it",
@@ -69,6 +79,22 @@ class Verdict(BaseModel):
     evidence: dict[str, Any] = Field(default_factory=dict, description="what harm rests on, as a rollback keeps it")
 
 
+class _Harm(NamedTuple):
+    """Harm that is shown.
+
+    Attributes:
+        reason: what a rollback for it is said to be for.
+        evidence: its figures, JSON-able.
+        seen: transactions that it rests on.
+        for_a_person: why it is no reason to roll back; None: it is one.
+    """
+
+    reason: str
+    evidence: dict[str, Any]
+    seen: int
+    for_a_person: str | None = None
+
+
 class DecisionSource(Protocol):
     """Where decisions are read from (`riskdistill.storage.decisions.DecisionLog`)."""
 
@@ -85,6 +111,7 @@ class RollbackController:
         expectation: what a release's own bundle says of it; raises BundleError where that cannot be told,
             which is an alarm: without it no evidence is to be had, for or against.
         clock: the time now, in UTC.
+        drift: the newest drift report, if there is one.
     """
 
     def __init__(
@@ -94,9 +121,10 @@ class RollbackController:
         policy: RollbackPolicy,
         expectation: Callable[[Release], Expectation],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        drift: Callable[[], DriftReport | None] = lambda: None,
     ) -> None:
         self._releases, self._decisions, self._policy = releases, decisions, policy
-        self._expectation, self._clock = expectation, clock
+        self._expectation, self._clock, self._drift = expectation, clock, drift
         self._after = 0
         self._case: Case | None = None
         self._hours: dict[str, ServiceHours] = {}  # of each bundle version that decided
@@ -140,9 +168,10 @@ class RollbackController:
 
     def _act(self, case: Case, previous: Release | None) -> Verdict:
         measures = case.measures()
-        shown = [measure for measure in measures if measure.harm]
-        harm = min(shown, key=lambda measure: not measure.acts, default=None)  # the first that acts, if any does
-        evidence = {} if harm is None else case.evidence(harm)
+        shown = [_shown(case, measure) for measure in measures if measure.harm]
+        if (drifted := self._drifted(case.champion)) is not None:
+            shown.append(drifted)
+        harm = min(shown, key=lambda one: one.for_a_person is not None, default=None)  # the first that acts
 
         def verdict(action: Action, reason: str, restored: str | None = None) -> Verdict:
             return Verdict(
@@ -153,37 +182,53 @@ class RollbackController:
                 compared=case.compared,
                 looks=case.looks,
                 measures=measures,
-                evidence=evidence,
+                evidence={} if harm is None else harm.evidence,
             )
 
         if harm is None:
             return verdict("none", "no harm is shown")
-        what = harm.metric if harm.segment == ALL else f"{harm.metric} of {harm.segment}"
-        reason = f"{what}: e-value {harm.e_value:.4g}, at least {1 / harm.alpha:.4g}"
-        if (obstacle := self._obstacle(case, harm, previous)) is not None:
+        if (obstacle := self._obstacle(harm, previous)) is not None:
             action, why = obstacle
-            return verdict(action, f"{reason}; {why}")
+            return verdict(action, f"{harm.reason}; {why}")
         try:
             restored = self._releases.rollback(
-                actor=ACTOR, reason=reason, evidence=evidence, release_id=case.champion.release_id
+                actor=ACTOR, reason=harm.reason, evidence=harm.evidence, release_id=case.champion.release_id
             )
         except ReleaseError as error:  # someone changed the releases since this look began
-            return verdict("alarm", f"{reason}; {error}")
-        return verdict("rolled_back", reason, restored.release_id)
+            return verdict("alarm", f"{harm.reason}; {error}")
+        return verdict("rolled_back", harm.reason, restored.release_id)
 
-    def _obstacle(self, case: Case, harm: Measure, previous: Release | None) -> tuple[Action, str] | None:
+    def _drifted(self, champion: Release) -> _Harm | None:
+        """The drift of what the champion decided since its promotion, where it may act."""
+        report = self._drift() if self._policy.drift_acts else None
+        if report is None or report.verdict != "drift" or report.bundle != champion.bundle_version:
+            return None
+        logged = report.logged
+        if logged is None or logged.start is None or logged.start < champion.changed_at:
+            return None  # another model's traffic is in it, or nobody can look it up
+        named = ", ".join(report.drifting[:6])
+        evidence = {
+            "metric": "drift",
+            "drifting": list(report.drifting),
+            "rows": report.rows,
+            "window": logged.model_dump(mode="json"),
+            "drift_policy": report.policy.model_dump(mode="json"),
+            "policy": self._policy.model_dump(mode="json"),
+        }
+        return _Harm(f"drift: {named}", evidence, report.rows)
+
+    def _obstacle(self, harm: _Harm, previous: Release | None) -> tuple[Action, str] | None:
         """Why harm does not lead to a rollback now, and what this look is called then."""
-        seen = case.decided if harm.metric in ("errors", "slow") else case.compared
-        if seen < self._policy.minimum:
-            return "waiting", f"{seen} of {self._policy.minimum} transactions seen"
-        if not harm.acts:
-            return "alarm", _NO_REASON[harm.metric]
+        if harm.seen < self._policy.minimum:
+            return "waiting", f"{harm.seen} of {self._policy.minimum} transactions seen"
+        if harm.for_a_person is not None:
+            return "alarm", harm.for_a_person
         if previous is None:
             return "alarm", "there is no previous release to return to"
         if (withdrawn := self._withdrawn(previous)) is not None:
             return "alarm", f"the previous bundle was rolled back itself, as {withdrawn}"
-        if self._policy.hold:
-            return "held", "a person holds all action"
+        if (hold := self._releases.held()) is not None:
+            return "held", f"{hold.actor} holds all action since {hold.at:%F %H:%M} UTC: {hold.reason}"
         if (until := self._resting()) is not None:
             return "held", f"resting until {until:%H:%M:%S} UTC"
         if self._policy.dry_run:
@@ -206,6 +251,16 @@ class RollbackController:
             if other.state is State.ROLLED_BACK and other.bundle_version == release.bundle_version:
                 return other.release_id
         return None
+
+
+def _shown(case: Case, measure: Measure) -> _Harm:
+    what = measure.metric if measure.segment == ALL else f"{measure.metric} of {measure.segment}"
+    return _Harm(
+        f"{what}: e-value {measure.e_value:.4g}, at least {1 / measure.alpha:.4g}",
+        case.evidence(measure),
+        case.decided if measure.metric in ("errors", "slow") else case.compared,
+        None if measure.acts else _NO_REASON[measure.metric],
+    )
 
 
 class Stop(Protocol):

@@ -1,5 +1,5 @@
-"""What the service did while the previous model served: the limits that a new champion's errors and time are
-held to.
+"""What the service did while the previous model served: the limits that a new champion's errors, time and final
+alerts are held to.
 
 Hours differ by more than chance (nights, peaks of load), so the limit is above the mean by two deviations of what
 chance leaves open and of what the hours add to it. A steady service gets a tight limit, an unsteady one a wide one.
@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from monitoring.evidence import ServiceLimits
+from monitoring.evidence import Bounds, FinalAlerts, ServiceLimits
 from riskdistill.storage.decisions import Decision
 
 FAILURES: Final = frozenset({"teacher_late", "teacher_failed"})
@@ -27,12 +27,23 @@ def wanted_teacher(decision: Decision) -> bool:
     return decision.route == "teacher" or decision.route_reason in FAILURES
 
 
+def final_alert(decision: Decision) -> bool:
+    """Whether it was an alert in the end, whoever decided; one that a suppression lets pass was one."""
+    return decision.action != "allow" or decision.suppression is not None
+
+
+def student_alert(decision: Decision) -> bool:
+    """Whether the student's score alone calls for an alert."""
+    return final_alert(decision) if decision.bypass is None else decision.bypass.student_action != "allow"
+
+
 class ServiceHours:
-    """Errors and times of one release, by hour."""
+    """Errors, times and final alerts of one release, by hour."""
 
     def __init__(self) -> None:
         self._asked: dict[int, NDArray[np.int64]] = {}  # failed and answered
         self._times: dict[int, NDArray[np.int64]] = {}
+        self._alerts: dict[int, NDArray[np.int64]] = {}  # [in the end, by the student alone]: whether there was one
 
     def add(self, decision: Decision) -> None:
         """Count one decision."""
@@ -41,6 +52,8 @@ class ServiceHours:
             self._asked.setdefault(hour, np.zeros(2, np.int64))[int(decision.route == "teacher")] += 1
         times = self._times.setdefault(hour, np.zeros(len(_EDGES) + 1, np.int64))
         times[np.searchsorted(_EDGES, decision.latency_ms)] += 1
+        alerts = self._alerts.setdefault(hour, np.zeros((2, 2), np.int64))
+        alerts[int(final_alert(decision)), int(student_alert(decision))] += 1
 
     def limits(self) -> ServiceLimits:
         """The limits that these hours give."""
@@ -48,15 +61,26 @@ class ServiceHours:
         errors = upper_rate(asked[:, 0], asked.sum(1))
         times = np.array(_latest(self._times)).reshape(-1, len(_EDGES) + 1)
         total = times.sum(0).cumsum()
+        final = _final(np.array(_latest(self._alerts)).reshape(-1, 2, 2))
         if not len(times) or total[-1] < LEAST:
             return ServiceLimits(errors=errors)
         edge = min(int(np.searchsorted(total, QUANTILE * total[-1])), len(_EDGES) - 1)
         slow = upper_rate(times[:, edge + 1 :].sum(1), times.sum(1))
-        return ServiceLimits(errors, slow, float(_EDGES[edge]))
+        return ServiceLimits(errors, slow, float(_EDGES[edge]), final)
 
 
 def _latest(hours: dict[int, NDArray[np.int64]]) -> list[NDArray[np.int64]]:
     return [counts for _, counts in sorted(hours.items())[-LATEST:]]
+
+
+def _final(hours: NDArray[np.int64]) -> FinalAlerts | None:
+    rate = usual_rate(hours[:, 1].sum(1), hours.sum((1, 2)))
+    if rate is None:
+        return None
+    (_, student), (final, both) = hours.sum(0) + 0.5
+    ratio = (final + both) / (student + both)
+    chance = np.exp(2 * np.sqrt((final + student) / ((final + both) * (student + both))))
+    return FinalAlerts(rate, Bounds(float(ratio / chance), float(ratio * chance)))
 
 
 def upper_rate(successes: NDArray[np.int64], trials: NDArray[np.int64]) -> float | None:
@@ -68,6 +92,12 @@ def upper_rate(successes: NDArray[np.int64], trials: NDArray[np.int64]) -> float
         >>> steady < 0.0205 < 0.03 < unsteady
         True
     """
+    usual = usual_rate(successes, trials)
+    return None if usual is None else usual.high
+
+
+def usual_rate(successes: NDArray[np.int64], trials: NDArray[np.int64]) -> Bounds | None:
+    """Between which rates hours like these are on the whole; None below `LEAST` trials."""
     total = int(trials.sum())
     if total < LEAST:
         return None
@@ -78,4 +108,5 @@ def upper_rate(successes: NDArray[np.int64], trials: NDArray[np.int64]) -> float
         squares = (successes / trials - rate) ** 2 / chance  # each about 1 where hours do not differ
         noise = 1 + 2 * np.sqrt(2 / (len(trials) - 1))
         between = max(0.0, float(squares.mean() - noise)) * float(chance.mean())
-    return float(min(0.99, rate + 2 * np.sqrt(rate * (1 - rate) / total + between)))
+    off = 2 * np.sqrt(rate * (1 - rate) / total + between)
+    return Bounds(float(max(rate / 10, rate - off)), float(min(0.99, rate + off)))

@@ -120,7 +120,7 @@ def measure(bundle: Bundle, window: Window, logged: LoggedWindow | None = None) 
         hours=window.hours,
         traffic=Traffic(times=window.times, categories=kinds.categories, segments=kinds.segments, sample=sample),
     )
-    return report.model_copy(update={"logged": logged})
+    return report.model_copy(update={"logged": logged, "bundle": bundle.version})
 
 
 def write(bundle: Bundle, window: Window, report: DriftReport, out: Path) -> Path:

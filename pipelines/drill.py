@@ -25,11 +25,16 @@ CANARY: Final = 0.2  # of the accounts
 
 @dataclass(frozen=True)
 class Scenario:
-    """One fault: what it is, which detectors are right for it, and what it makes of the stream."""
+    """One fault: what it is, which detectors are right for it, and what it makes of the stream.
+
+    Attributes:
+        stays: whether a rollback would be wrong, for the previous model does no better.
+    """
 
     fault: str
     right: tuple[str, ...]
     inject: Callable[[Base], Stream]
+    stays: bool = False
 
 
 def _scores(base: Base) -> dict[str, NDArray[np.float64]]:
@@ -116,6 +121,30 @@ def _with_canary(base: Base, change: Callable[[NDArray[np.float64]], NDArray[np.
     return serve(base.stream, scores, base.truth, base.setting, base.seed)
 
 
+def _bad_teacher(base: Base) -> Stream:
+    """Its answers call all that it is asked about laundering; both students are as before."""
+    stream = base.stream
+    answered = base.after & stream.asked & ~stream.failed
+    rows = replace(
+        stream.rows,
+        teacher=np.where(base.after, 0.99, stream.rows.teacher),
+        score=np.where(answered, 0.99, stream.rows.score),
+        alert=stream.rows.alert | answered,
+    )
+    return replace(stream, rows=rows)
+
+
+def _shared_outage(base: Base) -> Stream:
+    """The database that all of the service writes to hardly answers."""
+    draw = np.random.default_rng([base.seed, 7])
+    stream = replace(
+        base.stream,
+        failed=base.stream.failed | (base.stream.asked & base.after),
+        latency=np.where(base.after, 20.0, 1.0) * base.stream.latency,
+    )
+    return stream.take(~base.after | (draw.random(len(base.after)) < 0.5))
+
+
 def _gradual(base: Base) -> Stream:
     return _scaled(base, 1 + 2 * np.minimum(_days(base) / GRADUAL_DAYS, 1))
 
@@ -160,6 +189,15 @@ SCENARIOS: Final = {
         ("canary: more_alerts",),
         lambda base: _with_canary(base, _uncalibrated),
     ),
+    "bad_teacher": Scenario(
+        "the teacher calls everything laundering", ("controller: more_final_alerts",), _bad_teacher
+    ),
+    "shared_outage": Scenario(
+        "the log hardly answers: half of the payments are not decided, the rest late and without the teacher",
+        ("controller: errors", "controller: slow"),
+        _shared_outage,
+        stays=True,
+    ),
     "gradual_drift": Scenario("amounts grow threefold within a fortnight", ("drift",), _gradual),
     "sudden_drift": Scenario("amounts grow threefold at once", ("drift",), _sudden),
     "traffic_stop": Scenario("no payment comes any more", ("volume",), _stop),
@@ -191,7 +229,15 @@ def drill(scenario: str, *, source: Path | None = None, seed: int = 0) -> Iterat
     healthy = base(source, seed=seed)
     for name in SCENARIOS if scenario == ALL else (scenario,):
         chosen = SCENARIOS[name]
-        yield run_drill(name, chosen.fault, chosen.right, chosen.inject(healthy), healthy.fault_at, healthy.setting)
+        yield run_drill(
+            name,
+            chosen.fault,
+            chosen.right,
+            chosen.inject(healthy),
+            healthy.fault_at,
+            healthy.setting,
+            stays=chosen.stays,
+        )
 
 
 _BODY: Final = """

@@ -124,7 +124,8 @@ def explained(decision_id: str, log: DecisionLog, releases: ReleaseLog | None, s
 def _promotion(releases: ReleaseLog | None, decision: Decision) -> Transition | None:
     """What made the bundle champion, the last time before the decision."""
     history = releases.history() if releases else ()
-    before = [step for step in history if step.at <= decision.decided_at and step.after is State.CHAMPION]
+    made = [step for step in history if step.after is State.CHAMPION and step.said is None]
+    before = [step for step in made if step.at <= decision.decided_at]
     return before[-1] if before and before[-1].bundle_version == decision.bundle_version else None
 
 

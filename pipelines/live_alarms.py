@@ -1,7 +1,7 @@
 """The alarms of `monitoring.alarms` on the logs of a service, beside the rollback controller that looks at them.
 
-Silence is judged at every look. What needs labels takes a while on a long log, so a thread of its own does it, as
-often as the drills do, and the looks go on meanwhile.
+Silence, and what the newest drift report says, are judged at every look. What needs labels takes a while on a long
+log, so a thread of its own does it, as often as the drills do, and the looks go on meanwhile.
 """
 
 from __future__ import annotations
@@ -13,7 +13,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from monitoring.alarms import HOUR, LABELS_EVERY, PERFORMANCE_EVERY, Alarm, Quiet, contradicted, worse
+from monitoring.alarms import (
+    HOUR,
+    LABELS_EVERY,
+    PERFORMANCE_EVERY,
+    Alarm,
+    Quiet,
+    contradicted,
+    drifted,
+    worse,
+)
+from monitoring.drift import DriftReport
 from monitoring.performance import Decided
 from pipelines.performance import decided
 from riskdistill.bundle import Bundle
@@ -40,6 +50,7 @@ class LiveAlarms:
         decisions: the decision log.
         labels: Parquet or CSV as `monitor performance` reads it; without it only silence is judged.
         clock: the time now, in UTC.
+        drift: the newest drift report, if there is one.
     """
 
     def __init__(
@@ -48,8 +59,10 @@ class LiveAlarms:
         decisions: DecisionLog,
         labels: Path | None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        drift: Callable[[], DriftReport | None] = lambda: None,
     ) -> None:
-        self._releases, self._log, self._labels, self._clock = releases, decisions, labels, clock
+        self._releases, self._log, self._labels = releases, decisions, labels
+        self._clock, self._drift = clock, drift
         self._quiet, self._has_read = Quiet(), False
         self._silence: Alarm | None = None
         self._release_id: str | None = None
@@ -73,8 +86,15 @@ class LiveAlarms:
             self._silence, self._has_read = self._quiet.alarm(now), False
         if self._labels is not None and release_id is not None and not self.is_measuring:
             self._check_labels(release_id, self._labels, now)
-        found = (self._silence, *self._found.values())
+        found = (self._silence, self._drifted(release_id, now), *self._found.values())
         return tuple(alarm for alarm in found if alarm is not None)
+
+    def _drifted(self, release_id: str | None, now: int) -> Alarm | None:
+        """What a drift report says of the champion; one of another bundle's profile says nothing."""
+        report = None if release_id is None else self._drift()
+        if report is None or report.bundle != self._releases.get(str(release_id)).bundle_version:
+            return None
+        return drifted(report, now)
 
     @property
     def is_measuring(self) -> bool:

@@ -20,6 +20,7 @@ from rich.table import Table
 from monitoring.pages import write_whole
 from pipelines.bundle_store import expectation
 from pipelines.command_options import (
+    Actor,
     Decisions,
     DecisionsIfAny,
     OutFolder,
@@ -27,6 +28,7 @@ from pipelines.command_options import (
     PeriodStart,
     PseudonymKey,
     RatesOption,
+    Reason,
     Releases,
     table_of,
 )
@@ -101,13 +103,19 @@ def watch(
     interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 5.0,
     looks: Annotated[int | None, typer.Option(min=1, help="Stop after so many looks.")] = None,
     dry_run: Annotated[bool, typer.Option(help="Say what would be done; do nothing.")] = False,
-    hold: Annotated[bool, typer.Option(help="A person holds all action.")] = False,
     minimum: Annotated[int, typer.Option(min=1, help="Transactions compared before any action.")] = 200,
     cool_down: Annotated[float, typer.Option(min=0, help="Minutes of rest after a rollback.")] = 10,
     labels: Annotated[
         Path | None,
         typer.Option(help="Parquet or CSV with tx_id, is_laundering and, where it is known, known_at; read again."),
     ] = None,
+    drift_report: Annotated[
+        Path | None,
+        typer.Option("--drift", help="drift.json that a job writes with `monitor drift --decisions`; read again."),
+    ] = None,
+    drift_acts: Annotated[
+        bool, typer.Option(help="Drift that --drift tells of rolls back; otherwise it alarms.")
+    ] = False,
     webhook: Annotated[
         str | None, typer.Option(help="URL to tell of alarms and rollbacks; RISKDISTILL_WEBHOOK_SECRET signs.")
     ] = None,
@@ -115,7 +123,7 @@ def watch(
         int | None, typer.Option(min=0, max=65_535, help="Serve Prometheus metrics there, on loopback; 0: any.")
     ] = None,
 ) -> None:
-    """Watch champion and canary for harm, roll back or end it by itself; alarm on silence and on what labels say.
+    """Watch champion and canary for harm, and act; alarm on silence, drift, and with labels on what they say.
 
     Ctrl-C ends it.
     """
@@ -126,20 +134,24 @@ def watch(
     from monitoring.rollback import watch as watch_champion
     from monitoring.watch_metrics import WatchMetrics
     from monitoring.webhook import SECRET, Webhook
+    from pipelines.drift_file import DriftFile
     from pipelines.live_alarms import LiveAlarms
 
+    if drift_acts and drift_report is None:
+        raise ConfigError("no drift report could act", where="monitor watch", mend="name one with --drift")
     log = ReleaseLog(releases, create=False)
     policy = RollbackPolicy(
         dry_run=dry_run,
-        hold=hold,
         minimum=minimum,
         cool_down=timedelta(minutes=cool_down),
         labels=labels is not None,
+        drift_acts=drift_acts,
     )
-    alarms = LiveAlarms(log, DecisionLog(decisions, create=False), labels)
+    drifting = (lambda: None) if drift_report is None else DriftFile(drift_report)
+    alarms = LiveAlarms(log, DecisionLog(decisions, create=False), labels, drift=drifting)
     known = dict if labels is None else LabelFile(labels)
     canary = CanaryWatch(log, alarms, policy, expectation, known)
-    controller = RollbackController(log, canary, policy, expectation)
+    controller = RollbackController(log, canary, policy, expectation, drift=drifting)
     stop, notices, of_canary, metrics, hook = threading.Event(), Notices(), Notices(), WatchMetrics(), None
     with ExitStack() as stack:
         if webhook is not None:
@@ -166,6 +178,20 @@ def watch(
                 stack.callback(follow_aside(log).join, DEADLINE)  # waited for at the end, not at the next look
             if looks is not None and number >= looks:
                 stop.set()
+
+
+@monitor_app.command()
+def hold(releases: Releases, actor: Actor, reason: Reason) -> None:
+    """Keep every watch of these releases from acting, until `monitor resume`; they go on to look and to alarm."""
+    ReleaseLog(releases, create=False).hold(actor=actor, reason=reason)
+    console.print("held: no watch acts until `riskdistill monitor resume`")
+
+
+@monitor_app.command()
+def resume(releases: Releases, actor: Actor, reason: Reason) -> None:
+    """End the hold: a watch acts at its next look on whatever harm is shown then."""
+    ReleaseLog(releases, create=False).resume(actor=actor, reason=reason)
+    console.print("resumed: watches act again")
 
 
 @monitor_app.command()

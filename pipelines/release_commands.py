@@ -194,7 +194,7 @@ def history(releases: Releases) -> None:
     table = table_of("when (UTC)", "release", "from", "to", "who", "why")
     for step in ReleaseLog(releases, create=False).history():
         when = step.at.strftime("%Y-%m-%d %H:%M:%S")
-        after = "approved" if step.kind == "approval" else _state(step.after, step.share)
+        after = step.said or _state(step.after, step.share)
         table.add_row(when, step.release_id, step.before or "", after, step.actor, step.reason)
     console.print(table)
 

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from riskdistill import tracking
 from riskdistill.storage.administrative_acts import ActLog
-from riskdistill.storage.life_cycle import Move, Release, is_approval
+from riskdistill.storage.life_cycle import Kind, Move, Release
 from riskdistill.storage.releases import ReleaseLog
+
+_ACTS: Final[Mapping[Kind, str]] = {
+    "transition": "release.changed",
+    "approval": "release.approved",
+    "hold": "release.held",
+    "resume": "release.resumed",
+}
 
 
 class ReleaseDesk:
@@ -37,10 +45,10 @@ class ReleaseDesk:
         self.log.close()
 
     def _enter(self, moves: Sequence[Move], actor: str, reason: str) -> None:
-        for before, after in moves:
+        for before, after, kind in moves:
             self._acts.append(
                 actor=actor,
-                act="release.approved" if is_approval(before, after) else "release.changed",
+                act=_ACTS[kind],
                 subject=after.release_id,
                 details={
                     "before": None if before is None else before.state,

@@ -80,6 +80,12 @@ async def history(
     return [entry for entry in entries if entry.sequence > after][:limit]
 
 
+@releases.get("/hold", summary="The hold that stands", dependencies=[needs("operate")])
+async def held(service: Serving) -> Transition | None:
+    """Who keeps the rollback controller from acting, since when and why; null where nobody does."""
+    return await asyncio.to_thread(service.releases.log.held)
+
+
 @releases.get("/{release_id}", summary="One release with its history", dependencies=[needs("operate")])
 async def show(release_id: ReleaseId, service: Serving) -> ReleaseStory:
     """As it stands, with every entry about it and the figures behind them."""
@@ -93,6 +99,18 @@ async def roll_back(asked: Rollback, caller: Calling, service: Serving) -> Relea
         service,
         lambda log: releasing.roll_back(log, actor=caller.name, reason=asked.reason, canary=asked.canary),
     )
+
+
+@changes.post("/hold", summary="Keep the rollback controller from acting")
+async def hold(asked: Change, caller: Calling, service: Serving) -> Release:
+    """Until somebody resumes, whoever is champion. Answers with the champion."""
+    return await _changed(service, lambda log: log.hold(actor=caller.name, reason=asked.reason))
+
+
+@changes.post("/resume", summary="Let the rollback controller act again")
+async def resume(asked: Change, caller: Calling, service: Serving) -> Release:
+    """Ends the hold that stands. Answers with the champion."""
+    return await _changed(service, lambda log: log.resume(actor=caller.name, reason=asked.reason))
 
 
 @changes.post("/{release_id}/approve", summary="Say that a release may decide")

@@ -42,6 +42,8 @@ LIFE_CYCLE: Final[Mapping[State | None, frozenset[State]]] = {
     State.ROLLED_BACK: frozenset(),
 }
 OVER: Final = frozenset(state for state, following in LIFE_CYCLE.items() if not following)
+Kind = Literal["transition", "approval", "hold", "resume"]
+_SAID: Final[Mapping[Kind, str]] = {"approval": "approved", "hold": "action held", "resume": "action resumed"}
 
 
 class Release(BaseModel):
@@ -68,7 +70,8 @@ class Transition(BaseModel):
     """One entry of the log: a release went from `before` (None: unknown until now) to `after`.
 
     Attributes:
-        kind: an approval leaves the release where it is.
+        kind: all but a transition leave the release where it is. A hold keeps the rollback controller from acting,
+            whoever is champion, and is an entry of the champion of then.
         share: of the accounts that a canary decides for from then on.
     """
 
@@ -84,9 +87,14 @@ class Transition(BaseModel):
     reason: str
     evidence: dict[str, Any]
     at: datetime
-    kind: Literal["transition", "approval"] = "transition"  # logs of before approvals name none
+    kind: Kind = "transition"  # logs of before approvals name none
     share: float = 0.0
     hash: str
+
+    @property
+    def said(self) -> str | None:
+        """What was said of the release, where it stays as it is."""
+        return _SAID.get(self.kind)
 
 
 class Serving(NamedTuple):
@@ -97,22 +105,18 @@ class Serving(NamedTuple):
     challenger: Release | None
 
 
+class Move(NamedTuple):
+    """A release as it was (None: unknown until now) and as it shall be."""
+
+    before: Release | None
+    after: Release
+    kind: Kind = "transition"
+
+
 Releases = Mapping[str, Release]
-Move = tuple[Release | None, Release]  # as it was, as it shall be; an approval where the state stays
 
 
-def is_approval(before: Release | None, after: Release) -> bool:
-    """Whether a move leaves the release where it is."""
-    return before is not None and (before.state, before.share) == (after.state, after.share)
-
-
-def told(
-    sequence: int,
-    before: Release | None,
-    after: Release,
-    at: datetime,
-    why: tuple[str, str, Mapping[str, Any]],
-) -> str:
+def told(sequence: int, move: Move, at: datetime, why: tuple[str, str, Mapping[str, Any]]) -> str:
     """A move as the log keeps it: canonical JSON of every field of `Transition` but the hash.
 
     Args:
@@ -121,7 +125,7 @@ def told(
     Raises:
         ReleaseError: the evidence holds what JSON does not.
     """
-    actor, reason, evidence = why
+    (actor, reason, evidence), (before, after, kind) = why, move
     try:
         return canonical_json(
             {
@@ -135,7 +139,7 @@ def told(
                 "reason": reason,
                 "evidence": dict(evidence),
                 "at": at.isoformat(),
-                "kind": "approval" if is_approval(before, after) else "transition",
+                "kind": kind,
                 "share": after.share,
             }
         )
@@ -154,6 +158,7 @@ def fold(history: Iterable[Transition]) -> dict[str, Release]:
         known = releases.get(entry.release_id)
         if known is not None and entry.kind == "approval":
             releases[entry.release_id] = known.model_copy(update={"approved_by": (*known.approved_by, entry.actor)})
+        if entry.kind != "transition":
             continue
         releases[entry.release_id] = Release(
             release_id=entry.release_id,
@@ -166,6 +171,15 @@ def fold(history: Iterable[Transition]) -> dict[str, Release]:
             approved_by=known.approved_by if known else (),
         )
     return releases
+
+
+def held(history: Iterable[Transition]) -> Transition | None:
+    """The hold that stands after all of `history`, if one does."""
+    last = None
+    for entry in history:
+        if entry.kind in ("hold", "resume"):
+            last = entry
+    return last if last is not None and last.kind == "hold" else None
 
 
 def find(releases: Releases, release_id: str) -> Release:
@@ -220,4 +234,4 @@ def move(release: Release, state: State, now: datetime, share: float = 0.0) -> M
             where="release log",
             mend=f"from {release.state} a release may become: {allowed}",
         )
-    return release, release.model_copy(update={"state": state, "changed_at": now, "share": share})
+    return Move(release, release.model_copy(update={"state": state, "changed_at": now, "share": share}))

@@ -7,7 +7,8 @@ is the canary, which decides for its share of the accounts. The service follows 
 canary, the newest shadow.
 
 An approval is an entry of its own that leaves the state as it is. Where promotion needs approvals (four eyes), only
-those of others than whoever promotes count.
+those of others than whoever promotes count. A hold is one, too: while it stands, the rollback controller does
+nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
@@ -141,7 +142,7 @@ class ReleaseLog:
                 registered_at=now,
                 changed_at=now,
             )
-            return [(None, new), *([life.move(new, State.SHADOW, now)] if shadow else [])]
+            return [Move(None, new), *([life.move(new, State.SHADOW, now)] if shadow else [])]
 
         return self._append(plan, actor, reason, evidence or {})
 
@@ -163,7 +164,8 @@ class ReleaseLog:
                     where="release log",
                     mend="once a person is enough, and only before it is over",
                 )
-            return [(release, release.model_copy(update={"approved_by": (*release.approved_by, actor)}))]
+            approved = release.model_copy(update={"approved_by": (*release.approved_by, actor)})
+            return [Move(release, approved, "approval")]
 
         return self._append(plan, actor, reason, evidence)
 
@@ -295,6 +297,43 @@ class ReleaseLog:
 
         return self._append(plan, actor, reason, evidence)
 
+    def held(self) -> Transition | None:
+        """The hold that stands: who keeps the rollback controller from acting, since when and why."""
+        return life.held(self.history())
+
+    def hold(self, *, actor: str, reason: str) -> Release:
+        """Keep the rollback controller from acting until `resume`, whoever is champion; returns who is now.
+
+        Raises:
+            ReleaseError: a hold stands, or there is no champion.
+        """
+        return self._say("hold", actor, reason)
+
+    def resume(self, *, actor: str, reason: str) -> Release:
+        """End the hold that stands; returns the champion.
+
+        Raises:
+            ReleaseError: none stands.
+        """
+        return self._say("resume", actor, reason)
+
+    def _say(self, kind: Literal["hold", "resume"], actor: str, reason: str) -> Release:
+        # two that hold at the same moment are both kept: twice held is held
+        if ((standing := self.held()) is not None) == (kind == "hold"):
+            raise ReleaseError(
+                "no hold stands" if standing is None else f"{standing.actor} holds all action already",
+                where="release log",
+                mend="see riskdistill release history",
+            )
+
+        def plan(releases: Releases, _now: datetime) -> list[Move]:
+            champion = life.holder(releases, State.CHAMPION)
+            if champion is None:
+                raise ReleaseError("no release is champion", where="release log", mend="promote one first")
+            return [Move(champion, champion, kind)]
+
+        return self._append(plan, actor, reason, {})
+
     def _append(self, plan: _Plan, actor: str, reason: str, evidence: Mapping[str, Any]) -> Release:
         """Write the planned moves as one unit and return the last; plan anew if another writer came first."""
         if not actor.strip() or not reason.strip():
@@ -307,13 +346,10 @@ class ReleaseLog:
             history, now = _parse(connection.execute(self.journal.query())), datetime.now(UTC)
             moves[:] = plan(life.fold(history), now)
             why = actor, reason, evidence
-            return [
-                life.told(number, before, after, now, why)
-                for number, (before, after) in enumerate(moves, start=sequence)
-            ]
+            return [life.told(number, one, now, why) for number, one in enumerate(moves, start=sequence)]
 
         self.journal.append(bodies)
-        return moves[-1][1]
+        return moves[-1].after
 
 
 def _parse(entries: Iterable[Entry | sa.Row[Any]]) -> tuple[Transition, ...]:

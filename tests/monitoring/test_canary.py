@@ -151,13 +151,15 @@ def test_one_odd_account_in_the_canary_is_one_vote_a_day(logs: Logs) -> None:
 
 @pytest.mark.parametrize(
     ("policy", "action"),
-    [({"hold": True}, "held"), ({"dry_run": True}, "would_roll_back"), ({"minimum": 401}, "waiting")],
+    [({}, "held"), ({"dry_run": True}, "would_roll_back"), ({"minimum": 401}, "waiting")],
 )
 def test_hold_dry_run_and_the_minimum_leave_the_canary_where_it_is(
     logs: Logs, policy: dict[str, Any], action: str
 ) -> None:
     stage(logs)
     logs[1].append(flood())
+    if action == "held":
+        logs[0].hold(**WHO)
     assert Watched(logs, **policy).look().action == action
     assert logs[0].get("r3").state is State.CANARY
 
@@ -166,13 +168,14 @@ def test_another_share_keeps_the_evidence_and_a_restart_sees_the_same(logs: Logs
     stage(logs)
     rows = flood()
     logs[1].append(rows[:200])
-    watched = Watched(logs, hold=True)
+    logs[0].hold(**WHO)
+    watched = Watched(logs)
     watched.look()
     logs[0].stage("r3", State.CANARY, **WHO, evidence={}, share=0.5)
     logs[1].append(rows[200:])
     verdict = watched.look()
     assert (verdict.compared, verdict.evidence["share"]) == (400, 0.2)
-    again = Watched(logs, hold=True).look()
+    again = Watched(logs).look()
     assert [(one.metric, one.counts) for one in again.measures] == [
         (one.metric, one.counts) for one in verdict.measures
     ]

@@ -145,6 +145,39 @@ def test_a_healthy_canary_raises_no_alarm(world: tuple[Stream, Setting]) -> None
     assert drill(with_canary(stream, 0.0), setting).passed
 
 
+def test_where_the_champion_must_stay_a_rollback_does_not_pass_and_an_alarm_does(
+    world: tuple[Stream, Setting],
+) -> None:
+    """All is slow for a day after a promotion, and the same long after one."""
+    stream, setting = world
+    slow = replace(stream, latency=np.where(after(stream), 10.0, stream.latency))
+    told = ("an outage", "all is slow", ("controller: slow",), slow, FIRST + FAULT)
+    result = run_drill(*told, setting, stays=True)
+    assert result.passed
+    assert result.restored == "a person: mend what all models share"
+    time, promoted = stream.rows.time, FIRST + FAULT
+    dense = replace(stream.rows, time=np.where(after(stream), promoted + (time - promoted) // 8, time))
+    early = (*told[:3], replace(slow, rows=dense), told[4])
+    assert not run_drill(*early, replace(setting, promoted=promoted), stays=True).passed
+
+
+def test_a_teacher_that_raises_what_both_students_let_pass_is_seen_in_what_is_decided(
+    world: tuple[Stream, Setting],
+) -> None:
+    """Long after a promotion, so it is left to a person; eight days' payments come within one."""
+    stream, setting = world
+    raised, time = after(stream) & (np.arange(ROWS) % 2 == 0), stream.rows.time
+    rows = replace(
+        stream.rows,
+        time=np.where(after(stream), FIRST + FAULT + (time - FIRST - FAULT) // 8, time),
+        score=np.where(raised, 0.99, stream.rows.score),
+        alert=stream.rows.alert | raised,
+    )
+    result = drill(replace(stream, rows=rows), setting, "controller: more_final_alerts")
+    assert result.passed
+    assert result.restore_seconds is None
+
+
 def test_a_broken_feature_is_named_by_drift_and_left_to_a_person(world: tuple[Stream, Setting]) -> None:
     stream, setting = world
     context = stream.context.copy()

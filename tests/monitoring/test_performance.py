@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from monitoring.alarms import worse
 from monitoring.estimates import Alerts, estimate, importance
 from monitoring.label_check import second_looks
 from monitoring.maturity import DAY, maturity
@@ -22,6 +23,7 @@ from riskdistill.errors import EmptyInputError
 START = datetime(2026, 1, 1, tzinfo=UTC)
 FIRST = round(START.timestamp() * 1e6)
 REVIEW, DAYS = 0.2, 70
+END = FIRST + DAYS * DAY
 
 
 def stream(
@@ -107,6 +109,69 @@ def test_segments_are_judged_on_mature_windows_alone_and_each_on_its_own_rows() 
     assert bad.value == 0 < good.low
     young = measured(replace(decided, segments={"class=a": odd}), 5)
     assert young.segments == (), "no window is mature yet"
+
+
+def lenient() -> Decided:
+    """As `stream`, with a lower line: many alerts, a fifth of them laundering."""
+    decided, laundering = stream()
+    draw = np.random.default_rng(1)
+    alert = decided.score >= 0.05
+    sampled = ~alert & (draw.random(len(alert)) < 0.2)
+    seen = alert | sampled
+    known = decided.time + (draw.exponential(3.0, len(alert)) * DAY).astype(np.int64) + 1
+    return replace(
+        decided,
+        alert=alert,
+        sampled=sampled,
+        label=np.where(seen, laundering, UNKNOWN).astype(np.int8),
+        known=np.where(seen, known, 0),
+        review=0.05,
+    )
+
+
+def scheming_below_the_line() -> Decided:
+    """Four fifths of last week's alerts score just below the line; labels tell of those that are sampled."""
+    decided, _ = stream()
+    draw = np.random.default_rng(0)
+    hidden = (decided.time > END - 7 * DAY) & decided.alert & (draw.random(len(decided.time)) < 0.8)
+    seen = ~hidden | (draw.random(len(hidden)) < 0.2)
+    score = np.where(hidden, 0.95 * REVIEW, decided.score)
+    return replace(
+        decided,
+        score=score,
+        alert=decided.alert & ~hidden,
+        sampled=(decided.sampled | hidden) & seen,
+        covariates=np.log(score / (1 - score))[:, None],
+        label=np.where(seen, decided.label, UNKNOWN).astype(np.int8),
+        known=np.where(seen, decided.known, 0),
+    )
+
+
+def test_recall_of_a_young_window_is_estimated_where_there_is_a_sample() -> None:
+    decided, laundering = stream()
+    report = measured(decided)
+    assert [window.estimated_recall is None for window in report.windows] == [True] * 9 + [False]
+    told, last = report.windows[-1].estimated_recall, decided.time > END - 7 * DAY
+    assert told is not None
+    assert told.low < decided.alert[last & laundering].mean() < told.high
+    assert measured(stream(sample=0.0)[0]).windows[-1].estimated_recall is None
+
+
+def test_a_week_whose_estimates_are_below_what_mature_weeks_had_alarms_before_its_labels_come() -> None:
+    """Of the alerts of the last week only those just above the line are left."""
+    decided = lenient()
+    assert worse(decided, END) is None
+    assert worse(stream()[0], END) is None
+    marginal = (decided.time <= END - 7 * DAY) | (decided.score <= 0.07)
+    of_row = ("time", "score", "alert", "sampled", "student", "teacher", "covariates", "label", "known")
+    rows = {name: getattr(decided, name)[marginal] for name in (*of_row, "again", "again_known")}
+    found = worse(replace(decided, **rows), END)
+    assert found is not None
+    assert found.detector == "performance: estimated precision"
+    assert "mature weeks had at least" in found.detail
+    missed = worse(scheming_below_the_line(), END)
+    assert missed is not None
+    assert missed.detector == "performance: estimated recall"
 
 
 def test_scores_that_are_too_high_are_corrected_by_older_labels() -> None:

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from traffic_log import EXPECTED, GOOD, NEW, REVIEW, Logs, controller, decide, traffic
 
+from monitoring.drift import DriftReport, LoggedWindow, measure_drift
 from monitoring.evidence import STEP, Expectation, RollbackPolicy
 from monitoring.labels import Outcome
 from monitoring.notices import Notices
+from monitoring.profile import build_profile
 from monitoring.rollback import RollbackController, Verdict, watch
 from riskdistill.errors import BundleDamagedError, ConfigError, UnavailableError
 from riskdistill.storage.decisions import Decision, DecisionLog
@@ -42,6 +44,8 @@ def test_a_champion_that_floods_the_team_is_rolled_back_with_its_evidence(logs: 
     assert [measure["metric"] for measure in evidence["measures"]] == [
         "more_alerts",
         "fewer_alerts",
+        "more_final_alerts",
+        "fewer_final_alerts",
         "errors",
         "slow",
         "teacher_disagreement",
@@ -88,7 +92,7 @@ def test_a_champion_that_is_farther_from_the_teacher_is_an_alarm_and_no_rollback
     verdict = controller(logs).look()
     assert verdict.action == "alarm"
     assert verdict.reason.startswith("teacher_disagreement")
-    assert [measure.acts for measure in verdict.measures] == [True] * 4 + [False]
+    assert [measure.acts for measure in verdict.measures] == [True] * 6 + [False]
     assert logs[0].get("r2").state is State.CHAMPION
 
 
@@ -127,11 +131,13 @@ def test_false_alerts_have_a_share_of_the_budget_only_where_labels_come(logs: Lo
     def shares(verdict: Verdict) -> dict[str, float]:
         return {measure.metric: measure.alpha for measure in verdict.measures if measure.acts}
 
+    always, final = ("more_alerts", "fewer_alerts", "errors", "slow"), ("more_final_alerts", "fewer_final_alerts")
     assert shares(controller(logs).look()) == pytest.approx(
-        dict.fromkeys(("more_alerts", "fewer_alerts", "errors", "slow"), 0.01 / 4)
+        dict.fromkeys(always, 0.01 / 5) | dict.fromkeys(final, 0.01 / 5 / 2)
     )
     assert shares(controller(logs, labels=True).look()) == pytest.approx(
-        dict.fromkeys(("more_alerts", "fewer_alerts", "false_alerts", "missed", "errors", "slow"), 0.01 / 6)
+        dict.fromkeys((*always, "false_alerts", "missed"), 0.01 / 7)
+        | dict.fromkeys((*final, "false_final_alerts"), 0.01 / 7 / 3)
     )
     with pytest.raises(ConfigError, match="labels came"):
         controller(logs).look({"d1": Outcome(True)})
@@ -177,7 +183,8 @@ def test_without_a_previous_release_harm_is_an_alarm(logs: Logs) -> None:
     watcher = controller(logs, minimum=400)
     flood(logs, 400)
     releases = logs[0]
-    held = controller(logs, hold=True)
+    releases.hold(actor="ann", reason="a migration")
+    held = controller(logs)
     assert held.look().action == "held"
     releases.retire("r1", actor="ann", reason="disk full", evidence={})
     verdict = held.look()
@@ -186,11 +193,22 @@ def test_without_a_previous_release_harm_is_an_alarm(logs: Logs) -> None:
     assert releases.get("r2").state is State.CHAMPION
 
 
-@pytest.mark.parametrize(("policy", "action"), [({"hold": True}, "held"), ({"dry_run": True}, "would_roll_back")])
-def test_a_hold_and_a_dry_run_change_nothing(logs: Logs, policy: dict[str, Any], action: str) -> None:
+def test_a_dry_run_changes_nothing(logs: Logs) -> None:
     flood(logs)
-    assert controller(logs, **policy).look().action == action
+    assert controller(logs, dry_run=True).look().action == "would_roll_back"
     assert logs[0].get("r2").state is State.CHAMPION
+
+
+def test_a_hold_is_heeded_by_every_watch_until_somebody_resumes(logs: Logs) -> None:
+    watcher = controller(logs)
+    logs[0].hold(actor="ann", reason="a migration")
+    flood(logs)
+    verdict = watcher.look()
+    assert verdict.action == controller(logs).look().action == "held"
+    assert re.search(r"; ann holds all action since \d{4}-\d\d-\d\d \d\d:\d\d UTC: a migration$", verdict.reason)
+    assert logs[0].get("r2").state is State.CHAMPION
+    logs[0].resume(actor="bob", reason="migrated")
+    assert watcher.look().action == "rolled_back"
 
 
 def test_the_controller_acts_on_a_new_champion_at_once_and_rests_after_a_rollback(logs: Logs) -> None:
@@ -286,6 +304,65 @@ def test_a_champion_whose_bundle_is_damaged_is_an_alarm_until_the_bundle_is_back
     assert "student.onnx is missing" in verdict.reason
     damaged[0] = False
     assert watcher.look().action == "rolled_back", "what was decided meanwhile counts"
+
+
+def drift(champion: Release, **changes: Any) -> DriftReport:
+    """A report that the score of what a champion decided since its promotion has moved."""
+    context = np.arange(600, dtype=np.float32)[:, None]
+    profile = build_profile(context, ["a"], np.linspace(0, 0.1, 600), alert_rate=0.02, bypass_rate=0.0)
+    found = measure_drift(profile, context, ["a"], np.linspace(0.5, 0.6, 600))
+    window = {
+        "start": champion.changed_at,
+        "end": None,
+        "first_sequence": 1,
+        "last_sequence": 600,
+        "hash": "0" * 64,
+    }
+    told = {"bundle": champion.bundle_version, "logged": LoggedWindow.model_validate(window)}
+    return found.model_copy(update=told | changes)
+
+
+def drifting(logs: Logs, report: DriftReport | None, **policy: Any) -> RollbackController:
+    settings = RollbackPolicy(**({"cool_down": timedelta(0), "drift_acts": True} | policy))
+    return RollbackController(*logs, settings, lambda _: EXPECTED, drift=lambda: report)
+
+
+def test_drift_rolls_back_only_where_policy_says_so(logs: Logs) -> None:
+    champion = logs[0].get("r2")
+    assert drifting(logs, drift(champion), drift_acts=False).look().action == "none"
+    verdict = drifting(logs, drift(champion)).look()
+    assert (verdict.action, verdict.restored, verdict.reason) == ("rolled_back", "r1", "drift: score")
+    evidence = logs[0].history()[-1].evidence
+    assert (evidence["metric"], evidence["drifting"], evidence["rows"]) == ("drift", ["score"], 600)
+    assert evidence["window"]["last_sequence"] == 600
+    assert drifting(logs, drift(champion)).look().action == "none", "the report is not of who serves now"
+
+
+@pytest.mark.parametrize(
+    ("policy", "action"), [({"minimum": 601}, "waiting"), ({"dry_run": True}, "would_roll_back"), ({}, "held")]
+)
+def test_what_keeps_other_harm_from_being_acted_on_keeps_drift_too(
+    logs: Logs, policy: dict[str, Any], action: str
+) -> None:
+    if not policy:
+        logs[0].hold(actor="ann", reason="a migration")
+    assert drifting(logs, drift(logs[0].get("r2")), **policy).look().action == action
+    assert logs[0].get("r2").state is State.CHAMPION
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"verdict": "stable"}, {"bundle": GOOD}, {"bundle": None}, {"logged": None}],
+    ids=["stable", "of another bundle", "of nobody knows which", "of a file"],
+)
+def test_a_report_that_does_not_speak_of_the_champion_is_no_harm(logs: Logs, changes: dict[str, Any]) -> None:
+    assert drifting(logs, drift(logs[0].get("r2"), **changes)).look().action == "none"
+
+
+def test_drift_of_a_window_from_before_the_promotion_is_no_harm(logs: Logs) -> None:
+    champion = logs[0].get("r2")
+    early = champion.model_copy(update={"changed_at": champion.changed_at - timedelta(seconds=1)})
+    assert drifting(logs, drift(early)).look().action == "none"
 
 
 class Countdown:

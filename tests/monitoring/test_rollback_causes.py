@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from traffic_log import EXPECTED, GOOD, REVIEW, Logs, controller, decide, traffic
 
-from monitoring.evidence import RollbackPolicy
+from monitoring.evidence import Expectation, RollbackPolicy
 from monitoring.labels import Outcome
 from monitoring.rollback import RollbackController
 from riskdistill.storage.decisions import Bypass, Decision, Entry
@@ -198,3 +198,98 @@ def test_a_rare_sample_of_everything_does_not_thin_the_one_of_the_previous_model
     logs[1].append(decisions)
     verdict = controller(logs, labels=True, missed_margin=2.0).look(labels)
     assert verdict.reason.startswith("false_alerts")
+
+
+def answered(student: float, teacher: float, kind: str = "local") -> Decision:
+    """A decision of the teacher's on what both students see alike."""
+    bypass = Bypass(
+        wanted=("uncertain",),
+        outcome="answered",
+        teacher=kind,
+        student_action="allow" if student < REVIEW else "review",
+        cost=0.0,
+    )
+    return decide(student, student, teacher=teacher).model_copy(update={"bypass": bypass})
+
+
+def hours_before(began: datetime, teacher_agrees: float = 1.0, rows: int = 4_000) -> list[Decision]:
+    """A week of the previous model, which alerts on a twentieth; the teacher clears what it does not agree with."""
+    draw = np.random.default_rng(0)
+    made = []
+    for place in range(rows):
+        alert, agrees = draw.random() < 0.05, draw.random() < teacher_agrees
+        one = answered(0.9 if alert else 0.1, 0.9 if alert and agrees else 0.1)
+        when = began - timedelta(days=7 * (1 - place / rows))
+        made.append(one.model_copy(update={"decided_at": when, "bundle_version": GOOD, "shadow": None}))
+    return made
+
+
+def deciding(
+    began: datetime, after: float, teacher_alerts: float, teacher_agrees: float, kind: str, rows: int = 3_000
+) -> list[Decision]:
+    """Both students alert on a twentieth of half a day; the teacher raises some of the rest, and clears some."""
+    draw = np.random.default_rng(1)
+    made = []
+    for place in range(rows):
+        alert = draw.random() < 0.05
+        final = draw.random() < (teacher_agrees if alert else teacher_alerts)
+        when = began + timedelta(days=after + 0.5 * place / rows)
+        one = answered(0.9 if alert else 0.1, 0.9 if final else 0.1, kind)
+        made.append(one.model_copy(update={"decided_at": when}))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("after", "raised", "agrees", "kind", "metric", "action"),
+    [
+        (0.0, 0.2, 1.0, "local", "more_final_alerts", "rolled_back"),
+        (0.0, 0.0, 0.1, "local", "fewer_final_alerts", "rolled_back"),
+        (2.0, 0.2, 1.0, "local", "more_final_alerts", "alarm"),
+        (0.0, 0.2, 1.0, "open_inference", "more_final_alerts", "alarm"),
+        (0.0, 0.01, 0.8, "local", "no harm is shown", "none"),
+    ],
+    ids=["a flood", "silence", "a flood after healthy days", "of a teacher elsewhere", "healthy"],
+)
+def test_what_the_teacher_makes_of_alerts_is_held_against_a_new_champion(
+    logs: Logs, after: float, raised: float, agrees: float, kind: str, metric: str, action: str
+) -> None:
+    champion = logs[0].champion()
+    assert champion is not None
+    began = champion.changed_at
+    logs[1].append([*hours_before(began, 0.8), *deciding(began, after, raised, agrees, kind)])
+    verdict = controller(logs, Expectation(REVIEW, 0.05), teacher_margin=1e6).look()
+    assert verdict.reason.startswith(metric)
+    assert verdict.action == action
+
+
+def test_a_teacher_that_always_cleared_many_alerts_is_no_harm(logs: Logs) -> None:
+    """Beside the previous model's student nine of ten alerts are missing, as they were before."""
+    champion = logs[0].champion()
+    assert champion is not None
+    began = champion.changed_at
+    logs[1].append([*hours_before(began, 0.1), *deciding(began, 0.0, 0.0, 0.1, "local")])
+    assert controller(logs, Expectation(REVIEW, 0.05), teacher_margin=1e6).look().action == "none"
+
+
+def test_drift_that_raises_final_alerts_and_the_previous_models_alike_is_no_harm(logs: Logs) -> None:
+    champion = logs[0].champion()
+    assert champion is not None
+    flood = [answered(0.9, 0.9) if place % 3 == 0 else answered(0.1, 0.1) for place in range(3_000)]
+    logs[1].append([*hours_before(champion.changed_at), *flood])
+    assert controller(logs, Expectation(REVIEW, 0.05), teacher_margin=1e6).look().action == "none"
+
+
+@pytest.mark.parametrize(("kind", "action"), [("local", "rolled_back"), ("open_inference", "alarm")])
+def test_a_teacher_whose_alerts_turn_out_false_is_held_against_the_champion(
+    logs: Logs, kind: str, action: str
+) -> None:
+    """The students differ little; what the teacher raises by itself is false, what only the other raised is not."""
+    raised = [answered(0.1, 0.9, kind) for _ in range(200)]
+    passed = [
+        decide(0.1, 0.9).model_copy(update={"sample_share": 1.0, "bypass": raised[0].bypass}) for _ in range(200)
+    ]
+    logs[1].append([*raised, *passed])
+    labels = {one.tx_id: Outcome(one.action == "allow") for one in (*raised, *passed)}
+    verdict = controller(logs, labels=True, missed_margin=1e6, alert_margin=1e6, teacher_margin=1e6).look(labels)
+    assert verdict.reason.startswith("false_final_alerts")
+    assert verdict.action == action

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from service_process import until
 from traffic_log import decide
 from webhook_receiver import SECRET, receiving
 
+from monitoring.drift import measure_drift
+from monitoring.profile import build_profile
+from pipelines.drift_file import DriftFile
 from pipelines.live_alarms import LiveAlarms
 from riskdistill.bundle import Bundle, rebuild_bundle
 from riskdistill.models.calibration import Calibrator
@@ -132,3 +137,42 @@ def test_labels_that_cannot_be_read_are_a_warning_and_silence_is_judged_all_the_
     assert "what labels say is not known, and is asked again in an hour" in caplog.text
     assert [alarm.detector for alarm in alarms.standing("r1")] == ["volume"]
     assert not alarms.is_measuring
+
+
+def test_a_drift_report_alarms_while_it_is_of_the_champion_and_says_drift(
+    releases: ReleaseLog,
+    decisions: DecisionLog,
+    tiny_bundle: Bundle,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = tmp_path / "drift.json"
+    alarms = LiveAlarms(releases, decisions, None, lambda: NOW, DriftFile(path))
+    assert alarms.standing("r1") == ()
+    assert "no new drift report" in caplog.text
+    for number, (bundle, factor, expected) in enumerate(
+        [
+            (tiny_bundle.version, 9.0, ["drift: a"]),
+            ("another", 9.0, []),
+            (tiny_bundle.version, 1.0, []),
+            (tiny_bundle.version, 9.0, ["drift: a"]),
+        ]
+    ):
+        path.write_text(_report(bundle, factor))
+        os.utime(path, (number, number))
+        assert [alarm.detector for alarm in alarms.standing("r1")] == expected
+    path.write_text("half a rep")
+    assert [alarm.detector for alarm in alarms.standing("r1")] == ["drift: a"]
+    assert "is no drift report; the one before it holds" in caplog.text
+
+
+def _report(bundle: str, factor: float) -> str:
+    column = np.arange(600, dtype=np.float32)[:, None]
+    profile = build_profile(column, ["a"], np.linspace(0, 0.1, 600), alert_rate=0.02, bypass_rate=0.0)
+    found = measure_drift(profile, column * factor, ["a"], np.linspace(0, 0.1, 600))
+    return found.model_copy(update={"bundle": bundle}).model_dump_json()
+
+
+def test_a_watch_lets_drift_act_only_if_it_is_told_of_drift(refused: Callable[..., str], tmp_path: Path) -> None:
+    logs = ("--releases", f"sqlite:///{tmp_path}/r.db", "--decisions", f"sqlite:///{tmp_path}/d.db")
+    assert "no drift report could act" in refused("monitor", "watch", *logs, "--drift-acts")

@@ -101,6 +101,25 @@ def test_watching_empty_logs_finds_no_champion(done: Callable[..., str], tmp_pat
     assert told == "1 none no release is champion"
 
 
+def test_a_hold_is_entered_with_who_and_why_and_ends(
+    done: Callable[..., str], refused: Callable[..., str], tmp_path: Path
+) -> None:
+    releases = f"sqlite:///{tmp_path}/releases.db"
+    log = ReleaseLog(releases)
+    log.register("a", "a", actor="ann", reason="trained")
+    log.promote("r1", actor="ann", reason="the first", evidence={})
+    who = ("--releases", releases, "--actor", "ann", "--reason", "a migration")
+    assert "no watch acts" in done("monitor", "hold", *who)
+    assert "ann holds all action already" in refused("monitor", "hold", *who)
+    hold = log.held()
+    assert hold is not None
+    assert (hold.actor, hold.reason) == ("ann", "a migration")
+    assert "watches act again" in done("monitor", "resume", *who)
+    told = done("release", "history", "--releases", releases)
+    assert "action held" in told
+    assert "action resumed" in told
+
+
 def test_watching_a_service_compares_its_champion(done: Callable[..., str], service_folder: Path) -> None:
     logs = [f"sqlite:///{service_folder}/{name}.db" for name in ("releases", "decisions")]
     told = done("monitor", "watch", "--releases", logs[0], "--decisions", logs[1], "--looks", 1, "--dry-run")

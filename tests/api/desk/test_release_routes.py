@@ -142,7 +142,24 @@ async def test_every_act_is_in_the_act_log_under_the_name_of_the_key(callers: Ca
     ]
 
 
-@pytest.mark.parametrize("path", ["r2/promote", "r2/shadow", "r2/approve", "r2/retire", "rollback"])
+async def test_a_hold_is_kept_with_who_and_why_until_somebody_resumes(callers: Callers, log: ReleaseLog) -> None:
+    assert (await callers.get("/v1/releases/hold")).json() is None
+    check(await callers.post("/v1/releases/resume"), 409, "no hold stands")
+    assert (await done(await callers.post("/v1/releases/hold", name="chief")))["release_id"] == "r1"
+    told = await done(await callers.get("/v1/releases/hold"))
+    assert (told["kind"], told["actor"], told["reason"]) == ("hold", "chief", WHY["reason"])
+    check(await callers.post("/v1/releases/hold"), 409, "chief holds all action already")
+    await done(await callers.post("/v1/releases/resume"))
+    assert log.held() is None
+    assert [(actor, act) for actor, act, *_ in await callers.acts()] == [
+        ("chief", "release.held"),
+        ("boss", "release.resumed"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "path", ["r2/promote", "r2/shadow", "r2/approve", "r2/retire", "rollback", "hold", "resume"]
+)
 async def test_nobody_signs_for_another_or_without_a_reason(callers: Callers, log: ReleaseLog, path: str) -> None:
     before = log.history()
     for sent in ({}, {"reason": " "}, {"reason": "x" * 2_001}, WHY | {"actor": "ann"}):

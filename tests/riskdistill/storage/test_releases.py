@@ -37,7 +37,7 @@ def test_each_change_is_announced_before_it_is_written_and_what_is_refused_is_no
     told = []
 
     def announce(moves: Sequence[Move], actor: str, reason: str) -> None:
-        told.append(([after.state for _, after in moves], actor, reason, len(plain.history())))
+        told.append(([after.state for _, after, _ in moves], actor, reason, len(plain.history())))
 
     plain, log = ReleaseLog(url), ReleaseLog(url, announce=announce)
     champion(log, "a")

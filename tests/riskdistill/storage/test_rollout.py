@@ -87,6 +87,26 @@ def test_an_approval_leaves_the_state_and_its_time_and_is_kept(log: ReleaseLog) 
     log.verify()
 
 
+def test_a_hold_outlasts_changes_of_the_champion_and_is_no_change_itself(log: ReleaseLog) -> None:
+    first, second = registered(log, "a"), registered(log, "b")
+    with pytest.raises(ReleaseError, match="no release is champion"):
+        log.hold(**ANN)
+    champion = log.promote(first, **ANN, evidence={})
+    with pytest.raises(ReleaseError, match="no hold stands"):
+        log.resume(**ANN)
+    assert log.hold(**BOB) == champion == log.get(first)
+    with pytest.raises(ReleaseError, match="bob holds all action already"):
+        log.hold(**ANN)
+    log.promote(second, **ANN, evidence={})
+    hold = log.held()
+    assert hold is not None
+    assert (hold.actor, hold.reason, hold.release_id, hold.said) == ("bob", BOB["reason"], first, "action held")
+    assert log.resume(**ANN).release_id == second
+    assert log.held() is None
+    log.hold(**ANN)
+    log.verify()
+
+
 def test_four_eyes_let_nobody_promote_on_their_own_approval(log: ReleaseLog) -> None:
     release = registered(log, "a")
     log.approve(release, **ANN, evidence={})
