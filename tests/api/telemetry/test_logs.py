@@ -20,6 +20,7 @@ from api.path.group_commit import GroupCommit
 from api.telemetry import logs
 from riskdistill.errors import TransactionError, UnavailableError
 from riskdistill.storage.decisions import DecisionLog
+from riskdistill.storage.schema import LINES
 
 pytestmark = pytest.mark.anyio
 
@@ -48,7 +49,7 @@ def test_the_tables_of_a_new_log_are_one_line(capsys: pytest.CaptureFixture[str]
         DecisionLog(f"sqlite:///{tmp_path}/decisions.db").close()
         DecisionLog(f"sqlite:///{tmp_path}/decisions.db").close()  # they are there already
     (line,) = told(capsys)
-    assert line["message"] == "the decisions log: tables of version 0003 (before: none)"
+    assert line["message"] == f"the decisions log: tables of version {LINES['decisions'].newest} (before: none)"
 
 
 def test_an_unexpected_exception_is_told_without_its_text_and_one_of_ours_with_it() -> None:
