@@ -118,7 +118,7 @@ class Scorer:
         self._order, self._ids = AccountOrder(), DecisionIds()
         self._under_way: dict[str, Pending] = {}
         self._line: deque[Pending] = deque()
-        self._commit.on_free = self._move
+        self._commit.on_free = self._advance
         self._moves = False  # whether `_advance` will be called
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -201,11 +201,13 @@ class Scorer:
     def _advance(self) -> None:
         """Takes the next transactions out of the line, up to the first of which the log has yet to tell."""
         self._moves, group = False, list[Pending]()
-        if self._commit.is_busy and len(self._line) < TOGETHER and not isinstance(self._state, SharedState):
-            return  # scored now they would be durable no sooner, and with those still to come they cost less
+        # scored during a write they would be durable no sooner, and with those still to come they cost less
+        waits = self._commit.is_busy and len(self._line) < TOGETHER and not isinstance(self._state, SharedState)
         while self._line and len(group) < TOGETHER and self._line[0].is_looked_up:
+            outcome = self._line[0].found
+            if outcome is None and waits:
+                return
             pending = self._line.popleft()
-            outcome = pending.found
             if outcome is None:
                 pending.marks.end("lookup")
                 group.append(pending)

@@ -44,7 +44,7 @@ class GroupCommit:
 
     Attributes:
         on_commit: told of each commit: how many decisions, how many seconds, and whether it failed.
-        on_free: called when a commit is over and nothing else waits for the disk.
+        on_free: called when a commit is over, just before the next one begins.
     """
 
     def __init__(
@@ -62,6 +62,8 @@ class GroupCommit:
         self._waiting: list[tuple[Decision, Tell]] = []
         self._unstored: dict[str, Decision] = {}  # of commits that failed, by transaction
         self._began: float | None = None  # of the commit that is under way
+        self._under_way = 0  # decisions in it
+        self._again: asyncio.TimerHandle | None = None  # calls `begin` once more after a commit that failed
         self._loop: asyncio.AbstractEventLoop | None = None  # from `start` on
         self._is_called = False  # whether the loop will call `begin`
         self._closed: asyncio.Future[None] | None = None
@@ -74,8 +76,8 @@ class GroupCommit:
         return self._began is not None
 
     def __len__(self) -> int:
-        """How many decisions wait to be stored."""
-        return len(self._waiting) + len(self._unstored)
+        """How many decisions are not durable yet."""
+        return len(self._waiting) + max(len(self._unstored), self._under_way)
 
     def check(self) -> None:
         """Raises UnavailableError while the log cannot be written, or does not answer."""
@@ -143,11 +145,14 @@ class GroupCommit:
         self._is_called = False
         if self._began is not None or self._loop is None:
             return
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
         group = _Group(self._waiting, [*self._unstored.values(), *(decision for decision, _ in self._waiting)])
         if not group.batch:
             self._over()
             return
-        self._waiting, self._began = [], perf_counter()
+        self._waiting, self._began, self._under_way = [], perf_counter(), len(group.batch)
         self._work.put(group)
 
     def _run(self) -> None:
@@ -163,7 +168,7 @@ class GroupCommit:
     def _end(self, group: _Group, known: Mapping[str, Decision], error: Exception | None) -> None:
         assert self._began is not None
         assert self._loop is not None
-        seconds, self._began = perf_counter() - self._began, None
+        seconds, self._began, self._under_way = perf_counter() - self._began, None, 0
         if error is None:
             self._unstored = {}
             for decision in group.batch:
@@ -171,15 +176,19 @@ class GroupCommit:
         else:
             _logger.error("the decision log cannot be written: %s", logs.about(error))
             self._unstored = {decision.tx_id: decision for decision in group.batch}
-        self.on_commit(len(group.batch), seconds, bool(error))
-        if error is None or self._waiting:
-            self.begin()
-        elif self._closed is None:
-            self._loop.call_later(self._retry_seconds, self.begin)
         _tell_all(group.told, known, bool(error))
-        if not self.is_busy:
-            self.on_free()
-        if error is not None:
+        self._loop.call_soon(self._go_on, error is not None)  # behind those who were told just now
+        self.on_commit(len(group.batch), seconds, bool(error))
+
+    def _go_on(self, failed: bool) -> None:
+        """What comes after a commit: the next one, with all that can be decided by now."""
+        assert self._loop is not None
+        self.on_free()
+        if not failed or self._waiting:
+            self.begin()
+        elif self._closed is None and self._began is None and self._again is None:
+            self._again = self._loop.call_later(self._retry_seconds, self.begin)
+        if failed:
             self._over()
 
     def _over(self) -> None:

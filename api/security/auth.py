@@ -71,6 +71,11 @@ class Authenticator:
         self._keys, self._issuer, self._metrics = keys, issuer, metrics
         self._failures = FailureLimit()
 
+    def known(self, key: bytes | None) -> Caller | None:
+        """The caller with that API key, if there is one and it may call."""
+        found = None if key is None else self._keys.find(key)
+        return found if isinstance(found, Caller) else None
+
     async def caller(self, key: bytes | None, authorization: bytes | None, address: str) -> Caller:
         """The caller with the values of the headers X-API-Key and Authorization, from that client address.
 

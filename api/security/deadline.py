@@ -58,33 +58,43 @@ class Deadline:
                 in_pieces = True
             elif in_pieces:  # it took its time: the answer has its own
                 in_pieces = False
-                self._due.pop(task, None)  # to the end of the line
-                self._expect(task)
+                self.expect(task)
             return message
 
         async def send_in_peace(message: Message) -> None:
             self._due.pop(task, None)  # it is being answered
             await send(message)
 
-        self._expect(task)
+        self.expect(task)
         try:
             await self._app(scope, receive_in_time, send_in_peace)
         except asyncio.CancelledError:
-            is_late = task in self._late
-            if not is_late and not (self._is_stopping() and task in self._due):  # or it is being answered
+            answer = await self.refusal(task, Request(scope), awaits_body)
+            if answer is None:
                 raise
-            task.uncancel()
-            request = Request(scope)
-            answer = await (self._refusal(request, awaits_body) if is_late else problems.on_known(request, _ENDS))
             await answer(scope, receive, send)
         finally:
-            self._due.pop(task, None)
-            self._late.discard(task)
+            self.met(task)
 
-    def _expect(self, task: asyncio.Task[Any]) -> None:
+    def expect(self, task: asyncio.Task[Any]) -> None:
+        """From now on `task` has its time; it is cancelled once that is over, unless it is `met` before."""
+        self._due.pop(task, None)  # to the end of the line
         self._due[task] = monotonic() + self._seconds
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._seconds, self._sweep)
+
+    def met(self, task: asyncio.Task[Any]) -> None:
+        """`task` need not be stopped any more."""
+        self._due.pop(task, None)
+        self._late.discard(task)
+
+    async def refusal(self, task: asyncio.Task[Any], request: Request, awaits_body: bool) -> Response | None:
+        """The answer of a cancelled `task`, which may go on then; None: it was cancelled for another cause."""
+        is_late = task in self._late
+        if not is_late and not (self._is_stopping() and task in self._due):  # or it is being answered
+            return None
+        task.uncancel()
+        return await (self._refusal(request, awaits_body) if is_late else problems.on_known(request, _ENDS))
 
     def _sweep(self) -> None:
         """Stops those that are due, and comes again for the next."""

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import problems
 from api.security.auth import Authenticator
+from api.security.key_ring import Caller
 from api.security.rate_limit import TokenBucket
 from api.security.security_headers import API_HEADERS, PAGE_HEADERS, TLS_HEADERS, raw
 from api.telemetry.metrics import Metrics
@@ -27,7 +28,11 @@ _TOO_LARGE: Final = f"the body is larger than {MAX_BODY_BYTES} bytes (mend: send
 _SINGLE: Final = frozenset(
     {b"host", b"x-api-key", b"authorization", b"content-type", b"content-length", b"content-encoding"}
 )
-_PLAIN: Final = {
+_DIGITS: Final = 7  # of such a length
+_UNUSUAL: Final = frozenset(
+    {b"authorization", b"transfer-encoding", b"content-encoding", b"idempotency-key", b"expect"}
+)
+_SECURE: Final = {
     (api, tls): raw((API_HEADERS if api else PAGE_HEADERS) + (TLS_HEADERS if tls else ()))
     for api in (False, True)
     for tls in (False, True)
@@ -56,7 +61,7 @@ class Gate:
             return
         path: str = scope["path"]
         is_api = path.startswith(("/v1/", "/v2/"))
-        extra = _PLAIN[is_api, scope["scheme"] == "https"]
+        extra = _SECURE[is_api, scope["scheme"] == "https"]
         bucket: TokenBucket | None = None
         answered = False
 
@@ -96,6 +101,36 @@ class Gate:
             if not answered:
                 await (await problems.on_unexpected(Request(scope), error))(scope, receive, send_with_headers)
             raise
+
+    def admit(self, scope: Scope, needed: str) -> Caller | None:
+        """The caller of a request of `/v1` that may plainly pass, and is counted then; None: `__call__` judges it.
+
+        Plain is JSON of a stated length, under a known key of the scope `needed`, without headers that ask more.
+        """
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        length = headers.get(b"content-length", b"")
+        if (
+            len(headers) != len(scope["headers"])
+            or headers.get(b"content-type") != b"application/json"
+            or not (length.isdigit() and len(length) <= _DIGITS and 0 < int(length) <= MAX_BODY_BYTES)
+            or not headers.keys().isdisjoint(_UNUSUAL)
+        ):
+            return None
+        if self._hosts:
+            try:
+                self._check_host(headers.get(b"host", b""))
+            except HTTPException:
+                return None
+        caller = self._callers.known(headers.get(b"x-api-key"))
+        if caller is None or needed not in caller.scopes:
+            return None
+        return None if caller.bucket is not None and caller.bucket.take() > 0 else caller
+
+    @staticmethod
+    def headers(scope: Scope, caller: Caller) -> list[tuple[bytes, bytes]]:
+        """The headers of an answer to somebody who was admitted."""
+        limits = () if caller.bucket is None else caller.bucket.headers()
+        return [*_SECURE[True, scope["scheme"] == "https"], *limits]
 
     def _check_host(self, host: bytes) -> None:
         name = host.decode("latin-1").lower()

@@ -59,10 +59,13 @@ class Watch:
         finally:
             if is_scoring:
                 self._metrics.ended()
-            seconds = perf_counter() - started
-            self._metrics.answered(_route(scope), status, seconds)
-            if status >= 500 and is_scoring:
-                self._tell(_route(scope), status, seconds)
+            self.over(_route(scope), status, perf_counter() - started, is_scoring)
+
+    def over(self, route: str, status: int, seconds: float, is_scoring: bool) -> None:
+        """Counts a request that ended, and tells of one that failed."""
+        self._metrics.answered(route, status, seconds)
+        if status >= 500 and is_scoring:
+            self._tell(route, status, seconds)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         error = UnavailableError("the service is stopping", mend="send the request again, to another replica")

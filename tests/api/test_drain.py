@@ -107,14 +107,14 @@ def test_a_database_that_says_nothing_does_not_hold_up_the_end_for_ever(
             acknowledged = client.post("/v1/score", json=body("tx-acknowledged")).json()
             line.go_silent()
             left = aside.submit(client.post, "/v1/score", json=body("tx-left"))
-            until(lambda: service.metric("riskdistill_queue_depth") == 1)
+            until(lambda: service.metric("riskdistill_queue_depth") == 2)  # under way, and for the log
             service.process.send_signal(signal.SIGTERM)
             refused = left.result(60)
             assert (refused.status_code, refused.headers["content-type"]) == (503, "application/problem+json")
             assert "the service ends" in refused.json()["detail"]
         assert service.process.wait(60) == 75
         told = [json.loads(one) for one in service.log.read_text().splitlines() if '"held_up"' in one]
-        assert [(one["under_way"], one["level"]) for one in told] == [(1, "error")]
+        assert [(one["under_way"], one["unstored"], one["level"]) for one in told] == [(1, 1, "error")]
     line.flow()
     check_kept(url, acknowledged)
 

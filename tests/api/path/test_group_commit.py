@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_serving import body, ready, running
@@ -178,3 +179,66 @@ async def test_a_full_group_waits_for_no_write(app: FastAPI, monkeypatch: pytest
         assert len(app.state.service.parts.scorer) == TOGETHER + 2
         may_write.set()
         assert [answer.status_code for answer in await asyncio.gather(first, full)] == [200, 200]
+
+
+async def test_while_commits_fail_there_is_one_next_try_however_many_wait(log: DecisionLog) -> None:
+    tries = 0
+
+    def fail(_: object) -> None:
+        nonlocal tries
+        tries += 1
+        raise UnavailableError("disk full")
+
+    log.append = fail  # type: ignore[method-assign]
+    commit, told = GroupCommit(log, retry_seconds=60), list[Decision | UnavailableError]()
+    commit.start()
+    for number in range(20):
+        commit.store(decision_on(f"tx-{number}", number), told.append)
+        while len(told) <= number:
+            await asyncio.sleep(0)
+    assert tries == 20
+    for _ in range(3):
+        await asyncio.sleep(0)
+    loop: Any = asyncio.get_running_loop()
+    assert sum(not timer.cancelled() for timer in loop._scheduled) == 1
+    assert len(commit) == 20
+    await commit.close()
+
+
+async def test_what_waits_for_the_scorer_goes_with_the_next_commit_though_others_wait_for_that(
+    log: DecisionLog,
+) -> None:
+    commit, sizes, append = GroupCommit(log), list[int](), log.append
+
+    def note(decisions: Sequence[Decision]) -> None:
+        sizes.append(len(decisions))
+        append(decisions)
+
+    log.append = note  # type: ignore[method-assign]
+    told: list[Decision | UnavailableError] = []
+    commit.on_free = lambda: None if sizes != [1] else commit.store(decision_on("scored", 3), told.append)
+    commit.start()
+    commit.store(decision_on("tx-1", 1), told.append)
+    commit.begin()
+    commit.store(decision_on("alert", 2), told.append)  # while that is written
+    while len(told) < 3:
+        await asyncio.sleep(0)
+    assert sizes == [1, 2]
+    await commit.close()
+
+
+async def test_a_callback_that_fails_keeps_nobody_from_the_answer(log: DecisionLog) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no metrics")
+
+    commit, told = GroupCommit(log), list[Decision | UnavailableError]()
+    commit.on_commit = fail
+    loop, failures = asyncio.get_running_loop(), list[Any]()
+    loop.set_exception_handler(lambda _loop, context: failures.append(context["exception"]))
+    commit.start()
+    for number in range(2):
+        commit.store(decision_on(f"tx-{number}", number), told.append)
+        while len(told) <= number:
+            await asyncio.sleep(0)
+    await commit.close()
+    assert {str(failure) for failure in failures} == {"no metrics"}

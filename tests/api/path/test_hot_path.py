@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from fake_serving import FakeModel, body, running, settings_for
+from fake_serving import KEY, FakeModel, body, running, settings_for
 from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +21,9 @@ from sqlalchemy import select
 
 from api.app import create_app
 from api.path import wire
+from api.path.hot_path import HotPath
 from api.schemas import Answer, BatchAnswer, BatchItem
+from api.security.key_file import KeyFile
 from riskdistill.client import AsyncClient
 from riskdistill.data.transaction import Transaction
 from riskdistill.errors import ConflictError
@@ -154,6 +156,11 @@ async def test_one_that_cannot_be_scored_fails_alone(
     posts = [client.post("/v1/score", json=body(f"tx-{amount}", amount)) for amount in (10, 666, 20)]
     answers = await asyncio.gather(*posts)
     assert [answer.status_code for answer in answers] == [200, 500, 200]
+    assert answers[1].json()["status"] == 500
+    assert "that one" not in answers[1].text
+    assert answers[1].headers["x-request-id"]
+    assert answers[1].headers["content-type"] == "application/problem+json"
+    assert answers[1].headers["cache-control"] == answers[0].headers["cache-control"] == "no-store"
     assert answers[2].json()["score"] == pytest.approx(0.03)  # the state knows of one earlier payment, not of two
     assert app.state.service.parts.scorer._under_way == {}
     assert 'riskdistill_requests_total{route="/v1/score",status="500"} 1.0' in (await client.get("/metrics")).text
@@ -247,3 +254,57 @@ async def test_what_is_no_probability_decides_nothing(
     assert answer.status_code >= 500
     assert "no probability" in answer.json()["detail"]
     assert app.state.service.parts.log.by_tx(body()["tx_id"]) is None
+
+
+REFUSED: list[tuple[dict[str, str], int]] = [
+    ({"X-API-Key": "of nobody"}, 401),
+    ({"X-API-Key": "of nobody", "Authorization": f"Bearer {KEY}"}, 401),
+    ({"Content-Type": "text/plain"}, 415),
+    ({"Content-Encoding": "gzip"}, 415),
+    ({"Content-Length": "many"}, 400),
+    ({"Content-Length": "99999999"}, 413),
+    ({"Transfer-Encoding": "chunked"}, 400),
+    ({"Host": "elsewhere"}, 400),
+]
+
+
+@pytest.mark.parametrize(("headers", "status"), REFUSED)
+async def test_what_may_not_plainly_pass_is_judged_by_the_layers(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], status: int
+) -> None:
+    async def visit(*_: object) -> None:
+        raise AssertionError("the short way was taken")
+
+    monkeypatch.setattr(HotPath, "_visit", visit)
+    app = create_app(settings_for(tmp_path / "state", bundle=bundle, allowed_hosts="service"))
+    async with running(app) as client:
+        sent = {"Content-Type": "application/json", **headers}
+        answer = await client.post("/v1/score", content=json.dumps(body()).encode(), headers=sent)
+    assert answer.status_code == status, answer.text
+
+
+async def test_a_header_that_is_there_twice_is_judged_by_the_layers(client: httpx.AsyncClient) -> None:
+    twice = [("Content-Type", "application/json"), ("X-API-Key", KEY), ("X-API-Key", KEY)]
+    del client.headers["X-API-Key"]
+    answer = await client.post("/v1/score", content=json.dumps(body()).encode(), headers=twice)
+    assert answer.status_code == 400
+
+
+async def test_a_key_without_the_scope_scores_nothing_on_the_short_way(tmp_path: Path, bundle: Path) -> None:
+    keys, _, secret = KeyFile().create("reader", ("read",), by="ann", expires=None, rate=None)
+    keys.write(tmp_path / "keys.json")
+    app = create_app(settings_for(tmp_path / "state", bundle=bundle, keys=tmp_path / "keys.json"))
+    async with running(app) as client:
+        answer = await client.post("/v1/score", json=body(), headers={"X-API-Key": secret})
+        assert answer.status_code == 403
+        assert app.state.service.parts.log.by_tx(body()["tx_id"]) is None
+
+
+async def test_what_is_passed_on_counts_once_against_the_rate_of_its_caller(tmp_path: Path, bundle: Path) -> None:
+    app = create_app(settings_for(tmp_path / "state", bundle=bundle, rate=0.001))  # one request, and then no more
+    async with running(app) as client:
+        statuses = [
+            (await client.post("/v1/score", json=body(amount_paid="much"))).status_code,
+            (await client.post("/v1/score", json=body())).status_code,
+        ]
+    assert statuses == [422, 429]
