@@ -125,8 +125,9 @@ def rolled_back(world: World, review: Review, begins: int, seed: int) -> int:
         for version in ("previous", "champion"):
             release = releases.register(Path(folder) / version, version, **WHO)
             release = releases.promote(release.release_id, **WHO, evidence={})
-        stream = Stream([] if begins else list(_before()))
-        _fill(stream, world, review, release.changed_at, np.random.default_rng(seed))
+        draw = np.random.default_rng(seed)
+        stream = Stream([] if begins else _before(draw))
+        _fill(stream, world, review, release.changed_at, draw)
         segments = {f"{name}={value}": ALERTS for name in DIMENSIONS for value in range(len(SHARES))}
         expected, now = Expectation(REVIEW, ALERTS, segments), [release.changed_at]
         watched = RollbackController(
@@ -228,10 +229,9 @@ def _decision(tx_id: str, paid: Transaction, at: datetime, score: float, *, fail
     )
 
 
-@cache
-def _before() -> tuple[Entry, ...]:
+def _before(draw: np.random.Generator) -> list[Entry]:
     """A day of the previous model, hour by hour."""
-    draw, paid, entries = np.random.default_rng(0), _accounts()[0], list[Entry]()
+    paid, entries = _accounts()[0], list[Entry]()
     odds = np.outer([1 - HEALTHY.errors, HEALTHY.errors], [1 - SLOW, SLOW]).ravel()
     for hour in range(24):
         at = EARLY + timedelta(hours=hour)
@@ -242,4 +242,4 @@ def _before() -> tuple[Entry, ...]:
         ]
         for kind in draw.choice(len(kinds), HOURLY, p=odds).tolist():
             entries.append(Entry(len(entries) + 1, kinds[kind]))
-    return tuple(entries)
+    return entries
