@@ -68,9 +68,11 @@ def middle(looks: NDArray[np.int64]) -> float:
 
 def spread(looks: NDArray[np.int64]) -> str:
     """The middle 90 %, how many were not found, and how many alarmed before there was harm."""
-    low, high = np.quantile(looks, (0.05, 0.95), method="nearest")
+    low, high = (
+        "never" if end == NEVER else int(end) for end in np.quantile(looks, (0.05, 0.95), method="nearest")
+    )
     missed, early = int((looks == NEVER).sum()), int((looks <= 0).sum())
-    told = f"90 % {low} to {'never' if high == NEVER else high}; {len(looks):,} runs"
+    told = f"90 % {low} to {high}; {len(looks):,} runs"
     return told + (f", {missed} not found" if missed else "") + (f", {early} alarmed before" if early else "")
 
 

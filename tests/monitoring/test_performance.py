@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from monitoring.alarms import worse
-from monitoring.estimates import Alerts, estimate, importance
+from monitoring.estimates import Alerts, Past, estimate, importance
 from monitoring.label_check import second_looks
 from monitoring.maturity import DAY, maturity
 from monitoring.performance import UNKNOWN, Decided, PerformanceReport, measure_performance, share
@@ -243,6 +243,25 @@ def test_importance_gives_weight_to_what_looks_like_the_new() -> None:
 def test_too_few_labels_give_no_estimate() -> None:
     few = Alerts(np.full(10, 0.5), np.zeros((10, 1)), np.zeros(10))
     assert estimate(few, np.zeros(10, np.bool_), few) is None
+
+
+def width(past: list[Past]) -> tuple[float, float]:
+    """Half of the interval of one estimate, and the deviation that chance alone gives."""
+    draw = np.random.default_rng(0)
+    score = draw.beta(2, 3, 2_000)
+    alerts = Alerts(score, score[:, None], np.zeros(len(score)))
+    found = estimate(alerts, draw.random(len(score)) < score, alerts, past)
+    assert found is not None
+    told, chance = found
+    return (told.high - told.low) / 2, chance
+
+
+def test_an_interval_narrows_as_estimates_come_true_and_widens_where_they_were_off() -> None:
+    first, chance = width([])
+    right, _ = width([Past(0.4, 0.4, chance)] * 10)
+    wrong, _ = width([Past(0.4, 0.5, chance)] * 10)
+    assert 1.96 * chance < right < first
+    assert wrong > 0.1
 
 
 def test_second_looks_that_contradict_more_than_usual_are_told() -> None:
