@@ -1,6 +1,7 @@
 """Where the service's processor time goes, stage by stage: a sampler inside a server under full load.
 
-As a program it is `riskdistill serve` with that sampler; it writes what it saw when it ends.
+As a program it is `riskdistill serve` with that sampler; it writes what it saw when it ends. A signal is seen where
+Python runs next, so what the event loop does in C, such as reading sockets, counts for what it calls then.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ EVERY: Final = 0.002  # seconds of processor time between two looks
 OUT: Final = "RISKDISTILL_BENCHMARK_SAMPLES"
 # the innermost frame that one of these names tells the stage; (part of the file's path, function or "")
 STAGES: Final = {
-    "authenticate": [("api/security/gate.py", "__call__"), ("api/security/auth.py", "")],
+    "authenticate": [("api/security/gate.py", ""), ("api/security/auth.py", ""), ("api/security/key_", "")],
     "decode": [
         ("api/path/wire.py", "read_transaction"),
         ("api/path/wire.py", "_transaction"),
@@ -35,14 +36,19 @@ STAGES: Final = {
     "durable log": [("riskdistill/storage/decisions.py", ""), ("riskdistill/storage/database.py", "")],
     "group commit": [("api/path/group_commit.py", "")],
     "metrics": [("api/telemetry/metrics.py", "")],
+    "HTTP": [("api/security/connections.py", ""), ("uvicorn/", ""), ("starlette/", ""), ("fastapi/", "")],
+    "reading, answering": [("api/path/hot_path.py", "")],
+    "line and groups": [("api/scoring.py", ""), ("api/path/replies.py", ""), ("api/path/account_order.py", "")],
     "the rest of the path": [("api/", "")],
-    "HTTP": [("uvicorn/", ""), ("starlette/", ""), ("fastapi/", "")],
 }
+REASONS: Final = ("riskdistill/reasons/", "api/path/alert_reasons.py")  # and all that they call: the student, too
 OTHER: Final = "event loop"
 
 
 def stage(frame: FrameType | None) -> str | None:
     """The stage that `frame` is in; None where no stage is known."""
+    if _is_in_reasons(frame):
+        return "reasons"
     while frame is not None:
         path, function = frame.f_code.co_filename, frame.f_code.co_name
         for name, places in STAGES.items():
@@ -50,6 +56,14 @@ def stage(frame: FrameType | None) -> str | None:
                 return name
         frame = frame.f_back
     return None
+
+
+def _is_in_reasons(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if any(part in frame.f_code.co_filename for part in REASONS):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def sample(seen: Counter[str]) -> None:
