@@ -37,6 +37,7 @@ from riskdistill.errors import ConfigError, NotFoundError, RiskDistillError, Una
 from riskdistill.features.engine import FeatureEngine
 from riskdistill.storage.administrative_acts import ActLog
 from riskdistill.storage.anchors import AnchorKey
+from riskdistill.storage.checkpoints import checkpointing
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.payloads import PayloadKeys
 from riskdistill.storage.shadows import ShadowLog
@@ -214,6 +215,7 @@ class Service:
             self._stack.enter_context(_claimed(settings.state_dir / "lock"))
         log = await asyncio.to_thread(DecisionLog, settings.database_url)  # a server may be away
         self._stack.callback(log.close)
+        self._stack.enter_context(checkpointing(log.engine))
         desk = await asyncio.to_thread(Desk, settings.database_url)
         self._stack.push_async_callback(desk.close)
         acts = await asyncio.to_thread(ActLog, settings.acts_url)

@@ -24,7 +24,7 @@ STATEMENT_TIMEOUT_MS: Final = 30_000  # PostgreSQL: no statement of ours takes a
 _CONNECT_SECONDS: Final = 5  # PostgreSQL: then the server counts as away
 _IDLE_SECONDS: Final = 5  # PostgreSQL: without a byte, before the line is probed
 _AGAIN_SECONDS: Final = 0.01
-_CHECKPOINT_PAGES: Final = 4_000  # SQLite: its default lets a commit wait for a checkpoint four times as often
+_CHECKPOINT_PAGES: Final = 8_000  # SQLite: a commit that finds so many waits for a checkpoint, see `checkpoints`
 _WRITES: Final = "riskdistill_writes"
 
 
