@@ -13,8 +13,10 @@ judged by segments. Over the whole life of a harmless canary the chance of a wro
 `RollbackPolicy.alpha`, as far as accounts are independent.
 
 What belongs together counts once: as accounts stay where they are, one odd account in the canary is no luck that
-evens out. So an account has one vote a day on who alerts, one pair for errors and one for time a step, and its
-reviewed alerts count once for each verdict. Labels have no age to wait for: both sides' are equally old.
+evens out. So an account has one vote a day on who alerts, its first: votes of each kind would make both models'
+alerts count alike on busy accounts, and whoever alerts a little more would look like twice as much. It has one pair
+for errors and one for time a step, and its reviewed alerts count once for each verdict. Labels have no age to wait
+for: both sides' are equally old.
 
 An end is final for the bundle's release, and the champion decides for all accounts again: nothing to rest for. A
 person's hold, a dry run and the minimum of transactions apply as they do to a rollback.
@@ -142,7 +144,7 @@ class CanaryCase:
         self._alerts, self._failed = _Nearest(), _Nearest()
         self._slow = {asked: _Nearest() for asked in (True, False)}  # asking the teacher takes its time
         self._served = set[tuple[str, str]]()  # in this step
-        self._day, self._voted = 0, set[tuple[str, str]]()
+        self._day, self._voted = 0, set[tuple[int, str]]()  # the newest day, and who voted then and the day before
         self._unlabelled: dict[str, _Awaited] = {}
         self._reviewed = set[tuple[str, bool]]()  # accounts, by what was found of their alerts
         self._found = set[str]()  # accounts of laundering that was counted
@@ -188,11 +190,10 @@ class CanaryCase:
         self._news[OWN[int(not canary)]] += 1
         if not (canary or champion):
             return False
-        if (day := decision.decided_at.toordinal()) != self._day:
-            self._day, self._voted = day, set()
-        kind = ALERTS[2] if canary and champion else ALERTS[int(champion)]
-        if _once(self._voted, (decision.transaction.sender_account, kind)):
-            self._news[kind] += 1
+        if (day := decision.decided_at.toordinal()) > self._day:  # at midnight decisions come out of order
+            self._day, self._voted = day, {vote for vote in self._voted if vote[0] >= day - 1}
+        if _once(self._voted, (day, decision.transaction.sender_account)):
+            self._news[ALERTS[2] if canary and champion else ALERTS[int(champion)]] += 1
         return True
 
     def weigh(self, labels: Mapping[str, Outcome], now: datetime) -> None:

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from traffic_log import EXPECTED, NEW, Logs, controller, decide
 
 from monitoring.canary import CanaryCase, CanaryWatch
-from monitoring.evidence import RollbackPolicy
+from monitoring.evidence import Expectation, RollbackPolicy
 from monitoring.labels import Outcome
 from monitoring.notices import Notices
 from riskdistill.errors import BundleDamagedError, UnavailableError
@@ -256,3 +258,53 @@ def test_healthy_canaries_are_not_ended_over_as_many_days() -> None:
         assert case.decided > 50
         ended += any(measure.harm for measure in case.measures())
     assert ended == 0
+
+
+def case_of(slow_ms: float = 5.0, expected: Expectation = EXPECTED, **policy: Any) -> CanaryCase:
+    """A case without logs: canary and champion since `START`, the champion promising `EXPECTED`."""
+    times = {"registered_at": START, "changed_at": START, "bundle_path": "bundles"}
+    canary = Release(release_id="r3", bundle_version=CANARY, state=State.CANARY, share=0.2, **times)
+    champion = Release(release_id="r2", bundle_version=NEW, state=State.CHAMPION, **times)
+    return CanaryCase(canary, champion, RollbackPolicy(**policy), expected, EXPECTED, lambda: slow_ms)
+
+
+def counts_of(case: CanaryCase, metric: str) -> dict[str, int]:
+    return next(measure.counts for measure in case.measures() if measure.metric == metric)
+
+
+BUSY = 40  # accounts
+KINDS_OF_ALERT = [by_canary(0.9, 0.1), by_canary(0.1, 0.9), by_canary(0.9, 0.9)]
+
+
+def test_busy_accounts_do_not_end_a_canary_that_alerts_a_little_more() -> None:
+    draw, case = np.random.default_rng(0), case_of()
+    for day in range(10):
+        quiet = 0
+        for account in range(BUSY):
+            kinds = draw.choice(4, 100, p=[0.012, 0.0, 0.04, 0.948])  # 5.2 % of payments, beside 4.0 %
+            quiet += int((kinds == 3).sum())
+            for kind in kinds[kinds < 3].tolist():
+                told = sent_by(str(account), KINDS_OF_ALERT[kind])
+                case.add(Entry(1, told.model_copy(update={"decided_at": START + timedelta(days=day)})), {})
+        rest = by_canary(0.1).model_copy(update={"decided_at": START + timedelta(days=day)})
+        for _ in range(quiet // 10):  # a tenth is enough: the more alerts then, the worse for the canary
+            case.add(Entry(1, rest), {})
+    case.weigh({}, START + timedelta(days=10))
+    counts = counts_of(case, "more_alerts")
+    assert counts["canary_only"] + counts["both"] <= 10 * BUSY
+    assert not [measure.metric for measure in case.measures() if measure.harm]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(-90, 90)), min_size=1, max_size=40))
+def test_an_account_votes_once_a_day_however_its_decisions_are_ordered_around_midnight(
+    alerts: list[tuple[int, int]],
+) -> None:
+    case, midnight = case_of(), START + timedelta(days=3)
+    for kind, minutes in alerts:
+        told = sent_by("odd", KINDS_OF_ALERT[kind])
+        case.add(
+            Entry(1, told.model_copy(update={"decided_at": midnight + timedelta(minutes=minutes)})), {}
+        )
+    case.weigh({}, midnight + timedelta(days=1))
+    votes = {kind: counts_of(case, "more_alerts")[kind] for kind in ("canary_only", "champion_only", "both")}
+    assert sum(votes.values()) == len({minutes >= 0 for _, minutes in alerts})
