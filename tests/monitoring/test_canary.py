@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from traffic_log import EXPECTED, NEW, Logs, controller, decide
+from traffic_log import EXPECTED, GOOD, NEW, Logs, controller, decide
 
 from monitoring.canary import CanaryCase, CanaryWatch
 from monitoring.evidence import Expectation, RollbackPolicy
 from monitoring.labels import Outcome
 from monitoring.notices import Notices
+from monitoring.rollback import RollbackController
 from riskdistill.errors import BundleDamagedError, UnavailableError
 from riskdistill.storage.decisions import Decision, Entry
 from riskdistill.storage.releases import Release, State
@@ -64,7 +65,7 @@ class Watched:
         settings = RollbackPolicy(labels=labels is not None, **policy)
         self.labels = {} if labels is None else labels
         self.canary = CanaryWatch(*logs, settings, lambda _: EXPECTED, lambda: self.labels)
-        self.champion = controller((logs[0], self.canary), labels=labels is not None)
+        self.champion = controller(logs, labels=labels is not None)
 
     def look(self) -> Any:
         assert self.champion.look(self.labels).action in ("none", "alarm"), "the champion is not to blame"
@@ -176,11 +177,15 @@ def test_another_share_keeps_the_evidence_and_a_restart_sees_the_same(logs: Logs
     logs[0].stage("r3", State.CANARY, **WHO, evidence={}, share=0.5)
     logs[1].append(rows[200:])
     verdict = watched.look()
-    assert (verdict.compared, verdict.evidence["share"]) == (400, 0.2)
+    assert (verdict.compared, verdict.evidence["share"]) == (400, 0.5)
+    assert verdict.evidence["policy"]["error_margin"] == 1.25, "as the tests had it"
     again = Watched(logs).look()
-    assert [(one.metric, one.counts) for one in again.measures] == [
-        (one.metric, one.counts) for one in verdict.measures
+    assert [one.model_dump(exclude={"e_value"}) for one in again.measures] == [
+        one.model_dump(exclude={"e_value"}) for one in verdict.measures
     ]
+    assert [one.e_value for one in again.measures] == pytest.approx([one.e_value for one in verdict.measures])
+    same = ("share", "champion", "decided", "compared", "slow_ms", "window", "policy")
+    assert [again.evidence[name] for name in same] == [verdict.evidence[name] for name in same]
 
 
 def test_a_shadow_is_no_canary_and_decisions_of_before_it_do_not_count(logs: Logs) -> None:
@@ -203,6 +208,51 @@ def test_a_canary_whose_bundle_is_damaged_is_an_alarm(logs: Logs) -> None:
     assert verdict is not None
     assert (verdict.action, verdict.release_id) == ("alarm", "r3")
     assert "checksums differ" in verdict.reason
+
+
+@pytest.mark.parametrize("version", [CANARY, NEW])
+def test_what_was_decided_while_a_bundle_could_not_be_read_counts_once_it_is_back(logs: Logs, version: str) -> None:
+    stage(logs)
+    logs[1].append(flood())
+    unreadable = {version}
+    watched = Watched(logs)
+    watched.canary = CanaryWatch(*logs, RollbackPolicy(), lambda release: _promise(release, unreadable))
+    assert watched.look().action == "alarm"
+    unreadable.clear()
+    assert (watched.look().action, logs[0].get("r3").state) == ("rolled_back", State.ROLLED_BACK)
+
+
+def test_a_canary_is_watched_while_the_controller_cannot_read_the_previous_bundle(logs: Logs) -> None:
+    stage(logs)
+    logs[1].append(flood())
+    champion = RollbackController(*logs, RollbackPolicy(), lambda release: _promise(release, {GOOD}))
+    watched = Watched(logs)
+    watched.champion = champion
+    assert champion.look().action == "alarm"
+    assert watched.look().action == "rolled_back"
+
+
+def _promise(release: Release, unreadable: set[str]) -> Expectation:
+    if release.bundle_version in unreadable:
+        raise BundleDamagedError("checksums differ")
+    return EXPECTED
+
+
+def test_a_canary_that_is_staged_while_the_controller_reads_loses_no_decision(logs: Logs) -> None:
+    logs[1].append([by_champion() for _ in range(3)])
+
+    class Slow:
+        def read(self, after_sequence: int = 0, limit: int | None = None) -> Iterator[Entry]:
+            for entry in logs[1].read(after_sequence, limit):
+                if entry.sequence == 1:
+                    stage(logs)
+                    logs[1].append(flood())
+                yield entry
+
+    watched = Watched(logs)
+    watched.champion = RollbackController(logs[0], Slow(), RollbackPolicy(), lambda _: EXPECTED)
+    verdict = watched.look()
+    assert (verdict.action, verdict.compared) == ("rolled_back", 400)
 
 
 def test_someone_who_ends_it_meanwhile_is_an_alarm_and_a_log_that_is_away_no_look(
@@ -302,9 +352,41 @@ def test_an_account_votes_once_a_day_however_its_decisions_are_ordered_around_mi
     case, midnight = case_of(), START + timedelta(days=3)
     for kind, minutes in alerts:
         told = sent_by("odd", KINDS_OF_ALERT[kind])
-        case.add(
-            Entry(1, told.model_copy(update={"decided_at": midnight + timedelta(minutes=minutes)})), {}
-        )
+        case.add(Entry(1, told.model_copy(update={"decided_at": midnight + timedelta(minutes=minutes)})), {})
     case.weigh({}, midnight + timedelta(days=1))
     votes = {kind: counts_of(case, "more_alerts")[kind] for kind in ("canary_only", "champion_only", "both")}
     assert sum(votes.values()) == len({minutes >= 0 for _, minutes in alerts})
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_alerts_that_wait_for_their_reasons_are_compared_in_time_with_alerts(late: bool) -> None:
+    case = case_of(expected=Expectation(EXPECTED.review, 2 * EXPECTED.alert_rate))
+    for number in range(400):
+        decisions = [
+            by_canary(0.9, latency_ms=9.0) if number % 10 == 0 else by_canary(0.1),
+            by_champion(0.9, latency_ms=1.0 if late else 9.0) if number % 20 == 0 else by_champion(),
+        ]
+        for decision in decisions:
+            case.add(Entry(number + 1, decision), {})
+    case.weigh({}, datetime.now(UTC))
+    counts = counts_of(case, "slow")
+    assert counts["champion_slow"] == 0
+    assert (counts["canary_slow"] > 0) == late, "twice as many alerts are not slower ones"
+
+
+@pytest.mark.parametrize(("days", "counted"), [(89, 1), (91, 0)])
+def test_a_verdict_is_awaited_for_ninety_days(days: int, counted: int) -> None:
+    case, told = case_of(labels=True), by_canary(0.9, 0.9, decided_at=START)
+    case.add(Entry(1, told), {})
+    now = START + timedelta(days=days)
+    case.weigh({}, now)
+    case.weigh({told.tx_id: Outcome(True, now)}, now)
+    assert counts_of(case, "missed")["by_both"] == counted
+
+
+def test_laundering_is_found_beside_the_champion_of_now_only() -> None:
+    case, told = case_of(labels=True), by_canary(0.9, 0.1, decided_at=START)
+    shadow = told.shadow and told.shadow.model_copy(update={"bundle_version": GOOD})
+    case.add(Entry(1, told.model_copy(update={"shadow": shadow})), {})
+    case.weigh({told.tx_id: Outcome(True, START)}, START + timedelta(days=1))
+    assert not any(counts_of(case, "missed").values())
