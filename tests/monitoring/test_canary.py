@@ -58,6 +58,18 @@ def flood(rows: int = 400) -> list[Decision]:
     return [by_canary(*((0.9, 0.1), (0.9, 0.9), (0.1, 0.1))[kind]) for kind in kinds]
 
 
+def case_of(expected: Expectation = EXPECTED, **policy: Any) -> CanaryCase:
+    """A case without logs: canary and champion since `START`, the champion promising `EXPECTED`."""
+    times: dict[str, Any] = {"registered_at": START, "changed_at": START, "bundle_path": "bundles"}
+    canary = Release(release_id="r3", bundle_version=CANARY, state=State.CANARY, share=0.2, **times)
+    champion = Release(release_id="r2", bundle_version=NEW, state=State.CHAMPION, **times)
+    return CanaryCase(canary, champion, RollbackPolicy(**policy), expected, EXPECTED, lambda: 5.0)
+
+
+def counts_of(case: CanaryCase, metric: str) -> dict[str, int]:
+    return next(measure.counts for measure in case.measures() if measure.metric == metric)
+
+
 class Watched:
     """The controller and the watch of the canary, as `monitor watch` runs them."""
 
@@ -293,14 +305,8 @@ def healthy(draw: np.random.Generator, rows: int) -> Iterator[Entry]:
 
 def test_healthy_canaries_are_not_ended_over_as_many_days() -> None:
     draw, ended = np.random.default_rng(7), 0
-    times = {"registered_at": START, "changed_at": START, "bundle_path": "bundles"}
-    canary = Release(release_id="r3", bundle_version=CANARY, state=State.CANARY, share=0.2, **times)
-    champion = Release(release_id="r2", bundle_version=NEW, state=State.CHAMPION, **times)
     for _ in range(40):
-        case, labels = (
-            CanaryCase(canary, champion, RollbackPolicy(labels=True), EXPECTED, EXPECTED, lambda: 5.0),
-            {},
-        )
+        case, labels = case_of(labels=True), {}
         for entry in healthy(draw, 800):
             labels[entry.decision.tx_id] = Outcome(bool(draw.random() < 0.4), entry.decision.decided_at)
             case.add(entry, labels)
@@ -308,18 +314,6 @@ def test_healthy_canaries_are_not_ended_over_as_many_days() -> None:
         assert case.decided > 50
         ended += any(measure.harm for measure in case.measures())
     assert ended == 0
-
-
-def case_of(slow_ms: float = 5.0, expected: Expectation = EXPECTED, **policy: Any) -> CanaryCase:
-    """A case without logs: canary and champion since `START`, the champion promising `EXPECTED`."""
-    times = {"registered_at": START, "changed_at": START, "bundle_path": "bundles"}
-    canary = Release(release_id="r3", bundle_version=CANARY, state=State.CANARY, share=0.2, **times)
-    champion = Release(release_id="r2", bundle_version=NEW, state=State.CHAMPION, **times)
-    return CanaryCase(canary, champion, RollbackPolicy(**policy), expected, EXPECTED, lambda: slow_ms)
-
-
-def counts_of(case: CanaryCase, metric: str) -> dict[str, int]:
-    return next(measure.counts for measure in case.measures() if measure.metric == metric)
 
 
 BUSY = 40  # accounts
