@@ -5,7 +5,9 @@ A canary decides for accounts that a keyed hash draws, always the same ones, and
     more_alerts, fewer_alerts, missed   on the canary's own transactions, which the champion's student scores beside
                                         it (`Decision.shadow`): who the accounts are cancels out
     false_alerts, errors, slow          of what the canary decided, against what the champion decided for other
-                                        accounts nearest to it in time: both were reviewed, or served, alike
+                                        accounts nearest to it in time: both were reviewed, or served, alike. An
+                                        alert waits for its reasons, so time is compared among alerts, and among
+                                        what passes: a canary that alerts as it promised is not slow by that
 
 So nothing is held to hours of before, and an outage, a slow hour or drift that hits both proves nothing. The tests
 are those of the champion (`monitoring.evidence`), on the whole traffic alone, for a canary sees too little to be
@@ -13,8 +15,10 @@ judged by segments. Over the whole life of a harmless canary the chance of a wro
 `RollbackPolicy.alpha`, as far as accounts are independent.
 
 What belongs together counts once: as accounts stay where they are, one odd account in the canary is no luck that
-evens out. So an account has one vote a day on who alerts, one pair for errors and one for time a step, and its
-reviewed alerts count once for each verdict. Labels have no age to wait for: both sides' are equally old.
+evens out. So an account has one vote a day on who alerts, its first: votes of each kind would make both models'
+alerts count alike on busy accounts, and whoever alerts a little more would look like twice as much. It has one pair
+for errors and one for time a step, and its reviewed alerts count once for each verdict. Labels have no age to wait
+for: both sides' are equally old.
 
 An end is final for the bundle's release, and the champion decides for all accounts again: nothing to rest for. A
 person's hold, a dry run and the minimum of transactions apply as they do to a rollback.
@@ -25,8 +29,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple, TypeVar
+from datetime import UTC, datetime, timedelta
+from itertools import takewhile
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -47,12 +52,13 @@ from monitoring.evidence import (
     ServiceLimits,
 )
 from monitoring.labels import Outcome, verdict_at
-from monitoring.rollback import ACTOR, Action, DecisionSource, Verdict
-from monitoring.service_level import ServiceHours, wanted_teacher
+from monitoring.rollback import ACTOR, Action, Verdict
+from monitoring.service_level import LATEST, ServiceHours, final_alert, wanted_teacher
 from riskdistill.errors import BundleError, ReleaseError, UnavailableError
 from riskdistill.storage.decisions import Decision, Entry
 from riskdistill.storage.releases import Release, ReleaseLog, State
 
+AWAITED: Final = timedelta(days=90)  # what has no verdict at this age counts for neither
 ERROR_MARGIN: Final = 1.25  # ratio of the odds of an error: what a sample of accounts may differ by itself
 _EVEN: Final = 0.5  # of pairs that differ, the canary's share if the two are equally good
 _METRICS: Final[tuple[Metric, ...]] = ("more_alerts", "fewer_alerts", "false_alerts", "missed", "errors", "slow")
@@ -103,18 +109,33 @@ class _Nearest:
         return None if bad == other else bad == canary
 
 
-class _Awaited(NamedTuple):
-    """A decision whose verdict is awaited, and whose it was."""
+class _Payment(NamedTuple):
+    timestamp: datetime
+    sender_account: str
+    receiver_account: str
 
-    decision: Decision
-    canary: bool
+
+class _Awaited(NamedTuple):
+    """What is kept of a decision while its verdict is awaited.
+
+    Attributes:
+        mine: whether the canary decided.
+        reviewed: whether it was an alert in the end.
+        found: what it counts as if it is laundering, one of `FOUND`; None: nothing.
+    """
+
+    decided_at: datetime
+    transaction: _Payment
+    mine: bool
+    reviewed: bool
+    found: str | None
 
 
 class CanaryCase:
     """The evidence against one canary.
 
     Args:
-        canary: since when it decides, is `changed_at`.
+        canary: since when it decides, is `changed_at`; its share may be another later on.
         champion: beside which.
         policy: margins and budget.
         expected, promised: what the canary's bundle promises, and the champion's.
@@ -140,12 +161,17 @@ class CanaryCase:
         self._news = {kind: np.zeros(1, np.int64) for kinds in KINDS.values() for kind in kinds}
         self._total = {kind: count.copy() for kind, count in self._news.items()}
         self._alerts, self._failed = _Nearest(), _Nearest()
-        self._slow = {asked: _Nearest() for asked in (True, False)}  # asking the teacher takes its time
+        self._slow: dict[tuple[bool, bool], _Nearest] = {}  # by what takes its time: the teacher's answer, reasons
         self._served = set[tuple[str, str]]()  # in this step
-        self._day, self._voted = 0, set[tuple[str, str]]()
+        self._day, self._voted = 0, set[tuple[int, str]]()  # the newest day, and who voted then and the day before
         self._unlabelled: dict[str, _Awaited] = {}
         self._reviewed = set[tuple[str, bool]]()  # accounts, by what was found of their alerts
         self._found = set[str]()  # accounts of laundering that was counted
+
+    def is_of(self, canary: Release, champion: Release) -> bool:
+        """Whether this is the case of these two, since they decide side by side."""
+        mine = self.canary.release_id, self.canary.changed_at, self.champion.release_id
+        return mine == (canary.release_id, canary.changed_at, champion.release_id)
 
     def add(self, entry: Entry, labels: Mapping[str, Outcome]) -> None:
         """Count a decision of either; the first of a new step ends the one before, with what was known by then."""
@@ -164,43 +190,46 @@ class CanaryCase:
             self._step, self._served = step, set()
         self._first, self._last = self._first or entry, entry
         self._serve(decision, mine)
-        alerts = decision.action != "allow"
-        if mine:
-            self.decided += 1
-            alerts |= self._compare(decision)
-        if alerts and self._policy.labels:
-            self._unlabelled[decision.tx_id] = _Awaited(decision, mine)
+        self.decided += mine
+        found, reviewed = self._compare(decision) if mine else None, decision.action != "allow"
+        if self._policy.labels and (found is not None or reviewed):
+            paid = decision.transaction
+            kept = _Payment(paid.timestamp, paid.sender_account, paid.receiver_account)
+            self._unlabelled[decision.tx_id] = _Awaited(decision.decided_at, kept, mine, reviewed, found)
 
     def _serve(self, decision: Decision, mine: bool) -> None:
         account, asked = decision.transaction.sender_account, wanted_teacher(decision)
         if _once(self._served, (account, "slow")):
-            self._pair(self._slow[asked], SLOW, mine, decision.latency_ms > self._slow_ms)
+            alike = self._slow.setdefault((asked, final_alert(decision)), _Nearest())
+            self._pair(alike, SLOW, mine, decision.latency_ms > self._slow_ms)
         if asked and _once(self._served, (account, "failed")):
             self._pair(self._failed, FAILED, mine, decision.route != "teacher")
 
-    def _compare(self, decision: Decision) -> bool:
-        """Count what both students make of a transaction of the canary's; returns whether either alerts."""
+    def _compare(self, decision: Decision) -> str | None:
+        """Count what both students make of a transaction of the canary's; returns whose find it is, of `FOUND`."""
         shadow = decision.shadow
         if shadow is None or shadow.bundle_version != self.champion.bundle_version:
-            return False
+            return None
         self.compared += 1
         canary, champion = decision.student_score >= self._review, shadow.action != "allow"
         self._news[OWN[int(not canary)]] += 1
         if not (canary or champion):
-            return False
-        if (day := decision.decided_at.toordinal()) != self._day:
-            self._day, self._voted = day, set()
-        kind = ALERTS[2] if canary and champion else ALERTS[int(champion)]
-        if _once(self._voted, (decision.transaction.sender_account, kind)):
-            self._news[kind] += 1
-        return True
+            return None
+        if (day := decision.decided_at.toordinal()) > self._day:  # at midnight decisions come out of order
+            self._day, self._voted = day, {vote for vote in self._voted if vote[0] >= day - 1}
+        if _once(self._voted, (day, decision.transaction.sender_account)):
+            self._news[ALERTS[2] if canary and champion else ALERTS[int(champion)]] += 1
+        return FOUND[2] if canary and champion else FOUND[int(canary)]
 
     def weigh(self, labels: Mapping[str, Outcome], now: datetime) -> None:
         """End a look: let each test that learnt something see what is new."""
         for tx_id in [tx_id for tx_id in self._unlabelled if tx_id in labels] if labels else ():
-            laundering = verdict_at(self._unlabelled[tx_id].decision, labels[tx_id], now)
+            laundering = verdict_at(self._unlabelled[tx_id], labels[tx_id], now)
             if laundering is not None:
                 self._label(self._unlabelled.pop(tx_id), laundering)
+        old = takewhile(lambda awaited: awaited[1].decided_at < now - AWAITED, self._unlabelled.items())
+        for tx_id, _ in list(old):
+            del self._unlabelled[tx_id]
         self.looks += 1
         self._evidence.look(self._news, self._step)
         for kind, news in self._news.items():
@@ -208,16 +237,13 @@ class CanaryCase:
             news[:] = 0
 
     def _label(self, awaited: _Awaited, laundering: bool) -> None:
-        decision, mine = awaited
-        paid = decision.transaction
-        if decision.action != "allow" and _once(self._reviewed, (paid.sender_account, laundering)):
-            self._pair(self._alerts, PAIRS, mine, not laundering)
-        shadow, accounts = decision.shadow, {paid.sender_account, paid.receiver_account}
-        if mine and laundering and shadow is not None and self._found.isdisjoint(accounts):
+        paid = awaited.transaction
+        if awaited.reviewed and _once(self._reviewed, (paid.sender_account, laundering)):
+            self._pair(self._alerts, PAIRS, awaited.mine, not laundering)
+        accounts = {paid.sender_account, paid.receiver_account}
+        if laundering and awaited.found is not None and self._found.isdisjoint(accounts):
             self._found |= accounts
-            canary, champion = decision.student_score >= self._review, shadow.action != "allow"
-            if canary or champion:
-                self._news[FOUND[2] if canary and champion else FOUND[int(canary)]] += 1
+            self._news[awaited.found] += 1
 
     def _pair(self, pairs: _Nearest, kinds: tuple[str, ...], mine: bool, bad: bool) -> None:
         if (worse := pairs.add(mine, bad)) is not None:
@@ -250,12 +276,20 @@ class CanaryCase:
                 "to": self._last.decision.decided_at.isoformat(),
             },
             "measures": [measure.model_dump(mode="json") for measure in self.measures()],
-            "policy": self._policy.model_dump(mode="json"),
+            "policy": self._evidence.policy.model_dump(mode="json"),  # with the margins that the tests had
         }
 
 
+class DatedSource(Protocol):
+    """Where decisions are read from, by when they were made (`riskdistill.storage.decisions.DecisionLog`)."""
+
+    def read(self, after_sequence: int = 0, *, start: datetime | None = None) -> Iterator[Entry]: ...
+
+
 class CanaryWatch:
-    """Follows the decisions that the controller reads through it, and ends a canary that does harm.
+    """Reads what champion and canary decided, and ends a canary that does harm.
+
+    It keeps its own place in the log: what the controller cannot read, and when, is nothing to it.
 
     Args:
         releases: the release log, which says who is canary and takes the end.
@@ -269,7 +303,7 @@ class CanaryWatch:
     def __init__(
         self,
         releases: ReleaseLog,
-        decisions: DecisionSource,
+        decisions: DatedSource,
         policy: RollbackPolicy,
         expectation: Callable[[Release], Expectation],
         labels: Callable[[], Mapping[str, Outcome]] = dict,
@@ -278,57 +312,55 @@ class CanaryWatch:
         self._releases, self._decisions, self._policy = releases, decisions, policy
         self._expectation, self._labels, self._clock = expectation, labels, clock
         self._case: CanaryCase | None = None
-        self._unfit: str | None = None  # why the canary of now cannot be watched
-        self._hours: dict[str, ServiceHours] = {}  # of each bundle version that decided
-
-    def read(self, after_sequence: int = 0, limit: int | None = None) -> Iterator[Entry]:
-        """As the log's own; counts each decision for or against the canary."""
-        self._follow()
-        labels = self._labels()
-        for entry in self._decisions.read(after_sequence, limit):
-            self._hours.setdefault(entry.decision.bundle_version, ServiceHours()).add(entry.decision)
-            if self._case is not None:
-                self._case.add(entry, labels)
-            yield entry
+        self._after = 0  # the last entry that the case has seen
+        self._hours = ServiceHours()  # of its champion
 
     def look(self) -> Verdict | None:
-        """Weigh what was read, and act if harm is shown; None: a log is away, and nothing can be said."""
+        """Weigh what was decided since the last look, and act if harm is shown.
+
+        Returns:
+            The verdict; None: a log is away, and nothing can be said.
+        """
         try:
-            canary = self._follow()
-            if canary is None:
+            champion, canary = _pair_of(self._releases)
+            if champion is None or canary is None:
+                self._case = None
                 return Verdict(action="none", reason="no release is canary")
-            if self._case is None:
-                return Verdict(action="alarm", reason=f"canary: {self._unfit}", release_id=canary.release_id)
-            self._case.weigh(self._labels(), self._clock())
-            return self._act(self._case)
+            try:
+                case = self._case_of(canary, champion)
+            except BundleError as error:  # no decision is passed over: they count once the bundle is back
+                return Verdict(action="alarm", reason=f"canary: {error}", release_id=canary.release_id)
+            labels = self._labels()
+            self._read(case, labels)
+            case.weigh(labels, self._clock())
+            return self._act(case)
         except UnavailableError as error:
             _logger.warning("no look at the canary was possible: %s", error)
             return None
 
-    def _follow(self) -> Release | None:
-        """The canary of now; its case begins anew if it, or the champion beside it, is another one."""
-        champion, canary = _pair_of(self._releases)
-        if champion is None or canary is None:
-            self._case = None
-            return None
-        of = self._case and (
-            self._case.canary.release_id,
-            self._case.canary.changed_at,
-            self._case.champion.release_id,
-        )
-        if of != (canary.release_id, canary.changed_at, champion.release_id):
-            try:
-                expected, promised = self._expectation(canary), self._expectation(champion)
-            except BundleError as error:
-                self._case, self._unfit = None, str(error)
-            else:
-                before = champion.bundle_version
+    def _case_of(self, canary: Release, champion: Release) -> CanaryCase:
+        """The case of these two; it begins anew, and with it the log, where either is another one than before.
 
-                def slow_ms() -> float:
-                    return self._hours.get(before, ServiceHours()).limits().slow_ms
+        Raises:
+            BundleError: a bundle does not tell what it promises.
+        """
+        if self._case is None or not self._case.is_of(canary, champion):
+            expected, promised = self._expectation(canary), self._expectation(champion)
+            self._after, self._hours = 0, (hours := ServiceHours())
+            self._case = CanaryCase(
+                canary, champion, self._policy, expected, promised, lambda: hours.limits().slow_ms
+            )
+        self._case.canary = canary
+        return self._case
 
-                self._case = CanaryCase(canary, champion, self._policy, expected, promised, slow_ms)
-        return canary
+    def _read(self, case: CanaryCase, labels: Mapping[str, Outcome]) -> None:
+        """Count what came since the last look; the champion's hours begin before the canary does."""
+        since = case.canary.changed_at - timedelta(hours=LATEST)
+        for entry in self._decisions.read(self._after, start=since):
+            if entry.decision.bundle_version == case.champion.bundle_version:
+                self._hours.add(entry.decision)
+            case.add(entry, labels)
+            self._after = entry.sequence
 
     def _act(self, case: CanaryCase) -> Verdict:
         measures = case.measures()

@@ -247,7 +247,7 @@ class _Watch:
             releases, self._source, policy, lambda _: expected, lambda: self._told, lambda: moment(self._now)
         )
         self.controller = RollbackController(
-            releases, self._canary, policy, lambda _: expected, lambda: moment(self._now)
+            releases, self._source, policy, lambda _: expected, lambda: moment(self._now)
         )
         self._labelled = np.argsort(stream.rows.known, kind="stable")
         self._seen = int((stream.rows.known == 0).sum())
@@ -338,9 +338,13 @@ class _Source:
         self._stream, self._setting = stream, setting
         self.until = int(np.searchsorted(stream.rows.time, setting.begins, "right"))
 
-    def read(self, after_sequence: int = 0, limit: int | None = None) -> Iterator[Entry]:
-        end = self.until if limit is None else min(self.until, after_sequence + limit)
-        for place in range(after_sequence, end):
+    def read(
+        self, after_sequence: int = 0, limit: int | None = None, *, start: datetime | None = None
+    ) -> Iterator[Entry]:
+        time = self._stream.rows.time
+        first = 0 if start is None else int(np.searchsorted(time, round(start.timestamp() * 1e6)))
+        begin = max(after_sequence, first)
+        for place in range(begin, self.until if limit is None else min(self.until, begin + limit)):
             yield Entry(place + 1, self._decision(place))
 
     def _decision(self, place: int) -> Decision:

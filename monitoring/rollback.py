@@ -26,8 +26,8 @@ champion decided since it was promoted is harm like any other: it stands until a
 keeps other harm from being acted on keeps it.
 
 Harm that is shown is not acted on while a person holds all action (`ReleaseLog.hold`), within the rest that follows
-a promotion or a rollback (caches fill, workers change over), and where the model to return to was itself rolled
-back once: that is for a person to decide.
+a rollback (caches fill, workers change over), and where the model to return to was itself rolled back once: that is
+for a person to decide.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class RollbackController:
         labels = labels or {}
         if labels and not self._policy.labels:
             raise ConfigError("labels came that the policy does not count on", mend="set labels in the policy")
-        champion, previous = self._releases.champion(), self._releases.previous()
+        champion, previous, _ = self._releases.serving()
         if champion is None:
             return Verdict(action="none", reason="no release is champion")
         if self._case is None or not self._case.is_of(champion):

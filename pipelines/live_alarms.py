@@ -27,7 +27,7 @@ from monitoring.drift import DriftReport
 from monitoring.performance import Decided
 from pipelines.performance import decided
 from riskdistill.bundle import Bundle
-from riskdistill.errors import RiskDistillError
+from riskdistill.errors import RiskDistillError, UnavailableError
 from riskdistill.storage.decisions import DecisionLog, Entry
 from riskdistill.storage.releases import ReleaseLog
 
@@ -65,6 +65,7 @@ class LiveAlarms:
         self._clock, self._drift = clock, drift
         self._quiet, self._has_read = Quiet(), False
         self._silence: Alarm | None = None
+        self._drifting: Alarm | None = None
         self._release_id: str | None = None
         self._due = dict.fromkeys(_OF_LABELS, 0)
         self._found: dict[_Check, Alarm | None] = {}
@@ -82,11 +83,16 @@ class LiveAlarms:
         now = _microseconds(self._clock())
         if release_id != self._release_id:  # what labels say of another one is over
             self._release_id, self._found, self._due = release_id, {}, dict.fromkeys(_OF_LABELS, 0)
+            self._drifting = None
         if self._has_read:  # a look that could not read knows nothing of the traffic
             self._silence, self._has_read = self._quiet.alarm(now), False
         if self._labels is not None and release_id is not None and not self.is_measuring:
             self._check_labels(release_id, self._labels, now)
-        found = (self._silence, self._drifted(release_id, now), *self._found.values())
+        try:
+            self._drifting = self._drifted(release_id, now)
+        except UnavailableError as error:  # what the last look found stands until one can tell
+            _logger.warning("whose the drift report is cannot be told now: %s", error)
+        found = (self._silence, self._drifting, *self._found.values())
         return tuple(alarm for alarm in found if alarm is not None)
 
     def _drifted(self, release_id: str | None, now: int) -> Alarm | None:

@@ -139,7 +139,7 @@ def watch(
 
     if drift_acts and drift_report is None:
         raise ConfigError("no drift report could act", where="monitor watch", mend="name one with --drift")
-    log = ReleaseLog(releases, create=False)
+    log, decided = ReleaseLog(releases, create=False), DecisionLog(decisions, create=False)
     policy = RollbackPolicy(
         dry_run=dry_run,
         minimum=minimum,
@@ -148,10 +148,10 @@ def watch(
         drift_acts=drift_acts,
     )
     drifting = (lambda: None) if drift_report is None else DriftFile(drift_report)
-    alarms = LiveAlarms(log, DecisionLog(decisions, create=False), labels, drift=drifting)
+    alarms = LiveAlarms(log, decided, labels, drift=drifting)
     known = dict if labels is None else LabelFile(labels)
-    canary = CanaryWatch(log, alarms, policy, expectation, known)
-    controller = RollbackController(log, canary, policy, expectation, drift=drifting)
+    canary = CanaryWatch(log, decided, policy, expectation, known)
+    controller = RollbackController(log, alarms, policy, expectation, drift=drifting)
     stop, notices, of_canary, metrics, hook = threading.Event(), Notices(), Notices(), WatchMetrics(), None
     with ExitStack() as stack:
         if webhook is not None:

@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from traffic_log import EXPECTED, NEW, Logs, controller, decide
+from hypothesis import given
+from hypothesis import strategies as st
+from traffic_log import EXPECTED, GOOD, NEW, Logs, controller, decide
 
 from monitoring.canary import CanaryCase, CanaryWatch
-from monitoring.evidence import RollbackPolicy
+from monitoring.evidence import Expectation, RollbackPolicy
 from monitoring.labels import Outcome
 from monitoring.notices import Notices
+from monitoring.rollback import RollbackController
 from riskdistill.errors import BundleDamagedError, UnavailableError
 from riskdistill.storage.decisions import Decision, Entry
 from riskdistill.storage.releases import Release, State
@@ -55,6 +58,18 @@ def flood(rows: int = 400) -> list[Decision]:
     return [by_canary(*((0.9, 0.1), (0.9, 0.9), (0.1, 0.1))[kind]) for kind in kinds]
 
 
+def case_of(expected: Expectation = EXPECTED, **policy: Any) -> CanaryCase:
+    """A case without logs: canary and champion since `START`, the champion promising `EXPECTED`."""
+    times: dict[str, Any] = {"registered_at": START, "changed_at": START, "bundle_path": "bundles"}
+    canary = Release(release_id="r3", bundle_version=CANARY, state=State.CANARY, share=0.2, **times)
+    champion = Release(release_id="r2", bundle_version=NEW, state=State.CHAMPION, **times)
+    return CanaryCase(canary, champion, RollbackPolicy(**policy), expected, EXPECTED, lambda: 5.0)
+
+
+def counts_of(case: CanaryCase, metric: str) -> dict[str, int]:
+    return next(measure.counts for measure in case.measures() if measure.metric == metric)
+
+
 class Watched:
     """The controller and the watch of the canary, as `monitor watch` runs them."""
 
@@ -62,7 +77,7 @@ class Watched:
         settings = RollbackPolicy(labels=labels is not None, **policy)
         self.labels = {} if labels is None else labels
         self.canary = CanaryWatch(*logs, settings, lambda _: EXPECTED, lambda: self.labels)
-        self.champion = controller((logs[0], self.canary), labels=labels is not None)
+        self.champion = controller(logs, labels=labels is not None)
 
     def look(self) -> Any:
         assert self.champion.look(self.labels).action in ("none", "alarm"), "the champion is not to blame"
@@ -174,11 +189,15 @@ def test_another_share_keeps_the_evidence_and_a_restart_sees_the_same(logs: Logs
     logs[0].stage("r3", State.CANARY, **WHO, evidence={}, share=0.5)
     logs[1].append(rows[200:])
     verdict = watched.look()
-    assert (verdict.compared, verdict.evidence["share"]) == (400, 0.2)
+    assert (verdict.compared, verdict.evidence["share"]) == (400, 0.5)
+    assert verdict.evidence["policy"]["error_margin"] == 1.25, "as the tests had it"
     again = Watched(logs).look()
-    assert [(one.metric, one.counts) for one in again.measures] == [
-        (one.metric, one.counts) for one in verdict.measures
+    assert [one.model_dump(exclude={"e_value"}) for one in again.measures] == [
+        one.model_dump(exclude={"e_value"}) for one in verdict.measures
     ]
+    assert [one.e_value for one in again.measures] == pytest.approx([one.e_value for one in verdict.measures])
+    same = ("share", "champion", "decided", "compared", "slow_ms", "window", "policy")
+    assert [again.evidence[name] for name in same] == [verdict.evidence[name] for name in same]
 
 
 def test_a_shadow_is_no_canary_and_decisions_of_before_it_do_not_count(logs: Logs) -> None:
@@ -201,6 +220,51 @@ def test_a_canary_whose_bundle_is_damaged_is_an_alarm(logs: Logs) -> None:
     assert verdict is not None
     assert (verdict.action, verdict.release_id) == ("alarm", "r3")
     assert "checksums differ" in verdict.reason
+
+
+@pytest.mark.parametrize("version", [CANARY, NEW])
+def test_what_was_decided_while_a_bundle_could_not_be_read_counts_once_it_is_back(logs: Logs, version: str) -> None:
+    stage(logs)
+    logs[1].append(flood())
+    unreadable = {version}
+    watched = Watched(logs)
+    watched.canary = CanaryWatch(*logs, RollbackPolicy(), lambda release: _promise(release, unreadable))
+    assert watched.look().action == "alarm"
+    unreadable.clear()
+    assert (watched.look().action, logs[0].get("r3").state) == ("rolled_back", State.ROLLED_BACK)
+
+
+def test_a_canary_is_watched_while_the_controller_cannot_read_the_previous_bundle(logs: Logs) -> None:
+    stage(logs)
+    logs[1].append(flood())
+    champion = RollbackController(*logs, RollbackPolicy(), lambda release: _promise(release, {GOOD}))
+    watched = Watched(logs)
+    watched.champion = champion
+    assert champion.look().action == "alarm"
+    assert watched.look().action == "rolled_back"
+
+
+def _promise(release: Release, unreadable: set[str]) -> Expectation:
+    if release.bundle_version in unreadable:
+        raise BundleDamagedError("checksums differ")
+    return EXPECTED
+
+
+def test_a_canary_that_is_staged_while_the_controller_reads_loses_no_decision(logs: Logs) -> None:
+    logs[1].append([by_champion() for _ in range(3)])
+
+    class Slow:
+        def read(self, after_sequence: int = 0, limit: int | None = None) -> Iterator[Entry]:
+            for entry in logs[1].read(after_sequence, limit):
+                if entry.sequence == 1:
+                    stage(logs)
+                    logs[1].append(flood())
+                yield entry
+
+    watched = Watched(logs)
+    watched.champion = RollbackController(logs[0], Slow(), RollbackPolicy(), lambda _: EXPECTED)
+    verdict = watched.look()
+    assert (verdict.action, verdict.compared) == ("rolled_back", 400)
 
 
 def test_someone_who_ends_it_meanwhile_is_an_alarm_and_a_log_that_is_away_no_look(
@@ -241,14 +305,8 @@ def healthy(draw: np.random.Generator, rows: int) -> Iterator[Entry]:
 
 def test_healthy_canaries_are_not_ended_over_as_many_days() -> None:
     draw, ended = np.random.default_rng(7), 0
-    times = {"registered_at": START, "changed_at": START, "bundle_path": "bundles"}
-    canary = Release(release_id="r3", bundle_version=CANARY, state=State.CANARY, share=0.2, **times)
-    champion = Release(release_id="r2", bundle_version=NEW, state=State.CHAMPION, **times)
     for _ in range(40):
-        case, labels = (
-            CanaryCase(canary, champion, RollbackPolicy(labels=True), EXPECTED, EXPECTED, lambda: 5.0),
-            {},
-        )
+        case, labels = case_of(labels=True), {}
         for entry in healthy(draw, 800):
             labels[entry.decision.tx_id] = Outcome(bool(draw.random() < 0.4), entry.decision.decided_at)
             case.add(entry, labels)
@@ -256,3 +314,73 @@ def test_healthy_canaries_are_not_ended_over_as_many_days() -> None:
         assert case.decided > 50
         ended += any(measure.harm for measure in case.measures())
     assert ended == 0
+
+
+BUSY = 40  # accounts
+KINDS_OF_ALERT = [by_canary(0.9, 0.1), by_canary(0.1, 0.9), by_canary(0.9, 0.9)]
+
+
+def test_busy_accounts_do_not_end_a_canary_that_alerts_a_little_more() -> None:
+    draw, case = np.random.default_rng(0), case_of()
+    for day in range(10):
+        quiet = 0
+        for account in range(BUSY):
+            kinds = draw.choice(4, 100, p=[0.012, 0.0, 0.04, 0.948])  # 5.2 % of payments, beside 4.0 %
+            quiet += int((kinds == 3).sum())
+            for kind in kinds[kinds < 3].tolist():
+                told = sent_by(str(account), KINDS_OF_ALERT[kind])
+                case.add(Entry(1, told.model_copy(update={"decided_at": START + timedelta(days=day)})), {})
+        rest = by_canary(0.1).model_copy(update={"decided_at": START + timedelta(days=day)})
+        for _ in range(quiet // 10):  # a tenth is enough: the more alerts then, the worse for the canary
+            case.add(Entry(1, rest), {})
+    case.weigh({}, START + timedelta(days=10))
+    counts = counts_of(case, "more_alerts")
+    assert counts["canary_only"] + counts["both"] <= 10 * BUSY
+    assert not [measure.metric for measure in case.measures() if measure.harm]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(-90, 90)), min_size=1, max_size=40))
+def test_an_account_votes_once_a_day_however_its_decisions_are_ordered_around_midnight(
+    alerts: list[tuple[int, int]],
+) -> None:
+    case, midnight = case_of(), START + timedelta(days=3)
+    for kind, minutes in alerts:
+        told = sent_by("odd", KINDS_OF_ALERT[kind])
+        case.add(Entry(1, told.model_copy(update={"decided_at": midnight + timedelta(minutes=minutes)})), {})
+    case.weigh({}, midnight + timedelta(days=1))
+    votes = {kind: counts_of(case, "more_alerts")[kind] for kind in ("canary_only", "champion_only", "both")}
+    assert sum(votes.values()) == len({minutes >= 0 for _, minutes in alerts})
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_alerts_that_wait_for_their_reasons_are_compared_in_time_with_alerts(late: bool) -> None:
+    case = case_of(expected=Expectation(EXPECTED.review, 2 * EXPECTED.alert_rate))
+    for number in range(400):
+        decisions = [
+            by_canary(0.9, latency_ms=9.0) if number % 10 == 0 else by_canary(0.1),
+            by_champion(0.9, latency_ms=1.0 if late else 9.0) if number % 20 == 0 else by_champion(),
+        ]
+        for decision in decisions:
+            case.add(Entry(number + 1, decision), {})
+    case.weigh({}, datetime.now(UTC))
+    counts = counts_of(case, "slow")
+    assert counts["champion_slow"] == 0
+    assert (counts["canary_slow"] > 0) == late, "twice as many alerts are not slower ones"
+
+
+@pytest.mark.parametrize(("days", "counted"), [(89, 1), (91, 0)])
+def test_a_verdict_is_awaited_for_ninety_days(days: int, counted: int) -> None:
+    case, told = case_of(labels=True), by_canary(0.9, 0.9, decided_at=START)
+    case.add(Entry(1, told), {})
+    now = START + timedelta(days=days)
+    case.weigh({}, now)
+    case.weigh({told.tx_id: Outcome(True, now)}, now)
+    assert counts_of(case, "missed")["by_both"] == counted
+
+
+def test_laundering_is_found_beside_the_champion_of_now_only() -> None:
+    case, told = case_of(labels=True), by_canary(0.9, 0.1, decided_at=START)
+    shadow = told.shadow and told.shadow.model_copy(update={"bundle_version": GOOD})
+    case.add(Entry(1, told.model_copy(update={"shadow": shadow})), {})
+    case.weigh({told.tx_id: Outcome(True, START)}, START + timedelta(days=1))
+    assert not any(counts_of(case, "missed").values())

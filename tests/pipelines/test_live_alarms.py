@@ -19,6 +19,7 @@ from monitoring.profile import build_profile
 from pipelines.drift_file import DriftFile
 from pipelines.live_alarms import LiveAlarms
 from riskdistill.bundle import Bundle, rebuild_bundle
+from riskdistill.errors import UnavailableError
 from riskdistill.models.calibration import Calibrator
 from riskdistill.storage.decisions import Decision, DecisionLog, Shadow
 from riskdistill.storage.releases import ReleaseLog, State
@@ -164,6 +165,29 @@ def test_a_drift_report_alarms_while_it_is_of_the_champion_and_says_drift(
     path.write_text("half a rep")
     assert [alarm.detector for alarm in alarms.standing("r1")] == ["drift: a"]
     assert "is no drift report; the one before it holds" in caplog.text
+
+
+def test_a_release_log_that_is_away_leaves_the_alarm_of_drift_as_it_was(
+    releases: ReleaseLog,
+    decisions: DecisionLog,
+    tiny_bundle: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "drift.json"
+    path.write_text(_report(tiny_bundle.version, 9.0))
+    alarms, later = (LiveAlarms(releases, decisions, None, lambda: NOW, DriftFile(path)) for _ in range(2))
+    standing = alarms.standing("r1")
+    assert [alarm.detector for alarm in standing] == ["drift: a"]
+
+    def away(*_: object) -> None:
+        raise UnavailableError("the database is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(releases, "get", away)
+        assert alarms.standing("r1") == standing
+        assert later.standing("r1") == ()
+    assert later.standing("r1") == standing
 
 
 def _report(bundle: str, factor: float) -> str:
