@@ -86,7 +86,7 @@ class Journal:
         prunable: bool = False,
         create: bool = True,
     ) -> None:
-        self.log, self.title, self._index = log, title, index
+        self.log, self.title, self.prunable, self._index = log, title, prunable, index
         self._table = entries_table(log, sa.MetaData())
         self._pruned = pruned_table(log, sa.MetaData()) if prunable else None
         self._engine = open_database(url, create=create)
@@ -153,6 +153,15 @@ class Journal:
         """
         with self._usable(), self._engine.connect() as connection:
             return self._head(connection)
+
+    def origin(self) -> str:
+        """The hash of the first entry, deleted or not, which tells this log from others; empty where there is none.
+
+        Raises:
+            UnavailableError: the database cannot be read now.
+        """
+        first = self.fetch(self._links().order_by("sequence").limit(1))
+        return str(first[0].hash) if first else ""
 
     def every(self) -> Iterator[Entry]:
         """All entries in order that were not deleted, a page at a time."""
