@@ -27,7 +27,7 @@ from pipelines.command_options import (
     table_of,
 )
 from pipelines.instants import instant
-from riskdistill.errors import AuditError, ConfigError, DataError, NotFoundError, UnreadableFileError
+from riskdistill.errors import AuditError, ConfigError, DataError, NotFoundError, RiskDistillError, UnavailableError
 from riskdistill.storage.administrative_acts import ActLog
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.releases import ReleaseLog
@@ -69,14 +69,16 @@ def verify(
             where="audit verify",
             mend="name the logs they are of",
         )
-    faults = []
+    faults: list[tuple[str, RiskDistillError]] = []
     for title, check in checks(Named(decisions, releases, acts, export, anchors, public_keys or [])):
         try:
             console.print(f"{title} {check()}", soft_wrap=True, highlight=False)
-        except (AuditError, UnreadableFileError) as error:
-            faults.append(f"{title}: {error}")
+        except RiskDistillError as error:
+            faults.append((title, error))
     if faults:
-        raise AuditError("; ".join(faults))
+        away = all(isinstance(error, UnavailableError) for _, error in faults)
+        told = "; ".join(f"{title}: {error}" for title, error in faults)
+        raise UnavailableError(told) if away else AuditError(told)
 
 
 @audit_app.command()
