@@ -101,11 +101,19 @@ def writing(engine: Engine, log: str, patience_ms: int = BUSY_TIMEOUT_MS) -> Ite
         patience_ms: PostgreSQL: how long to wait for the lock; at most `STATEMENT_TIMEOUT_MS`.
     """
     with engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
-        if engine.dialect.name == "postgresql":
-            if patience_ms != BUSY_TIMEOUT_MS:
-                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {patience_ms}")
-            connection.execute(_LOCK, {"log": log})
+        if engine.dialect.name == "postgresql" and patience_ms != BUSY_TIMEOUT_MS:
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {patience_ms}")
+        lock(connection, log)
         yield connection
+
+
+def lock(connection: Connection, log: str) -> None:
+    """Takes the write lock of `log`, until the transaction ends; SQLite's one lock is taken by `writing`.
+
+    Whoever needs several takes that of the decision log first, or two could wait for each other.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(_LOCK, {"log": log})
 
 
 def insert_many(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
