@@ -193,11 +193,15 @@ def prune(
     forget: Annotated[bool, typer.Option(help="Accounts forget what the deleted transactions told.")] = False,
     payloads_only: Annotated[bool, typer.Option(help="Delete only the encrypted payloads.")] = False,
 ) -> None:
-    """Delete old decisions, cases and suppressions for good; hashes and a signed-for entry stay."""
+    """Delete old decisions, cases and suppressions for good; hashes and a signed-for entry stay.
+
+    Scores of challengers and idempotency keys go too, and leave only the entry.
+    """
     from riskdistill.storage.desk_journals import desk_journals
     from riskdistill.storage.desk_retention import prune_desk
-    from riskdistill.storage.retention import AccountState, prune_payloads
+    from riskdistill.storage.retention import AccountState, prune_payloads, prune_unchained
     from riskdistill.storage.retention import prune as prune_log
+    from riskdistill.storage.shadows import shadows_if_any
 
     moment, log = _moment(before), DecisionLog(decisions, create=False)
     if payloads_only:
@@ -220,6 +224,9 @@ def prune(
     console.print(f"{counted(count, 'decision', 'decisions')} deleted", highlight=False)
     for name, entries in prune_desk(log, journals, moment, actor=actor, reason=reason).items():
         console.print(f"{name}: {counted(entries, 'entry', 'entries')} deleted", highlight=False)
+    scores, keys = prune_unchained(log, shadows_if_any(decisions), moment, actor=actor, reason=reason)
+    told = counted(scores, "shadow score", "shadow scores"), counted(keys, "idempotency key", "idempotency keys")
+    console.print(f"{', '.join(told)} deleted", highlight=False)
     if count and forget:
         console.print("restart the service, so that its accounts forget too", highlight=False)
 

@@ -139,6 +139,26 @@ def insert_many(connection: Connection, table: Table, rows: Sequence[Mapping[str
         raise DBAPIError.instance(command, None, error, driver.Error, dialect=connection.dialect) from error
 
 
+def delete_for_good(connection: Connection) -> None:
+    """Lets what is deleted from now on in a transaction leave nothing in the file."""
+    if connection.dialect.name == "sqlite":
+        connection.execute(text("PRAGMA secure_delete = ON"))  # zeros where the rows were
+
+
+def overwrite(engine: Engine, tables: Sequence[Table]) -> None:
+    """Takes what was deleted from `tables` off the disk; copies and backups are their keeper's."""
+    if engine.dialect.name == "sqlite":
+        connection = engine.raw_connection()
+        connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")  # pages from before are in the journal
+        connection.close()
+    elif engine.dialect.name == "postgresql":
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as server:
+            server.execute(text("SET statement_timeout = 0"))
+            for table in tables:
+                server.execute(text(f"VACUUM {table.name}"))
+            server.invalidate()  # with its setting
+
+
 def cause_of(error: SQLAlchemyError) -> str:
     """What the database said, on one line; that it is away, without telling where it should be."""
     return "the database does not answer" if _is_away(error) else _said(error).partition("\n")[0]

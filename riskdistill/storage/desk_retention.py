@@ -16,11 +16,11 @@ from sqlalchemy import Connection, select
 
 from riskdistill.storage.acts import write_act
 from riskdistill.storage.cases import CASE_TRANSACTIONS
-from riskdistill.storage.database import lock
+from riskdistill.storage.database import delete_for_good, lock, overwrite
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.deletions import ENTRIES_ACT, Deletion
 from riskdistill.storage.journal import Journal
-from riskdistill.storage.retention import CHUNK, check_past, delete_for_good, overwrite
+from riskdistill.storage.retention import CHUNK, check_past
 from riskdistill.storage.schema import LogName
 from riskdistill.storage.suppressions import Change
 from riskdistill.storage.verification import as_text, pruned_digest
@@ -58,7 +58,7 @@ def _prune(log: DecisionLog, journal: Journal, before: datetime, actor: str, rea
         if len(lot) < CHUNK:
             break
     if done:
-        overwrite(log, journal.tables)
+        overwrite(log.engine, journal.tables)
     return done
 
 

@@ -239,6 +239,7 @@ def test_pruning_takes_old_cases_and_suppressions_with_proof(
     options = ("audit", "prune", "--decisions", address, "--before", now, "--forget", *SIGNED)
     told = done(*options)
     assert "80 decisions deleted cases: 1 entry deleted suppressions: 0 entries deleted" in told
+    assert "0 shadow scores, 0 idempotency keys deleted" in told
     told = done("audit", "verify", "--decisions", address)
     assert re.search(r"case log intact: 1 entry, head \w{64}, 1 entry deleted with proof", told)
     assert "suppression log intact: 2 entries" in told
