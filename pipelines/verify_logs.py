@@ -126,8 +126,8 @@ def _check_journal(opened: Callable[[], Journal], proof: _Proof) -> str:
     if not journal.is_there():
         return _absent(journal, stated, proof)
     anchors, others = anchors_for(journal, proof.anchors(journal.log))
-    kept = checked(anchors, proof.public_keys, of=journal.log)
     try:
+        kept = checked(anchors, proof.public_keys, of=journal.log)
         result = journal.verify(stated | kept)
     except AuditError as error:
         if not anchors or any(anchor.origin == journal.origin() for anchor in anchors):
@@ -135,7 +135,7 @@ def _check_journal(opened: Callable[[], Journal], proof: _Proof) -> str:
         raise AuditError(
             f"{error.what}; no anchor is of a log that begins as this one does",
             where=error.where,
-            mend=f"{error.mend}; if this log is new, verify it after the service has anchored it",
+            mend="if this log is new, verify it after the service has anchored it; else restore it from a copy",
         ) from error
     line = told(result) + _anchored(max(kept, default=0), result.entries)
     if others:
