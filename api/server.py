@@ -39,6 +39,7 @@ from riskdistill.errors import ConfigError
 
 LAST_SECONDS: Final = 5.0  # beyond twice the drain's limit, for a short one leaves a commit no time
 _POLL_SECONDS: Final = 0.02
+_AT_ONCE_SECONDS: Final = 1  # for connections to be told that it ends
 _SWITCH_SECONDS: Final = 0.0005  # a commit that is on disk waits so long for the event loop to let it go on
 _YOUNG_OBJECTS: Final = 50_000  # more than some full batches under way hold
 _logger = logs.logger(__name__)
@@ -112,7 +113,7 @@ def few_collections() -> Iterator[None]:
 
 
 class _Server(uvicorn.Server):
-    """Drains on SIGTERM before it stops; a second SIGTERM, or SIGINT, stops at once.
+    """Drains on SIGTERM before it stops; a second one stops at once. SIGINT does not wait for load balancers.
 
     Args:
         limit: started when the end begins.
@@ -142,6 +143,7 @@ class _Server(uvicorn.Server):
                 self._service.draining = True
                 self._loop.call_soon_threadsafe(self._begin_drain)
             else:
+                self.config.timeout_graceful_shutdown = _AT_ONCE_SECONDS
                 self.should_exit = True
         else:
             super().handle_exit(sig, frame)
@@ -161,9 +163,10 @@ class _Server(uvicorn.Server):
             if passed >= settings.drain_notice_seconds and not self._service.metrics.in_flight:
                 break
             await asyncio.sleep(_POLL_SECONDS)
-        # connections have what is left, and a moment to be told 503
-        self.config.timeout_graceful_shutdown = ceil(max(1.0, settings.drain_seconds - passed))
-        self.should_exit = True
+        if not self.should_exit:  # nobody asked meanwhile that it end at once
+            # connections have what is left, and a moment to be told 503
+            self.config.timeout_graceful_shutdown = ceil(max(_AT_ONCE_SECONDS, settings.drain_seconds - passed))
+            self.should_exit = True
 
 
 def _limit(service: Service) -> Timer:

@@ -136,8 +136,10 @@ def equal_width(reference: NDArray[np.float64], now: NDArray[np.float64], bins: 
 def drills(quick: bool) -> list[Measurement]:
     """Every scenario through the real monitors: found by the right detector, and after how long."""
     from pipelines.drill import ALL, drill
+    from pipelines.progress import Steps
 
-    results = [result for seed in range(1 if quick else 3) for result in drill(ALL, seed=seed)]
+    with Steps() as steps:
+        results = [result for seed in range(1 if quick else 3) for result in drill(ALL, steps, seed=seed)]
     passed = sum(result.passed for result in results)
     rows = [
         Measurement(

@@ -27,7 +27,7 @@ from pipelines.command_options import (
     table_of,
 )
 from pipelines.instants import instant
-from riskdistill.errors import AuditError, ConfigError, DataError, NotFoundError, UnreadableFileError
+from riskdistill.errors import AuditError, ConfigError, DataError, NotFoundError, RiskDistillError, UnavailableError
 from riskdistill.storage.administrative_acts import ActLog
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.releases import ReleaseLog
@@ -69,14 +69,16 @@ def verify(
             where="audit verify",
             mend="name the logs they are of",
         )
-    faults = []
+    faults: list[tuple[str, RiskDistillError]] = []
     for title, check in checks(Named(decisions, releases, acts, export, anchors, public_keys or [])):
         try:
             console.print(f"{title} {check()}", soft_wrap=True, highlight=False)
-        except (AuditError, UnreadableFileError) as error:
-            faults.append(f"{title}: {error}")
+        except RiskDistillError as error:
+            faults.append((title, error))
     if faults:
-        raise AuditError("; ".join(faults))
+        away = all(isinstance(error, UnavailableError) for _, error in faults)
+        told = "; ".join(f"{title}: {error}" for title, error in faults)
+        raise UnavailableError(told) if away else AuditError(told)
 
 
 @audit_app.command()
@@ -191,11 +193,15 @@ def prune(
     forget: Annotated[bool, typer.Option(help="Accounts forget what the deleted transactions told.")] = False,
     payloads_only: Annotated[bool, typer.Option(help="Delete only the encrypted payloads.")] = False,
 ) -> None:
-    """Delete old decisions, cases and suppressions for good; hashes and a signed-for entry stay."""
+    """Delete old decisions, cases and suppressions for good; hashes and a signed-for entry stay.
+
+    Scores of challengers and idempotency keys go too, and leave only the entry.
+    """
     from riskdistill.storage.desk_journals import desk_journals
     from riskdistill.storage.desk_retention import prune_desk
-    from riskdistill.storage.retention import AccountState, prune_payloads
+    from riskdistill.storage.retention import AccountState, prune_payloads, prune_unchained
     from riskdistill.storage.retention import prune as prune_log
+    from riskdistill.storage.shadows import shadows_if_any
 
     moment, log = _moment(before), DecisionLog(decisions, create=False)
     if payloads_only:
@@ -218,6 +224,9 @@ def prune(
     console.print(f"{counted(count, 'decision', 'decisions')} deleted", highlight=False)
     for name, entries in prune_desk(log, journals, moment, actor=actor, reason=reason).items():
         console.print(f"{name}: {counted(entries, 'entry', 'entries')} deleted", highlight=False)
+    scores, keys = prune_unchained(log, shadows_if_any(decisions), moment, actor=actor, reason=reason)
+    told = counted(scores, "shadow score", "shadow scores"), counted(keys, "idempotency key", "idempotency keys")
+    console.print(f"{', '.join(told)} deleted", highlight=False)
     if count and forget:
         console.print("restart the service, so that its accounts forget too", highlight=False)
 

@@ -16,6 +16,7 @@ from monitoring.drills import DrillResult, Stream, run_drill
 from monitoring.maturity import DAY
 from monitoring.pages import render, write_whole
 from pipelines.drill_stream import Base, base, serve
+from pipelines.progress import Steps
 from riskdistill.errors import ConfigError
 
 ALL: Final = "all"
@@ -212,11 +213,12 @@ class DrillReport(BaseModel):
     results: tuple[DrillResult, ...]
 
 
-def drill(scenario: str, *, source: Path | None = None, seed: int = 0) -> Iterator[DrillResult]:
+def drill(scenario: str, steps: Steps, *, source: Path | None = None, seed: int = 0) -> Iterator[DrillResult]:
     """Run one scenario or all of them, one after another.
 
     Args:
         scenario: a name of `SCENARIOS`, or `ALL`.
+        steps: shows the stream and each scenario as it begins and ends.
         source: folder of canonical tables with labels to make the stream of; a simulated world by default.
         seed: of the world and the faults.
 
@@ -226,10 +228,12 @@ def drill(scenario: str, *, source: Path | None = None, seed: int = 0) -> Iterat
     """
     if scenario != ALL and scenario not in SCENARIOS:
         raise ConfigError(f"no scenario {scenario!r}", mend=f"choose {ALL} or one of {', '.join(SCENARIOS)}")
+    step = steps.step("healthy stream")
     healthy = base(source, seed=seed)
+    step.done(f"{len(healthy.stream.transactions):,} payments")
     for name in SCENARIOS if scenario == ALL else (scenario,):
-        chosen = SCENARIOS[name]
-        yield run_drill(
+        chosen, step = SCENARIOS[name], steps.step(name)
+        result = run_drill(
             name,
             chosen.fault,
             chosen.right,
@@ -238,6 +242,9 @@ def drill(scenario: str, *, source: Path | None = None, seed: int = 0) -> Iterat
             healthy.setting,
             stays=chosen.stays,
         )
+        found = "nothing" if result.detected is None else result.detected.detector
+        step.done(f"found by {found}, {'right' if result.passed else 'wrong'}")
+        yield result
 
 
 _BODY: Final = """

@@ -34,6 +34,7 @@ from pipelines.command_options import (
 )
 from pipelines.instants import instant
 from pipelines.label_file import LabelFile
+from pipelines.progress import Steps
 from riskdistill.bundle import Bundle
 from riskdistill.errors import ConfigError, NotFoundError
 from riskdistill.storage.decisions import DecisionLog
@@ -243,9 +244,10 @@ def run_drills(
     """
     from pipelines.drill import drill, write_drills
 
-    table, results = table_of("scenario", "right", "found by", "after", "payments", "false alarms"), []
-    for result in drill(scenario, source=source, seed=seed):
-        results.append(result)
+    with Steps() as steps:
+        results = list(drill(scenario, steps, source=source, seed=seed))
+    table = table_of("scenario", "right", "found by", "after", "payments", "false alarms")
+    for result in results:
         table.add_row(
             result.scenario,
             "yes" if result.passed else "no",

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from pipelines.command_options import counted
+from riskdistill.errors import AuditError
 from riskdistill.storage.administrative_acts import ActLog
-from riskdistill.storage.anchors import Anchor, anchors_of, checked, read_anchors
+from riskdistill.storage.anchors import Anchor, anchors_for, anchors_of, checked, read_anchors
+from riskdistill.storage.cases import case_journal
 from riskdistill.storage.decisions import DecisionLog
-from riskdistill.storage.desk_journals import desk_journals
 from riskdistill.storage.export_check import JournalCheck, check_export
 from riskdistill.storage.export_format import Manifest
 from riskdistill.storage.journal import Journal
 from riskdistill.storage.releases import ReleaseLog
 from riskdistill.storage.schema import LogName
+from riskdistill.storage.suppressions import suppression_journal
 from riskdistill.storage.verification import VerifyResult
 
 _DECISIONS: Final = ("decision", "decisions")
@@ -40,26 +42,26 @@ class _Proof:
 
     Attributes:
         public_keys: whose anchors are trusted; none: all.
-        log: also holds anchors, of itself and of journals wherever they are.
+        log: also holds anchors, of itself and of journals wherever they are; None until it is open.
         exported, shipped: of an export and of a file.
         named: keys that were told of.
     """
 
     public_keys: list[str]
-    log: DecisionLog | None
+    log: DecisionLog | None = None
     exported: list[Manifest] = field(default_factory=list)
     shipped: list[Anchor] = field(default_factory=list)
     named: set[str] = field(default_factory=set)
 
-    def anchored(self, name: LogName) -> tuple[dict[int, str], set[str]]:
-        """Hashes by sequence that anchors state of a log, and who signed them."""
+    def anchors(self, name: LogName) -> list[Anchor]:
+        """The anchors of a log, or of all journals of that name."""
         kept = [] if self.log is None else anchors_of(self.log, of=name)
-        anchors = [*kept, *(anchor for anchor in self.shipped if anchor.log == name)]
-        return checked(anchors, self.public_keys, of=name), {anchor.public_key for anchor in anchors}
+        return [*kept, *(anchor for anchor in self.shipped if anchor.log == name)]
 
-    def signers(self, keys: set[str]) -> str:
+    def signers(self, keys: Iterable[str]) -> str:
         """Told once of each key: whoever can write a log anew can sign the new one too, with a key of their own."""
-        new, self.named = keys - self.named, self.named | keys
+        new = {*keys} - self.named
+        self.named |= new
         if not new or self.public_keys:
             return ""
         return (
@@ -69,26 +71,24 @@ class _Proof:
 
 
 def checks(named: Named) -> Iterator[tuple[str, Callable[[], str]]]:
-    """What there is to check, by title; calling a check gives what to say of it, or raises AuditError.
+    """What there is to check, by title; calling a check gives what to say of it, or raises RiskDistillError.
 
-    An export and a file of anchors come first: the logs must then hold what these state.
+    An export and a file of anchors come first: the logs must then hold what these state. A log is opened by its
+    check, so that one that does not open hides nothing of the others.
     """
-    log = None if named.decisions is None else DecisionLog(named.decisions, create=False)
-    proof = _Proof(named.public_keys, log)
+    proof = _Proof(named.public_keys)
     if (folder := named.export) is not None:
         yield "export", partial(_check_export, folder, proof)
     if (file := named.anchors) is not None:
         yield "file of anchors", partial(_take_anchors, file, proof)
-    journals: list[Journal] = []
-    if log is not None and named.decisions is not None:
-        yield "decision log", partial(_check_decisions, log, proof)
-        journals += desk_journals(named.decisions)
-    if named.releases is not None:
-        journals.append(ReleaseLog(named.releases, create=False).journal)
-    if named.acts is not None:
-        journals.append(ActLog(named.acts, create=False).journal)
-    for journal in journals:
-        yield journal.title, partial(_check_journal, journal, proof)
+    if (url := named.decisions) is not None:
+        yield "decision log", partial(_check_decisions, url, proof)
+        yield "case log", partial(_check_journal, partial(case_journal, url, create=False), proof)
+        yield "suppression log", partial(_check_journal, partial(suppression_journal, url, create=False), proof)
+    if (url := named.releases) is not None:
+        yield "release log", partial(_check_journal, partial(_release_journal, url), proof)
+    if (url := named.acts) is not None:
+        yield "act log", partial(_check_journal, partial(_act_journal, url), proof)
 
 
 def told(result: VerifyResult, deleted: tuple[str, str] = ("entry", "entries")) -> str:
@@ -102,20 +102,59 @@ def _take_anchors(file: Path, proof: _Proof) -> str:
     return f"holds {counted(len(proof.shipped), 'anchor', 'anchors')}"
 
 
-def _check_decisions(log: DecisionLog, proof: _Proof) -> str:
-    kept, signers = proof.anchored("decisions")
-    result = log.verify({manifest.last: manifest.head for manifest in proof.exported} | kept)
+def _release_journal(url: str) -> Journal:
+    return ReleaseLog(url, create=False).journal
+
+
+def _act_journal(url: str) -> Journal:
+    return ActLog(url, create=False).journal
+
+
+def _check_decisions(url: str, proof: _Proof) -> str:
+    proof.log = DecisionLog(url, create=False)
+    anchors = proof.anchors("decisions")
+    kept = checked(anchors, proof.public_keys)
+    result = proof.log.verify({manifest.last: manifest.head for manifest in proof.exported} | kept)
     line = told(result, _DECISIONS) + _anchored(max(kept, default=0), result.entries)
-    return line + proof.signers(signers)
+    return line + proof.signers(anchor.public_key for anchor in anchors)
 
 
-def _check_journal(journal: Journal, proof: _Proof) -> str:
-    kept, signers = proof.anchored(journal.log)
+def _check_journal(opened: Callable[[], Journal], proof: _Proof) -> str:
+    journal = opened()
     ends = [manifest.journals[journal.log] for manifest in proof.exported if journal.log in manifest.journals]
-    if not (ends or kept or journal.is_there()):
+    stated = {end.entries: end.head for end in ends if end.entries}
+    if not journal.is_there():
+        return _absent(journal, stated, proof)
+    anchors, others = anchors_for(journal, proof.anchors(journal.log))
+    try:
+        kept = checked(anchors, proof.public_keys, of=journal.log)
+        result = journal.verify(stated | kept)
+    except AuditError as error:
+        if not anchors or any(anchor.origin == journal.origin() for anchor in anchors):
+            raise
+        raise AuditError(
+            f"{error.what}; no anchor is of a log that begins as this one does",
+            where=error.where,
+            mend="if this log is new, verify it after the service has anchored it; else restore it from a copy",
+        ) from error
+    line = told(result) + _anchored(max(kept, default=0), result.entries)
+    if others:
+        strange = counted(len(others), "anchor is", "anchors are")
+        line += (
+            f"; {strange} of another {journal.title}: verify that too, or if there was none, this was written anew"
+        )
+    return line + proof.signers(anchor.public_key for anchor in anchors)
+
+
+def _absent(journal: Journal, stated: Mapping[int, str], proof: _Proof) -> str:
+    """What to say of a journal that its database does not have: that is well only if nobody says that it had."""
+    if not stated and not proof.anchors(journal.log):
         return "is not in this database"
-    result = journal.verify({end.entries: end.head for end in ends if end.entries} | kept)
-    return told(result) + _anchored(max(kept, default=0), result.entries) + proof.signers(signers)
+    raise AuditError(
+        "the journal is gone: its table is not in this database, and an anchor or export says that it was",
+        where=journal.title,
+        mend="restore it from a copy that verifies, and find out who deleted it",
+    )
 
 
 def _check_export(folder: Path, proof: _Proof) -> str:

@@ -2,7 +2,9 @@
 
 Whoever keeps an anchor apart from the database can tell later that the log still holds what it held then, and
 that nothing was cut off its end or written anew. The signature (Ed25519, RFC 8032) says that it was the service who
-wrote it. Anchors of all logs are kept in the decision log's database, wherever the journals are.
+wrote it. Anchors of all logs are kept in the decision log's database, wherever the journals are. Of releases
+and acts there may be several logs, one after the other: an anchor of a journal also states its first entry, which
+tells them apart.
 """
 
 from __future__ import annotations
@@ -35,19 +37,21 @@ class Anchor(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     log: LogName = "decisions"
+    origin: str = Field("", description="hash of a journal's entry 1; empty: of the decision log")
     sequence: int = Field(ge=0)
     hash: str
     at: AwareDatetime
     public_key: str = Field(description="Ed25519, 64 hexadecimal digits")
     signature: str = Field(
-        description="of the domain and the canonical JSON of sequence, hash, at, and a journal's log; hexadecimal"
+        description="of the domain and the canonical JSON of sequence, hash, at, and a journal's log and origin; "
+        "hexadecimal"
     )
 
     def check(self) -> None:
         """Raises AuditError if the signature is not one of this key under these figures."""
         try:
             key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(self.public_key))
-            key.verify(bytes.fromhex(self.signature), _told(self.log, self.sequence, self.hash, self.at))
+            key.verify(bytes.fromhex(self.signature), _told(self))
         except (InvalidSignature, ValueError) as error:
             raise AuditError(
                 f"the anchor of entry {self.sequence} of the log {self.log} is not signed by its key",
@@ -79,10 +83,12 @@ class AnchorKey:
         """The public key, which anchors are checked with."""
         return self._key.public_key().public_bytes_raw().hex()
 
-    def sign(self, sequence: int, hash: str, at: datetime, log: LogName = "decisions") -> Anchor:
-        """The anchor of a head."""
-        signature = self._key.sign(_told(log, sequence, hash, at)).hex()
-        return Anchor(log=log, sequence=sequence, hash=hash, at=at, public_key=self.public, signature=signature)
+    def sign(self, sequence: int, hash: str, at: datetime, log: LogName = "decisions", origin: str = "") -> Anchor:
+        """The anchor of a head; see `Anchor`."""
+        unsigned = Anchor(
+            log=log, origin=origin, sequence=sequence, hash=hash, at=at, public_key=self.public, signature=""
+        )
+        return unsigned.model_copy(update={"signature": self._key.sign(_told(unsigned)).hex()})
 
 
 def write_anchor(log: DecisionLog, key: AnchorKey, journal: Journal | None = None) -> Anchor | None:
@@ -98,13 +104,16 @@ def write_anchor(log: DecisionLog, key: AnchorKey, journal: Journal | None = Non
         UnavailableError: a database cannot be used now.
     """
     name: LogName = "decisions" if journal is None else journal.log
-    head = (journal or log).head()
+    head, origin = (journal or log).head(), "" if journal is None else journal.origin()
     mine = select(ANCHORS.c.sequence).where(
-        ANCHORS.c.log == name, ANCHORS.c.sequence == head.sequence, ANCHORS.c.public_key == key.public
+        ANCHORS.c.log == name,
+        ANCHORS.c.origin == origin,
+        ANCHORS.c.sequence == head.sequence,
+        ANCHORS.c.public_key == key.public,
     )
     if head.sequence == 0 or log.fetch(mine):
         return None
-    anchor = key.sign(*head, at=datetime.now(UTC), log=name)
+    anchor = key.sign(*head, at=datetime.now(UTC), log=name, origin=origin)
     with log.writing() as connection:
         if connection.execute(mine).first() is None:  # another process may have the same key
             connection.execute(insert(ANCHORS), [anchor.model_dump() | {"at": as_text(anchor.at)}])
@@ -115,14 +124,28 @@ def anchors_of(log: DecisionLog, after: int = 0, *, of: LogName = "decisions") -
     """The anchors kept with the decision log, of entries after a sequence, oldest first.
 
     Args:
-        of: of which log.
+        of: of which log, or of all journals of that name.
     """
     rows = log.fetch(
         select(ANCHORS)
         .where(ANCHORS.c.log == of, ANCHORS.c.sequence > after)
-        .order_by(ANCHORS.c.sequence, ANCHORS.c.public_key)
+        .order_by(ANCHORS.c.sequence, ANCHORS.c.origin, ANCHORS.c.public_key)
     )
     return [Anchor.model_validate(dict(row._mapping)) for row in rows]
+
+
+def anchors_for(journal: Journal, anchors: Iterable[Anchor]) -> tuple[list[Anchor], list[Anchor]]:
+    """Of `anchors`, those that a journal must agree with, and those of other logs of its name.
+
+    Where a journal can be one after another, its own anchors are those that state its first entry. If none does, it
+    must agree with all of its name, for it may be the one that was anchored, written anew.
+    """
+    named = [anchor for anchor in anchors if anchor.log == journal.log]
+    if journal.prunable:  # it is in the decision log's database, the only one of its name
+        return named, []
+    origin = journal.origin()
+    own = [anchor for anchor in named if anchor.origin == origin]
+    return (own, [anchor for anchor in named if anchor.origin != origin]) if own else (named, [])
 
 
 def read_anchors(path: Path) -> list[Anchor]:
@@ -169,8 +192,10 @@ def checked(
     return kept
 
 
-def _told(log: LogName, sequence: int, hash: str, at: datetime) -> bytes:
-    told: dict[str, Any] = {"sequence": sequence, "hash": hash, "at": as_text(at)}
-    if log != "decisions":  # their anchors are older than those of journals, and stay valid
-        told["log"] = log
+def _told(anchor: Anchor) -> bytes:
+    told: dict[str, Any] = {"sequence": anchor.sequence, "hash": anchor.hash, "at": as_text(anchor.at)}
+    if anchor.log != "decisions":  # their anchors are older than those of journals, and stay valid
+        told["log"] = anchor.log
+    if anchor.origin:
+        told["origin"] = anchor.origin
     return _DOMAIN + canonical_json(told).encode()

@@ -101,11 +101,19 @@ def writing(engine: Engine, log: str, patience_ms: int = BUSY_TIMEOUT_MS) -> Ite
         patience_ms: PostgreSQL: how long to wait for the lock; at most `STATEMENT_TIMEOUT_MS`.
     """
     with engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
-        if engine.dialect.name == "postgresql":
-            if patience_ms != BUSY_TIMEOUT_MS:
-                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {patience_ms}")
-            connection.execute(_LOCK, {"log": log})
+        if engine.dialect.name == "postgresql" and patience_ms != BUSY_TIMEOUT_MS:
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {patience_ms}")
+        lock(connection, log)
         yield connection
+
+
+def lock(connection: Connection, log: str) -> None:
+    """Takes the write lock of `log`, until the transaction ends; SQLite's one lock is taken by `writing`.
+
+    Whoever needs several takes that of the decision log first, or two could wait for each other.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(_LOCK, {"log": log})
 
 
 def insert_many(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -129,6 +137,26 @@ def insert_many(connection: Connection, table: Table, rows: Sequence[Mapping[str
                 copy.write_row(row)
     except driver.Error as error:  # as SQLAlchemy would have raised it
         raise DBAPIError.instance(command, None, error, driver.Error, dialect=connection.dialect) from error
+
+
+def delete_for_good(connection: Connection) -> None:
+    """Lets what is deleted from now on in a transaction leave nothing in the file."""
+    if connection.dialect.name == "sqlite":
+        connection.execute(text("PRAGMA secure_delete = ON"))  # zeros where the rows were
+
+
+def overwrite(engine: Engine, tables: Sequence[Table]) -> None:
+    """Takes what was deleted from `tables` off the disk; copies and backups are their keeper's."""
+    if engine.dialect.name == "sqlite":
+        connection = engine.raw_connection()
+        connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")  # pages from before are in the journal
+        connection.close()
+    elif engine.dialect.name == "postgresql":
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as server:
+            server.execute(text("SET statement_timeout = 0"))
+            for table in tables:
+                server.execute(text(f"VACUUM {table.name}"))
+            server.invalidate()  # with its setting
 
 
 def cause_of(error: SQLAlchemyError) -> str:

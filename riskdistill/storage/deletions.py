@@ -1,12 +1,13 @@
 """Proof that entries of a journal were deleted by somebody with a reason: an act in the decisions' chain says so.
 
 An entry that was deleted leaves its place and hash in its journal. What holds these in place is the link of the
-entry after it, and the act: it has a digest over the places and hashes of all that it deleted.
+entry after it, and the act: it has a digest over the places and hashes of all that it deleted. An act without such
+places proves nothing either: what it says was deleted must be gone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
@@ -17,6 +18,7 @@ from riskdistill.storage.schema import LogName
 from riskdistill.storage.verification import pruned_digest
 
 ENTRIES_ACT: Final = "entries_pruned"
+_MEND: Final = "restore the log from a copy that verifies, and find out who changed it"
 Deleted = dict[int, list[tuple[int, str]]]  # places and hashes by the act that deleted them
 
 
@@ -31,33 +33,45 @@ class Deletion(BaseModel):
     digest: str  # see `verification.pruned_digest`
 
 
-def check_deletions(log: LogName, deleted: Deleted, act_at: Callable[[int], Act | None]) -> int:
-    """Checks what a journal lacks against the acts that deleted it; gives how many entries that are.
+def check_deletions(log: LogName, deleted: Deleted, acts: Mapping[int, Act]) -> int:
+    """Checks what a journal lacks against what acts say was deleted of it; gives how many entries that are.
 
     Args:
         log: the journal.
         deleted: in the order of their places.
-        act_at: the act at a sequence of the decision log; None where there is none.
+        acts: of kind `ENTRIES_ACT`, of all journals, by their sequence in the decision log.
 
     Raises:
-        AuditError: an act is not there, or deleted something else.
+        AuditError: an act is not there, deleted something else, or what it says that it deleted is there still.
     """
-    for sequence, left in deleted.items():
-        if not _fits(log, left, act_at(sequence)):
-            raise AuditError(
-                f"entries lack their bodies, {left[0][0]} first of all, and no act {sequence} in the decision log "
-                "deleted just these",
-                where=f"{log}, entry {left[0][0]}",
-                mend="restore the log from a copy that verifies, and find out who changed it",
-            )
+    told = {sequence: _told(sequence, act) for sequence, act in acts.items()}
+    own = {sequence: deletion for sequence, deletion in told.items() if deletion.log == log}
+    for sequence in sorted({*deleted, *own}):
+        left, act = deleted.get(sequence, []), own.get(sequence)
+        if act is None or (act.entries, act.digest) != pruned_digest(left):
+            raise _unproven(log, sequence, left)
     return sum(map(len, deleted.values()))
 
 
-def _fits(log: LogName, left: Sequence[tuple[int, str]], act: Act | None) -> bool:
-    if act is None or act.kind != ENTRIES_ACT:
-        return False
+def _told(sequence: int, act: Act) -> Deletion:
     try:
-        told = Deletion.model_validate(act.details)
-    except ValidationError:
-        return False
-    return (told.log, told.entries, told.digest) == (log, *pruned_digest(left))
+        return Deletion.model_validate(act.details)
+    except ValidationError as error:
+        raise AuditError(
+            f"act {sequence} in the decision log does not say what it deleted",
+            where=f"entry {sequence}",
+            mend=_MEND,
+        ) from error
+
+
+def _unproven(log: LogName, sequence: int, left: Sequence[tuple[int, str]]) -> AuditError:
+    if not left:
+        fault = f"act {sequence} in the decision log says that entries were deleted, and none is missing by it"
+        return AuditError(fault, where=log, mend=_MEND)
+    first = left[0][0]
+    return AuditError(
+        f"entries lack their bodies, {first} first of all, and no act {sequence} in the decision log "
+        "deleted just these",
+        where=f"{log}, entry {first}",
+        mend=_MEND,
+    )

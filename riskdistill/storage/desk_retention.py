@@ -12,19 +12,18 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-import sqlalchemy as sa
+from sqlalchemy import Connection, select
 
 from riskdistill.storage.acts import write_act
 from riskdistill.storage.cases import CASE_TRANSACTIONS
+from riskdistill.storage.database import delete_for_good, lock, overwrite
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.deletions import ENTRIES_ACT, Deletion
 from riskdistill.storage.journal import Journal
-from riskdistill.storage.retention import CHUNK, check_past, delete_for_good, overwrite
+from riskdistill.storage.retention import CHUNK, check_past
 from riskdistill.storage.schema import LogName
 from riskdistill.storage.suppressions import Change
 from riskdistill.storage.verification import as_text, pruned_digest
-
-Hashes = list[tuple[int, str]]  # places and hashes, in order
 
 
 def prune_desk(
@@ -48,29 +47,45 @@ def prune_desk(
 
 
 def _prune(log: DecisionLog, journal: Journal, before: datetime, actor: str, reason: str) -> int:
-    old = _OLD[journal.log](journal, before)
-    for first in range(0, len(old), CHUNK):
-        lot = old[first : first + CHUNK]
+    done = 0
+    while True:
         with log.writing() as connection:
-            delete_for_good(connection)
-            count, digest = pruned_digest(lot)
-            told = Deletion(log=journal.log, before=before, entries=count, digest=digest)
-            details = told.model_dump(mode="json")
-            tombstone, _ = write_act(connection, ENTRIES_ACT, actor=actor, reason=reason, details=details)
-            journal.prune(connection, lot, tombstone)
-    if old:
-        overwrite(log, journal.tables)
-    return len(old)
+            lock(connection, journal.log)  # what is old and tied to nothing younger is so when it goes
+            lot = journal.hashes(connection, _OLD[journal.log](connection, journal, before)[:CHUNK])
+            if lot:
+                _delete(connection, journal, lot, before, actor=actor, reason=reason)
+        done += len(lot)
+        if len(lot) < CHUNK:
+            break
+    if done:
+        overwrite(log.engine, journal.tables)
+    return done
 
 
-def _old_cases(journal: Journal, before: datetime) -> Hashes:
+def _delete(
+    connection: Connection,
+    journal: Journal,
+    lot: Sequence[tuple[int, str]],
+    before: datetime,
+    *,
+    actor: str,
+    reason: str,
+) -> None:
+    delete_for_good(connection)
+    count, digest = pruned_digest(lot)
+    told = Deletion(log=journal.log, before=before, entries=count, digest=digest)
+    details = told.model_dump(mode="json")
+    tombstone, _ = write_act(connection, ENTRIES_ACT, actor=actor, reason=reason, details=details)
+    journal.prune(connection, lot, tombstone)
+
+
+def _old_cases(connection: Connection, _journal: Journal, before: datetime) -> list[int]:
     table, is_old = CASE_TRANSACTIONS, CASE_TRANSACTIONS.c.recorded_at < as_text(before)
-    young = {row.tx_id for row in journal.fetch(sa.select(table.c.tx_id).where(~is_old))}
+    young = set(connection.execute(select(table.c.tx_id).where(~is_old)).scalars())
     old: dict[int, set[str]] = {}
-    for place, tx_id in journal.fetch(sa.select(table.c.sequence, table.c.tx_id).where(is_old)):
+    for place, tx_id in connection.execute(select(table.c.sequence, table.c.tx_id).where(is_old)):
         old.setdefault(place, set()).add(tx_id)
-    due = _untied(old, young)
-    return [(entry.sequence, entry.hash) for entry in journal.every() if entry.sequence in due]
+    return sorted(_untied(old, young))
 
 
 def _untied(cases: Mapping[int, set[str]], kept: set[str]) -> set[int]:
@@ -82,12 +97,12 @@ def _untied(cases: Mapping[int, set[str]], kept: set[str]) -> set[int]:
     return set(left)
 
 
-def _old_suppressions(journal: Journal, before: datetime) -> Hashes:
-    changes = ((entry, Change.model_validate_json(entry.body)) for entry in journal.every())
-    return [(entry.sequence, entry.hash) for entry, change in changes if change.entry.expires_at < before]
+def _old_suppressions(connection: Connection, journal: Journal, before: datetime) -> list[int]:
+    changes = ((row.sequence, Change.model_validate_json(row.body)) for row in connection.execute(journal.query()))
+    return [place for place, change in changes if change.entry.expires_at < before]
 
 
-_OLD: Final[Mapping[LogName, Callable[[Journal, datetime], Hashes]]] = {
+_OLD: Final[Mapping[LogName, Callable[[Connection, Journal, datetime], list[int]]]] = {
     "cases": _old_cases,
     "suppressions": _old_suppressions,
 }

@@ -25,7 +25,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from riskdistill.errors import AuditError, NotFoundError, UnavailableError
-from riskdistill.storage.anchors import anchors_of
+from riskdistill.storage.anchors import anchors_for, anchors_of
 from riskdistill.storage.chain import GENESIS
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.export_check import check_export
@@ -79,8 +79,9 @@ def _write(log: DecisionLog, folder: Path, journals: Sequence[Journal], after: i
     )
     ends = {journal.log: _write_journal(folder / f"{journal.log}.jsonl", journal, last) for journal in journals}
     anchors = [anchor for anchor in anchors_of(log, after) if anchor.sequence <= last]
-    for name, end in ends.items():
-        anchors += [anchor for anchor in anchors_of(log, of=name) if anchor.sequence <= end.entries]
+    for journal in journals:
+        own, _ = anchors_for(journal, anchors_of(log, of=journal.log))
+        anchors += [anchor for anchor in own if anchor.sequence <= ends[journal.log].entries]
     _lines(folder / ANCHORS, (anchor.model_dump_json() for anchor in anchors))
     _lines(folder / KEYS, sorted({anchor.public_key for anchor in anchors}))
     manifest = Manifest(

@@ -183,7 +183,7 @@ def _check_journal(
     if JournalEnd(entries=number, head=head) != end or any(place > number for place in kept):
         raise AuditError("the newest entries are missing from the export", where=str(path))
     known = {act: left for act, left in deleted.items() if act >= manifest.first}
-    pruned = check_deletions(name, known, deletions.get)
+    pruned = check_deletions(name, known, deletions)
     return JournalCheck(pruned, sum(map(len, deleted.values())) - pruned, max(kept, default=0))
 
 

@@ -27,11 +27,11 @@ class Exported(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    sequence: int
+    sequence: int = Field(ge=1)
     kind: Kind
     hash: str
     body: str | None = None  # not of a pruned decision
-    pruned_by: int | None = None  # the sequence of the act
+    pruned_by: int | None = Field(None, ge=1)  # the sequence of the act
 
     @model_validator(mode="after")
     def _either_told_or_deleted(self) -> Self:
@@ -46,10 +46,10 @@ class ExportedLine(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    sequence: int
+    sequence: int = Field(ge=1)
     hash: str
     body: str | None = None
-    pruned_by: int | None = None
+    pruned_by: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
     def _either_told_or_deleted(self) -> Self:
@@ -74,7 +74,7 @@ class Manifest(BaseModel):
 
     format: Literal["riskdistill decision log 1"] = "riskdistill decision log 1"
     made_at: AwareDatetime
-    first: int
+    first: int = Field(ge=1)
     last: int
     previous_hash: str
     head: str

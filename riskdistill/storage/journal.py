@@ -19,13 +19,14 @@ from riskdistill.errors import AuditError, ConfigError, UnavailableError
 from riskdistill.storage.acts import Act, Head
 from riskdistill.storage.chain import GENESIS, link
 from riskdistill.storage.database import cause_of, insert_many, open_database, writing
-from riskdistill.storage.deletions import Deleted, check_deletions
+from riskdistill.storage.deletions import ENTRIES_ACT, Deleted, check_deletions
 from riskdistill.storage.schema import LINES, LogName, prepare
 from riskdistill.storage.tables import ACTS
 from riskdistill.storage.verification import VerifyResult
 
 PAGE: Final = 1_000  # entries checked at a time
 _WRITE_ATTEMPTS: Final = 20  # only where a database locks less than SQLite can another writer come first
+_READ_ATTEMPTS: Final = 5
 
 Plan = Callable[
     [sa.Connection, int], Sequence[str]
@@ -86,7 +87,7 @@ class Journal:
         prunable: bool = False,
         create: bool = True,
     ) -> None:
-        self.log, self.title, self._index = log, title, index
+        self.log, self.title, self.prunable, self._index = log, title, prunable, index
         self._table = entries_table(log, sa.MetaData())
         self._pruned = pruned_table(log, sa.MetaData()) if prunable else None
         self._engine = open_database(url, create=create)
@@ -154,6 +155,15 @@ class Journal:
         with self._usable(), self._engine.connect() as connection:
             return self._head(connection)
 
+    def origin(self) -> str:
+        """The hash of the first entry, deleted or not, which tells this log from others; empty where there is none.
+
+        Raises:
+            UnavailableError: the database cannot be read now.
+        """
+        first = self.fetch(self._links().order_by("sequence").limit(1))
+        return str(first[0].hash) if first else ""
+
     def every(self) -> Iterator[Entry]:
         """All entries in order that were not deleted, a page at a time."""
         return (Entry(one.sequence, one.body, one.hash) for one in self.links() if one.body is not None)
@@ -164,6 +174,12 @@ class Journal:
         while page := self.fetch(self._links(after).order_by("sequence").limit(PAGE)):
             yield from (Link(*row) for row in page)
             after = page[-1].sequence
+
+    def hashes(self, connection: sa.Connection, places: Sequence[int]) -> list[tuple[int, str]]:
+        """Places and hashes, in order, of those entries at `places` that were not deleted."""
+        place = self._table.c.sequence
+        chosen = sa.select(place, self._table.c.hash).where(place.in_(places)).order_by(place)
+        return [(row.sequence, row.hash) for row in connection.execute(chosen)]
 
     def prune(self, connection: sa.Connection, which: Sequence[tuple[int, str]], tombstone: int) -> None:
         """Deletes entries for good, in a transaction on this database that has written the act of it.
@@ -187,13 +203,28 @@ class Journal:
     def verify(self, kept: Mapping[int, str] | None = None) -> VerifyResult:
         """Check every link, and that the index repeats the entries.
 
+        It takes several reads; if entries were deleted between two of them, it begins anew.
+
         Args:
             kept: digests by place, known from elsewhere; a cut-off tail shows only against them.
 
         Raises:
+            UnavailableError: the database cannot be read now, or entries are deleted all the time.
             AuditError: naming the first entry that was changed, removed, inserted or re-ordered.
         """
-        kept, last, head, deleted = kept or {}, 0, GENESIS, Deleted()
+        for _ in range(_READ_ATTEMPTS):
+            acts = self._acts_of_deletion()
+            try:
+                return self._verify(kept or {}, acts)
+            except AuditError:
+                if self._acts_of_deletion().keys() == acts.keys():
+                    raise
+        raise UnavailableError(
+            "entries were deleted whenever it was read", where=self.title, mend="verify it when nobody prunes"
+        )
+
+    def _verify(self, kept: Mapping[int, str], acts: Mapping[int, Act]) -> VerifyResult:
+        last, head, deleted = 0, GENESIS, Deleted()
         for entry in self.links():
             head = entry.hash if entry.body is None else link(head, entry.body)
             if (entry.sequence, entry.hash) != (last + 1, head):
@@ -207,7 +238,7 @@ class Journal:
             raise self._broken(last + 1, f"is missing, and so are all up to entry {max(cut)}")
         if self._index is not None:
             self._check_index(self._index, last)
-        return VerifyResult(last, head, check_deletions(self.log, deleted, self._act_at))
+        return VerifyResult(last, head, check_deletions(self.log, deleted, acts))
 
     def _head(self, connection: sa.Connection) -> Head:
         newest = self._links().order_by(sa.desc("sequence")).limit(1)
@@ -227,9 +258,15 @@ class Journal:
         )
         return sa.union_all(kept, gone)
 
-    def _act_at(self, sequence: int) -> Act | None:
-        rows = self.fetch(sa.select(ACTS.c.body).where(ACTS.c.sequence == sequence))
-        return Act.model_validate_json(rows[0].body) if rows else None
+    def _acts_of_deletion(self) -> dict[int, Act]:
+        """By sequence, the acts in the decision log that deleted entries of journals."""
+        with self._usable(), self._engine.connect() as connection:
+            if not self.prunable or not sa.inspect(connection).has_table(ACTS.name):
+                return {}
+            rows = connection.execute(
+                sa.select(ACTS.c.sequence, ACTS.c.body).where(ACTS.c.kind == ENTRIES_ACT)
+            ).all()
+        return {row.sequence: Act.model_validate_json(row.body) for row in rows}
 
     def _insert(self, connection: sa.Connection, written: Sequence[Entry]) -> None:
         connection.execute(sa.insert(self._table), [entry._asdict() for entry in written])

@@ -228,10 +228,11 @@ def move(release: Release, state: State, now: datetime, share: float = 0.0) -> M
     """
     staged_again = release.state is state is State.CANARY and release.share != share
     if state not in LIFE_CYCLE[release.state] and not staged_again:
-        allowed = ", ".join(sorted(LIFE_CYCLE[release.state])) or "nothing: it is over"
+        allowed = ", ".join(sorted(LIFE_CYCLE[release.state]))
+        mend = f"from {release.state} a release may become: {allowed}"
         raise ReleaseError(
             f"release {release.release_id} is {release.state} and cannot become {state}",
             where="release log",
-            mend=f"from {release.state} a release may become: {allowed}",
+            mend=mend if allowed else f"{release.state} is a release's end: register its bundle anew",
         )
     return Move(release, release.model_copy(update={"state": state, "changed_at": now, "share": share}))

@@ -4,7 +4,8 @@ What a decision tells of a person is in its row. The row goes; its sequence and 
 chain says who deleted how many, when, why and under which rule, with a digest over their hashes. So the log still
 verifies, a copy of a deleted decision kept elsewhere can still be told from a forgery, and nothing else of it is
 left. Encrypted payloads and the index of alerts go with their decisions, payloads also alone before them; cases and
-suppressions go after them (`riskdistill.storage.desk_retention`).
+suppressions go after them (`riskdistill.storage.desk_retention`), and so do shadow scores and idempotency keys, of
+which nothing is left but their number.
 
 Account state is rebuilt from the log, so whoever prunes says what becomes of what the deleted transactions told:
 `history`: the history given at start must hold them, which is checked by a 64-bit hash of each transaction's id;
@@ -13,7 +14,7 @@ Account state is rebuilt from the log, so whoever prunes says what becomes of wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
@@ -21,18 +22,21 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import Connection, Table, delete, func, select, text
+from sqlalchemy import Connection, delete, func, select
 
 from riskdistill.errors import ConfigError
 from riskdistill.storage.acts import write_act
 from riskdistill.storage.alerts import ALERTS
-from riskdistill.storage.database import insert_many
+from riskdistill.storage.database import delete_for_good, insert_many, overwrite
 from riskdistill.storage.decisions import DecisionLog
-from riskdistill.storage.tables import DECISIONS, PAYLOADS, PRUNED
+from riskdistill.storage.shadows import ShadowLog
+from riskdistill.storage.tables import DECISIONS, IDEMPOTENCY, PAYLOADS, PRUNED
 from riskdistill.storage.verification import PRUNED_ACT, as_text, pruned_digest
 
 CHUNK: Final = 5_000  # decisions deleted at a time: the service waits for the log no longer
 PAYLOADS_ACT: Final = "payloads_pruned"
+UNCHAINED_ACT: Final = "unchained_pruned"
+_OF_DECISIONS: Final = (PAYLOADS, ALERTS, DECISIONS)
 AccountState = Literal["history", "forget"]
 
 
@@ -79,7 +83,7 @@ def prune(
         if count < CHUNK:
             break
     if done:
-        overwrite(log)
+        overwrite(log.engine, _OF_DECISIONS)
     return done
 
 
@@ -95,8 +99,45 @@ def prune_payloads(log: DecisionLog, before: datetime, *, actor: str, reason: st
             details = {"before": as_text(before), "payloads": count}
             write_act(connection, PAYLOADS_ACT, actor=actor, reason=reason, details=details)
     if count:
-        overwrite(log)
+        overwrite(log.engine, (PAYLOADS,))
     return count
+
+
+def prune_unchained(
+    log: DecisionLog, shadows: ShadowLog | None, before: datetime, *, actor: str, reason: str
+) -> tuple[int, int]:
+    """Deletes shadow scores and idempotency keys from before a time; gives how many of each.
+
+    They are in no chain, so that their act says how many they were and proves nothing. It is written before the
+    scores go, which may be in another database; if this is stopped, the next call goes on.
+
+    Args:
+        shadows: None where there are none.
+
+    Raises:
+        AuditError: no actor or no reason.
+        ConfigError: the time is not past.
+        UnavailableError: a database cannot be written now.
+    """
+    check_past(before)
+    scores, old = 0 if shadows is None else shadows.count(before), IDEMPOTENCY.c.claimed_at < as_text(before)
+    with log.writing() as connection:
+        keys = connection.execute(select(func.count()).select_from(IDEMPOTENCY).where(old)).scalar_one()
+        if scores or keys:
+            delete_for_good(connection)
+            connection.execute(delete(IDEMPOTENCY).where(old))
+            figures = {
+                "before": as_text(before),
+                "shadow_scores": scores,
+                "idempotency_keys": keys,
+                "chained": False,
+            }
+            write_act(connection, UNCHAINED_ACT, actor=actor, reason=reason, details=figures)
+    if keys:
+        overwrite(log.engine, (IDEMPOTENCY,))
+    if shadows is not None and scores:
+        shadows.prune(before)
+    return scores, keys
 
 
 def tombstones(log: DecisionLog) -> list[Tombstone]:
@@ -180,30 +221,10 @@ def _prune_lot(
     ]
     insert_many(connection, PRUNED, left)
     gone = select(PRUNED.c.sequence).where(PRUNED.c.tombstone == tombstone)
-    for table in (PAYLOADS, ALERTS, DECISIONS):
+    for table in _OF_DECISIONS:
         connection.execute(delete(table).where(table.c.sequence.in_(gone)))
     return count
 
 
 def _signed(number: int) -> int:
     return number - (1 << 64) if number >= 1 << 63 else number  # what a BIGINT holds
-
-
-def delete_for_good(connection: Connection) -> None:
-    """Lets what is deleted from now on in a transaction leave nothing in the file."""
-    if connection.dialect.name == "sqlite":
-        connection.execute(text("PRAGMA secure_delete = ON"))  # zeros where the rows were
-
-
-def overwrite(log: DecisionLog, tables: Sequence[Table] = (DECISIONS, PAYLOADS, ALERTS)) -> None:
-    """Takes what was deleted from `tables` off the disk; copies and backups are their keeper's."""
-    if log.engine.dialect.name == "sqlite":
-        connection = log.engine.raw_connection()
-        connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")  # pages from before are in the journal
-        connection.close()
-    elif log.engine.dialect.name == "postgresql":
-        with log.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as server:
-            server.execute(text("SET statement_timeout = 0"))
-            for table in tables:
-                server.execute(text(f"VACUUM {table.name}"))
-            server.invalidate()  # with its setting

@@ -1,8 +1,9 @@
 """What a challenger makes of the transactions that the champion decides on, and the other way round in a canary.
 
 Written off the reply path, so it may lack some transactions, and it decides nothing: the decision log stays the
-source of truth, and a challenger's score can be made again from it. Beside a SQLite decision log it lies in a file
-of its own, so that its writes never keep a decision waiting.
+source of truth, and a challenger's score can be made again from it. So it has no chain, and old scores go
+without proof. Beside a SQLite decision log it lies in a file of its own, so that its writes never keep a decision
+waiting.
 """
 
 from __future__ import annotations
@@ -18,10 +19,18 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from riskdistill.errors import ConfigError, UnavailableError
-from riskdistill.storage.database import cause_of, open_database, writing
+from riskdistill.storage.database import (
+    cause_of,
+    database_folder,
+    delete_for_good,
+    open_database,
+    overwrite,
+    writing,
+)
 from riskdistill.storage.schema import prepare
 
 PAGE: Final = 1_000
+_LOT: Final = 5_000  # scores deleted at a time: whoever stores new ones waits no longer
 FILE: Final = "shadows.db"
 
 METADATA: Final = sa.MetaData()
@@ -120,6 +129,45 @@ class ShadowLog:
                 return
             after = rows[-1].number
 
+    def count(self, before: datetime) -> int:
+        """How many scores are of what was decided before a time.
+
+        Raises:
+            UnavailableError: the database cannot be read now.
+        """
+        older = _SHADOWS.c.decided_at < _as_text(before)
+        return int(self._fetch(sa.select(sa.func.count()).select_from(_SHADOWS).where(older))[0][0])
+
+    def prune(self, before: datetime) -> None:
+        """Deletes the scores of what was decided before a time, some thousand at once, and takes them off the disk.
+
+        Raises:
+            UnavailableError: the database cannot be written now.
+        """
+        number = _SHADOWS.c.number
+        lot = sa.select(number).where(_SHADOWS.c.decided_at < _as_text(before)).order_by(number).limit(_LOT)
+        deleted = _LOT
+        try:
+            while deleted == _LOT:
+                with writing(self._engine, "shadows") as connection:
+                    delete_for_good(connection)
+                    deleted = connection.execute(sa.delete(_SHADOWS).where(number.in_(lot))).rowcount
+            overwrite(self._engine, (_SHADOWS,))
+        except SQLAlchemyError as error:
+            raise _unavailable(error) from error
+
+    def is_there(self) -> bool:
+        """Whether the database has the table at all, empty or not.
+
+        Raises:
+            UnavailableError: the database cannot be read now.
+        """
+        try:
+            with self._engine.connect() as connection:
+                return sa.inspect(connection).has_table(_SHADOWS.name)
+        except SQLAlchemyError as error:
+            raise _unavailable(error) from error
+
     def close(self) -> None:
         """Release the database's connections."""
         self._engine.dispose()
@@ -130,6 +178,22 @@ class ShadowLog:
                 return connection.execute(query).all()
         except SQLAlchemyError as error:
             raise _unavailable(error) from error
+
+
+def shadows_if_any(url: str) -> ShadowLog | None:
+    """The shadow scores beside the decision log at `url`, opened as it is; None where no challenger ever scored.
+
+    Raises:
+        ConfigError, UnavailableError: see `ShadowLog`.
+    """
+    folder = database_folder(url)
+    if folder is not None and not (folder / FILE).is_file():
+        return None
+    log = ShadowLog(url, create=False)
+    if log.is_there():
+        return log
+    log.close()
+    return None
 
 
 def _beside(url: str) -> str:

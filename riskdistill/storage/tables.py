@@ -49,9 +49,9 @@ PRUNED: Final = Table(
 ANCHORS: Final = Table(
     "anchors",
     METADATA,
-    Column(
-        "log", Text, primary_key=True
-    ),  # `decisions`, or the name of a journal, which may be in another database
+    # `decisions`, or the name of a journal, which may be in another database, and the hash of its first entry
+    Column("log", Text, primary_key=True, server_default="decisions"),
+    Column("origin", Text, primary_key=True, server_default=""),
     Column("sequence", Place, primary_key=True, autoincrement=False),
     Column("public_key", Text, primary_key=True),
     Column("hash", Text, nullable=False),

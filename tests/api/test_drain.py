@@ -84,6 +84,18 @@ def test_a_drain_ends_at_its_limit_though_a_request_never_does(tmp_path: Path, t
         never_sent_whole.close()
 
 
+def test_a_second_signal_ends_a_drain_that_would_wait_longer(tmp_path: Path, tiny_bundle: Bundle) -> None:
+    with serving(tmp_path, tiny_bundle.path, drain_notice_seconds=0, drain_seconds=600) as service:
+        never_sent_whole = begin(service, json.dumps(body()).encode())
+        until(lambda: service.metric("riskdistill_requests_in_flight") == 1)
+        with service.client() as client:
+            service.process.send_signal(signal.SIGTERM)
+            until(lambda: client.get("/readyz").status_code == 503)
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(60) == 0
+        never_sent_whole.close()
+
+
 @pytest.fixture
 def url(tmp_path: Path) -> Iterator[str]:
     """Of an empty PostgreSQL database."""

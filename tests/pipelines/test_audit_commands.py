@@ -16,6 +16,7 @@ from databases import execute
 from sqlalchemy import text
 
 from riskdistill.bundle import Bundle
+from riskdistill.storage.administrative_acts import ActLog
 from riskdistill.storage.anchors import AnchorKey, anchors_of, write_anchor
 from riskdistill.storage.cases import CaseLog, Finding
 from riskdistill.storage.decisions import Decision, DecisionLog
@@ -177,6 +178,49 @@ def test_a_release_log_that_was_written_anew_does_not_fit_the_anchors_kept_elsew
         )
 
 
+def test_an_act_log_that_follows_another_verifies_beside_the_same_decisions_and_tells_of_the_other(
+    done: Callable[..., str], refused: Callable[..., str], folder: Path, tmp_path: Path
+) -> None:
+    log, places = DecisionLog(url(folder)), [f"sqlite:///{tmp_path}/{name}.db" for name in ("1st", "2nd", "3rd")]
+    for place in places:
+        acts = ActLog(place)
+        for subject in ("first", "second"):
+            acts.append(actor="ann", act="key.created", subject=f"{subject} of {place}")
+        if place != places[0]:
+            told = refused("audit", "verify", "--decisions", url(folder), "--acts", place)
+            assert "no anchor is of a log that begins as this one does" in told
+        write_anchor(log, AnchorKey("11" * 32), acts.journal)
+        acts.close()
+    for place in places:
+        told = done("audit", "verify", "--decisions", url(folder), "--acts", place)
+        assert re.search(r"act log intact: 2 entries, head \w{64}; anchors agree up to entry 2, 0 came after", told)
+        assert "2 anchors are of another act log" in told
+        out = tmp_path / place[-6:-3]
+        done("audit", "export", "--decisions", url(folder), "--out", out, "--acts", place)
+        assert "administrative_acts: 2, anchors agree up to entry 2" in done("audit", "verify", "--export", out)
+    log.close()
+
+
+def test_a_log_that_cannot_be_read_hides_nothing_of_the_others(
+    done: Callable[..., str], refused: Callable[..., str], folder: Path, tmp_path: Path
+) -> None:
+    address = with_desk(folder)
+    log, cases = DecisionLog(address), CaseLog(address)
+    write_anchor(log, AnchorKey("11" * 32), cases.journal)
+    for opened in (log, cases):
+        opened.close()
+    execute(address, "DROP TABLE case_transactions", "UPDATE decisions SET score = 0 WHERE sequence = 7")
+    options = ("audit", "verify", "--decisions", address)
+    told = refused(*options, "--releases", f"sqlite:///{tmp_path}/none.db")
+    assert "decision log: " in told
+    assert "sequence 7" in told
+    assert "case log: the case log cannot be used: no such table" in told
+    assert "release log: " in told
+    assert "no database there" in told
+    execute(address, "DROP TABLE cases")
+    assert "case log: case log: the journal is gone" in refused(*options)
+
+
 def test_an_export_has_releases_and_acts_on_demand_with_their_anchors(
     done: Callable[..., str], folder: Path, tmp_path: Path
 ) -> None:
@@ -195,6 +239,7 @@ def test_pruning_takes_old_cases_and_suppressions_with_proof(
     options = ("audit", "prune", "--decisions", address, "--before", now, "--forget", *SIGNED)
     told = done(*options)
     assert "80 decisions deleted cases: 1 entry deleted suppressions: 0 entries deleted" in told
+    assert "0 shadow scores, 0 idempotency keys deleted" in told
     told = done("audit", "verify", "--decisions", address)
     assert re.search(r"case log intact: 1 entry, head \w{64}, 1 entry deleted with proof", told)
     assert "suppression log intact: 2 entries" in told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -11,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from monitoring.alarms import Alarm
 from monitoring.drills import DrillResult
 from pipelines.label_file import read_outcomes
 from pipelines.performance import decided, evenly_sampled
+from pipelines.progress import Steps
 from riskdistill.bundle import Bundle
 from riskdistill.errors import DataError
 from riskdistill.storage.decisions import Decision, DecisionLog
@@ -127,6 +130,30 @@ def test_drills_are_written_and_a_wrong_detector_fails_the_command(
     assert main(["monitor", "drill", "all", "--out", str(tmp_path)]) == int(not passed)
     assert json.loads((tmp_path / "drills.json").read_text())["results"][0]["passed"] is passed
     assert "&lt;slow&gt;" in (tmp_path / "drills.html").read_text()
+
+
+@pytest.mark.parametrize(("passed", "found"), [(True, "controller: slow, right"), (False, "drift, wrong")])
+def test_a_drill_tells_of_each_scenario_as_it_begins_and_ends(
+    passed: bool, found: str, decisions: list[Decision], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines import drill
+
+    file, told = io.StringIO(), ["healthy stream, begun", "healthy stream, done after 0:00:00: 3 payments"]
+    healthy = SimpleNamespace(stream=SimpleNamespace(transactions=[1, 2, 3]), fault_at=0, setting=None)
+    monkeypatch.setattr(drill, "base", lambda *_, **__: healthy)
+
+    def run(scenario: str, *_: object, **__: object) -> DrillResult:
+        told.append(f"{scenario}, begun")
+        assert file.getvalue().splitlines() == told
+        told.append(f"{scenario}, done after 0:00:00: found by {found}")
+        return made_up(passed, decisions[0])
+
+    monkeypatch.setattr(drill, "run_drill", run)
+    one = drill.Scenario("a fault", (), lambda base: base.stream)
+    monkeypatch.setattr(drill, "SCENARIOS", {"slow_model": one, "bad_release": one})
+    with Steps(Console(file=file)) as steps:
+        assert len(list(drill.drill(drill.ALL, steps))) == 2
+    assert file.getvalue().splitlines() == told
 
 
 def test_an_unknown_scenario_names_those_there_are(refused: Callable[..., str], tmp_path: Path) -> None:

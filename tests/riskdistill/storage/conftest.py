@@ -20,5 +20,12 @@ def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cal
 
 
 @pytest.fixture
+def postgresql_url(tmp_path: Path) -> Iterator[str]:
+    """For what only PostgreSQL does."""
+    with closing_engines():
+        yield from (new() for new in new_url("postgresql", tmp_path))
+
+
+@pytest.fixture
 def url(new_database: Callable[[], str]) -> str:
     return new_database()

@@ -10,7 +10,8 @@ from filled_log import KEY, OTHER, filled, suppressed
 from stored_decisions import make
 
 from riskdistill.errors import AuditError, ConfigError
-from riskdistill.storage.anchors import AnchorKey, anchors_of, checked, write_anchor
+from riskdistill.storage.administrative_acts import ActLog
+from riskdistill.storage.anchors import AnchorKey, anchors_for, anchors_of, checked, write_anchor
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.suppressions import SuppressionList
 
@@ -78,6 +79,48 @@ def test_an_anchor_of_one_log_cannot_be_made_one_of_another(url: str) -> None:
         assert anchor is not None
         with pytest.raises(AuditError, match=f"of the log {other} is not signed by its key"):
             anchor.model_copy(update={"log": other}).check()
+
+
+def test_two_act_logs_one_after_the_other_have_anchors_each_and_only_one_that_nobody_anchored_is_suspect(
+    new_database: Callable[[], str],
+) -> None:
+    log, old, new = filled(new_database(), 2), ActLog(new_database()), ActLog(new_database())
+    for acts, names in ((old, "abc"), (new, "de")):
+        for name in names:
+            acts.append(actor="ann", act="key.created", subject=name)
+            assert write_anchor(log, KEY, acts.journal) is not None
+    anchors = anchors_of(log, of="administrative_acts")
+    assert [anchor.sequence for anchor in anchors] == [1, 1, 2, 2, 3]
+    for acts, count in ((old, 3), (new, 2)):
+        own, others = anchors_for(acts.journal, anchors)
+        assert (len(own), len(others)) == (count, 5 - count)
+        assert acts.journal.verify(checked(own, of="administrative_acts")).entries == count
+    strange = ActLog(new_database())
+    strange.append(actor="bob", act="key.created", subject="mine")
+    assert anchors_for(strange.journal, anchors) == (anchors, [])
+    own, _ = anchors_for(old.journal, anchors)
+    with pytest.raises(AuditError, match="entry 1 is not the entry that was there before"):
+        strange.journal.verify(checked(own, of="administrative_acts"))
+
+
+def test_a_journal_beside_the_decisions_that_begins_anew_must_fit_the_anchors_from_before(url: str) -> None:
+    log = filled(url, 2)
+    anchor = write_anchor(log, KEY, suppressed(url, "payroll").journal)
+    execute(url, "DELETE FROM suppressions")
+    journal = suppressed(url, "other").journal
+    own, others = anchors_for(journal, anchors_of(log, of="suppressions"))
+    assert (own, others) == ([anchor], [])
+    with pytest.raises(AuditError, match="entry 1 is not the entry that was there before"):
+        journal.verify(checked(own, of="suppressions"))
+
+
+def test_the_first_entry_that_an_anchor_states_is_signed_too(url: str) -> None:
+    log = filled(url, 2)
+    for journal in (None, suppressed(url, "tax").journal):
+        anchor = write_anchor(log, KEY, journal)
+        assert anchor is not None
+        with pytest.raises(AuditError, match="not signed by its key"):
+            anchor.model_copy(update={"origin": "0" * 64}).check()
 
 
 @pytest.mark.parametrize("secret", ["", "11" * 31, "zz" * 32])

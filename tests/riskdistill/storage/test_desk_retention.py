@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import pytest
 from databases import execute
 from hypothesis import given
 from hypothesis import strategies as st
 from made_decisions import PAID, decided
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DatabaseError
 from stored_decisions import make
 
-from riskdistill.errors import AuditError, ConfigError, NotFoundError
-from riskdistill.storage import desk_retention
+from riskdistill.errors import AuditError, ConfigError, NotFoundError, UnavailableError
+from riskdistill.storage import desk_retention, journal
 from riskdistill.storage.cases import CaseLog, Finding, Outcome
 from riskdistill.storage.database import open_database
 from riskdistill.storage.decisions import DecisionLog
 from riskdistill.storage.desk_retention import _untied, prune_desk
 from riskdistill.storage.export import export
 from riskdistill.storage.export_check import JournalCheck, check_export
+from riskdistill.storage.journal import Entry, Link, Plan
 from riskdistill.storage.suppressions import SuppressionList, Target
+from riskdistill.storage.verification import as_text, pruned_digest
 
 WHO = {"actor": "ann", "reason": "five years are over"}
 DAY = timedelta(days=1)
@@ -117,6 +123,58 @@ def test_a_case_stays_as_long_as_a_younger_one_on_its_payments(desk: Desk) -> No
     assert desk.cases.labels(PAID + 30 * DAY).equals(before)
 
 
+def test_a_case_stays_though_the_younger_one_comes_as_pruning_begins(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing = desk.log.writing
+
+    def late() -> AbstractContextManager[Connection]:
+        if len(desk.cases.list()) == 1:
+            desk.case(20, "a")
+        return writing()
+
+    monkeypatch.setattr(desk.log, "writing", late)
+    desk.case(1, "a", "b")
+    assert desk.prune()["cases"] == 0
+
+
+def test_pruning_waits_for_who_records_a_case(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk, recording, go_on = Desk(postgresql_url), Event(), Event()
+    desk.case(1, "a")
+    append = desk.cases.journal.append
+
+    def held_up(plan: Plan) -> list[Entry]:
+        def planned(connection: Connection, sequence: int) -> Sequence[str]:
+            recording.set()
+            assert go_on.wait(60)
+            return plan(connection, sequence)
+
+        return append(planned)
+
+    monkeypatch.setattr(desk.cases.journal, "append", held_up)
+    waiting = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    with ThreadPoolExecutor(2) as aside:
+        recorded = aside.submit(desk.case, 20, "a")
+        assert recording.wait(60)
+        pruned = aside.submit(desk.prune)
+        while not (pruned.done() or desk.log.fetch(waiting)[0][0]):
+            pass
+        go_on.set()
+        assert (pruned.result(60)["cases"], recorded.result(60)) == (0, "c2")
+    desk.close()
+
+
+def test_two_who_prune_at_once_delete_everything_once(url: str, desk: Desk) -> None:
+    for number in range(20):
+        desk.case(1, f"tx-{number}")
+    others = DecisionLog(url), CaseLog(url)
+    with ThreadPoolExecutor(2) as both:
+        pairs = ((desk.log, desk.cases), others)
+        told = both.map(lambda pair: prune_desk(pair[0], [pair[1].journal], CUT, **WHO), pairs)
+        assert sorted(one["cases"] for one in told) == [0, 20]
+    assert desk.cases.verify()[::2] == (20, 20)
+
+
 @given(
     cases=st.lists(st.sets(st.sampled_from("abcdef"), min_size=1, max_size=2), max_size=8),
     kept=st.sets(st.sampled_from("abcdef")),
@@ -182,6 +240,54 @@ def test_what_the_index_keeps_of_a_deleted_case_is_found(url: str, desk: Desk) -
     desk.prune()
     execute(url, "UPDATE case_transactions SET sequence = 1")
     with pytest.raises(AuditError, match="case_transactions"):
+        desk.cases.verify()
+
+
+@pytest.mark.parametrize("details", ["its own", {}])
+def test_an_act_that_says_it_deleted_what_is_still_there_is_found(
+    desk: Desk, tmp_path: Path, details: dict[str, Any] | str
+) -> None:
+    desk.case(1, "a"), desk.suppress(1, until=300)
+    [entry] = desk.cases.journal.every()
+    if isinstance(details, str):
+        count, digest = pruned_digest([(entry.sequence, entry.hash)])
+        details = {"log": "cases", "before": as_text(CUT), "entries": count, "digest": digest}
+    desk.log.record("entries_pruned", **WHO, details=details)
+    says = "act 2 in the decision log (says that entries were deleted|does not say what it deleted)"
+    with pytest.raises(AuditError, match=says):
+        desk.cases.verify()
+    if details:
+        assert desk.suppressions.verify().entries == 1
+    with pytest.raises(AuditError, match=says):
+        export(desk.log, tmp_path / "out", journals=desk.journals)
+
+
+def pruned_while_read(desk: Desk, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Prunes after the first entry that a check reads, and makes a new old case, so many times."""
+    links, left = desk.cases.journal.links, list(range(times))
+
+    def read() -> Iterator[Link]:
+        found = links()
+        yield next(found)
+        if left:
+            desk.case(1, f"more-{left.pop()}")
+            desk.prune()
+        yield from found
+
+    monkeypatch.setattr(journal, "PAGE", 1)
+    monkeypatch.setattr(desk.cases.journal, "links", read)
+
+
+def test_a_check_beside_a_prune_raises_no_false_alarm(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.case(1, "a"), desk.case(1, "b")
+    pruned_while_read(desk, monkeypatch, 1)
+    assert desk.cases.verify()[::2] == (3, 3)
+
+
+def test_a_check_ends_though_pruning_does_not(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.case(1, "a")
+    pruned_while_read(desk, monkeypatch, 100)
+    with pytest.raises(UnavailableError, match="deleted whenever it was read"):
         desk.cases.verify()
 
 

@@ -152,6 +152,21 @@ def test_forged_suppressions_of_an_export_are_found(
         check_export(tmp_path / "out")
 
 
+@pytest.mark.parametrize(("act", "says"), [(0, "line 2"), (-1, "line 2"), (1, "no act 1 in"), (9, "no act 9 in")])
+def test_a_body_that_a_forger_took_out_of_a_journal_of_a_whole_export_is_found(
+    tmp_path: Path, act: int, says: str
+) -> None:
+    url = f"sqlite:///{tmp_path}/log.db"
+    export(filled(url), tmp_path / "out", journals=[suppressed(url, "payroll", "tax").journal])
+    file = tmp_path / "out" / "suppressions.jsonl"
+    first, second = file.read_text().splitlines()
+    left = {name: value for name, value in json.loads(second).items() if name != "body"} | {"pruned_by": act}
+    file.write_text(f"{first}\n{json.dumps(left)}\n")
+    reseal(tmp_path / "out")
+    with pytest.raises(AuditError, match=says):
+        check_export(tmp_path / "out")
+
+
 def hidden(line: str, **change: object) -> str:
     """What a forger makes of a line whose body shall not be seen."""
     told = json.loads(line) | {"kind": "pruned"} | change

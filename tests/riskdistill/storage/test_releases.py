@@ -120,6 +120,15 @@ def test_what_the_life_cycle_forbids_is_refused_with_what_it_allows(url: str) ->
     assert len(log.history()) == 2
 
 
+def test_a_release_that_is_over_says_what_to_do_instead(url: str) -> None:
+    log = ReleaseLog(url)
+    over = log.register("a", "a", **WHO).release_id
+    log.retire(over, **WHO, evidence={})
+    with pytest.raises(ReleaseError, match="r1 is retired and cannot become champion") as caught:
+        log.promote(over, **WHO, evidence={})
+    assert caught.value.mend == "retired is a release's end: register its bundle anew"
+
+
 def test_the_same_bundle_has_one_release_at_a_time(url: str) -> None:
     log = ReleaseLog(url)
     first = log.register("a", "a", **WHO)

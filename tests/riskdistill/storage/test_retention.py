@@ -13,11 +13,21 @@ from sqlalchemy.exc import DatabaseError
 from stored_decisions import make
 
 from riskdistill.errors import AuditError, ConfigError
-from riskdistill.storage import retention
+from riskdistill.storage import retention, shadows
 from riskdistill.storage.anchors import write_anchor
 from riskdistill.storage.database import open_database
 from riskdistill.storage.decisions import DecisionLog
-from riskdistill.storage.retention import due, needed_of_history, prune, prune_payloads, tombstones, tx_hash
+from riskdistill.storage.idempotency import claim
+from riskdistill.storage.retention import (
+    due,
+    needed_of_history,
+    prune,
+    prune_payloads,
+    prune_unchained,
+    tombstones,
+    tx_hash,
+)
+from riskdistill.storage.shadows import ShadowLog, ShadowScore, shadows_if_any
 
 
 @pytest.mark.parametrize("chunk", [2, 5_000])
@@ -116,8 +126,65 @@ def test_deleted_bodies_are_gone_from_the_sqlite_files(tmp_path: Path) -> None:
     assert b"secret-4" in held
 
 
+def shadow(number: int) -> ShadowScore:
+    """Of a decision so many seconds into the year, as `filled` makes them."""
+    return ShadowScore(
+        tx_id=f"tx-{number}",
+        decided_at=datetime(2026, 1, 1, 0, 0, number, tzinfo=UTC),
+        decided_by="champion",
+        challenger_release="r2",
+        champion_version="a",
+        challenger_version="b",
+        champion_score=0.1,
+        challenger_score=0.2,
+        champion_alert=False,
+        challenger_alert=False,
+    )
+
+
+@pytest.mark.parametrize("lot", [2, 5_000])
+def test_old_shadow_scores_and_idempotency_keys_go_and_their_act_says_that_nothing_proves_it(
+    url: str, monkeypatch: pytest.MonkeyPatch, lot: int
+) -> None:
+    monkeypatch.setattr(shadows, "_LOT", lot)
+    log, made = filled(url), ShadowLog(url)
+    made.append([shadow(number) for number in range(1, 7)])
+    claim(log, {"key": "print"}, timedelta(days=1))
+    execute(url, "UPDATE idempotency_keys SET claimed_at = '2026-01-01T00:00:01.000000+00:00'")
+    claim(log, {"young": "print"}, timedelta(days=10_000))
+    found = shadows_if_any(url)
+    assert prune_unchained(log, found, CUT, **WHO) == (3, 1)
+    assert prune_unchained(log, found, CUT, **WHO) == (0, 0)  # nothing is left, and no act says so
+    assert [score.tx_id for score in made.read("r2")] == ["tx-4", "tx-5", "tx-6"]
+    assert [row.key for row in log.fetch(text("SELECT key FROM idempotency_keys"))] == ["young"]
+    [(_, act)] = log.acts("unchained_pruned")
+    assert (act.actor, act.details["shadow_scores"], act.details["idempotency_keys"]) == ("ann", 3, 1)
+    assert act.details["chained"] is False
+    assert log.verify().entries == 7
+
+
+def test_where_no_challenger_ever_scored_there_is_nothing_to_prune(url: str) -> None:
+    log = filled(url, 1)
+    assert shadows_if_any(url) is None
+    assert prune_unchained(log, None, CUT, **WHO) == (0, 0)
+
+
+def test_pruned_shadow_scores_are_gone_from_the_sqlite_files(tmp_path: Path) -> None:
+    made = ShadowLog(f"sqlite:///{tmp_path}/decisions.db")
+    made.append([shadow(number) for number in range(1, 7)])
+    made.prune(CUT)
+    held = b"".join(path.read_bytes() for path in tmp_path.glob("shadows.db*"))
+    made.close()
+    assert b'"tx-3"' not in held
+    assert b'"tx-4"' in held
+
+
 def test_the_future_is_not_pruned(url: str) -> None:
     log = filled(url, 1)
-    for delete in (lambda at: prune(log, at, "forget", **WHO), lambda at: prune_payloads(log, at, **WHO)):
+    for delete in (
+        lambda at: prune(log, at, "forget", **WHO),
+        lambda at: prune_payloads(log, at, **WHO),
+        lambda at: prune_unchained(log, None, at, **WHO),
+    ):
         with pytest.raises(ConfigError, match="not past"):
             delete(datetime.now(UTC) + timedelta(days=1))

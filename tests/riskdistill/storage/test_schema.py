@@ -12,13 +12,13 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from databases import execute
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, text
 from stored_decisions import make
 
 from riskdistill.errors import ConfigError
 from riskdistill.storage import migrations
 from riskdistill.storage.administrative_acts import ActLog
-from riskdistill.storage.anchors import AnchorKey, anchors_of, checked, write_anchor
+from riskdistill.storage.anchors import Anchor, AnchorKey, anchors_of, checked, write_anchor
 from riskdistill.storage.cases import CASE_TRANSACTIONS, CaseLog
 from riskdistill.storage.chain import GENESIS, canonical_json, link
 from riskdistill.storage.database import open_database
@@ -122,10 +122,12 @@ def test_the_migrations_make_the_tables_that_the_code_reads(url: str, name: LogN
     engine.dispose()
 
 
-def test_anchors_from_before_journals_had_any_are_those_of_the_decision_log(url: str) -> None:
+def with_old_anchors(url: str, *further: str) -> Anchor:
+    """A log with one anchor, its table of anchors as it was before journals had any."""
     log, key = DecisionLog(url), AnchorKey("11" * 32)
     log.append([make(1)])
     anchor = write_anchor(log, key)
+    assert anchor is not None
     log.close()
     execute(
         url,
@@ -135,13 +137,31 @@ def test_anchors_from_before_journals_had_any_are_those_of_the_decision_log(url:
         "at TEXT NOT NULL, signature TEXT NOT NULL, PRIMARY KEY (sequence, public_key))",
         "INSERT INTO anchors SELECT * FROM kept",
         "UPDATE riskdistill_decisions_version SET version_num = '0003'",
+        *further,
     )
+    return anchor
+
+
+def test_anchors_from_before_journals_had_any_are_those_of_the_decision_log(url: str) -> None:
+    anchor = with_old_anchors(url)
     with pytest.raises(ConfigError, match="audit migrate --decisions"):
         DecisionLog(url, create=False)
     log = DecisionLog(url)
     assert anchors_of(log) == [anchor]
     assert log.verify(checked([anchor])).entries == 1
     log.close()
+
+
+def test_an_old_pod_anchors_on_while_a_new_one_has_migrated_and_what_was_granted_stays_granted(
+    postgresql_url: str,
+) -> None:
+    anchor = with_old_anchors(postgresql_url, "GRANT INSERT ON anchors TO pg_monitor")
+    log = DecisionLog(postgresql_url)
+    [granted] = log.fetch(text("SELECT has_table_privilege('pg_monitor', 'anchors', 'INSERT')"))
+    assert granted[0]
+    columns = "sequence, public_key, hash, at, signature"
+    execute(postgresql_url, f"INSERT INTO anchors ({columns}) SELECT 2, {columns[10:]} FROM anchors")
+    assert anchors_of(log) == [anchor, anchor.model_copy(update={"sequence": 2})]
 
 
 @pytest.mark.parametrize("name", LINES)
