@@ -69,15 +69,15 @@ def verify(
             where="audit verify",
             mend="name the logs they are of",
         )
-    faults: list[tuple[str, RiskDistillError]] = []
+    faults: dict[str, RiskDistillError] = {}
     for title, check in checks(Named(decisions, releases, acts, export, anchors, public_keys or [])):
         try:
             console.print(f"{title} {check()}", soft_wrap=True, highlight=False)
         except RiskDistillError as error:
-            faults.append((title, error))
+            # a wrong address is told by itself, and once: the logs that share it have no fault
+            faults[str(error) if isinstance(error, ConfigError) else f"{title}: {error}"] = error
     if faults:
-        away = all(isinstance(error, UnavailableError) for _, error in faults)
-        told = "; ".join(f"{title}: {error}" for title, error in faults)
+        away, told = all(isinstance(one, UnavailableError) for one in faults.values()), "; ".join(faults)
         raise UnavailableError(told) if away else AuditError(told)
 
 
