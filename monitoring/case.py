@@ -9,9 +9,9 @@ Outcomes of two alerts, each raised by one model alone, are compared only where 
 would turn out to be. The champion's own are, as alerts. What only the previous model raised is let pass: laundering
 among it surfaces in the end, and the rest is never told of, so such labels would make every healthy champion look
 worse. Of these only the sample below the line counts, whose shares are logged, thinned to the smallest of them, for
-more is drawn near the line. The champion's are thinned alike: of a scheme of ten payments the first counts, so where
-all ten are looked at on one side and one on the other, false alerts would be a larger part of what counts on the
-first. Without a sample nothing is said of false alerts.
+more is drawn near the line. The champion's are thinned alike: of a scheme of ten payments the first counts, so
+where all ten are looked at on one side and one on the other, false alerts would be a larger part of what counts on
+the first. Without a sample nothing is said of false alerts.
 
 Two alerts are paired when they are decided on, near to each other in time, and the pair counts once both have a
 verdict. Pairs of labels as they come would join alerts of different weeks, and what is soon told with what is told

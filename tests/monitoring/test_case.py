@@ -38,7 +38,7 @@ def begun(limits: ServiceLimits | None = None) -> Case:
 
 def seen(who: str, days: float, sender: str | None = None, **changes: Any) -> Decision:
     """A decision so many days after the promotion, with the alert of `who`."""
-    accounts = {} if sender is None else {"sender_account": sender}
+    accounts: dict[str, Any] = {} if sender is None else {"sender_account": sender}
     decision = decide(*SCORES[who], **accounts)
     return decision.model_copy(update={"decided_at": START + timedelta(days=days)} | changes)
 
