@@ -147,9 +147,7 @@ class Case:
         self._unlabelled: dict[str, _Alerted] = {}  # in the order of the decisions
         self._found = set[str]()  # accounts of laundering that was counted
         self._nearest: defaultdict[_Compared, Nearest[_Alerted]] = defaultdict(lambda: Nearest(WAITING))
-        self._judged: defaultdict[tuple[_Compared, bool], set[str]] = defaultdict(
-            set
-        )  # accounts in pairs, by verdict
+        self._judged: defaultdict[tuple[_Compared, bool], set[str]] = defaultdict(set)  # accounts, by verdict
 
     def is_of(self, champion: Release) -> bool:
         """Whether this is the case of `champion`, since it last became that. An approval begins no new one."""
