@@ -114,6 +114,8 @@ def worse(rows: Decided, now: int) -> Alarm | None:
         return Alarm(at=moment(now), detector="performance: precision", detail=detail)
     if earlier and (detail := _missed(last, earlier)) is not None:
         return Alarm(at=moment(now), detector="performance: missed", detail=detail)
+    if windows[-1].end != moment(now):  # nothing was decided in the week that just ended
+        return None
     return _foreseen(windows[-1], mature, now)
 
 

@@ -52,6 +52,7 @@ from monitoring.evidence import (
     ServiceLimits,
 )
 from monitoring.labels import Outcome, verdict_at
+from monitoring.pairing import Nearest, Votes
 from monitoring.rollback import ACTOR, Action, Verdict
 from monitoring.service_level import LATEST, ServiceHours, final_alert, wanted_teacher
 from riskdistill.errors import BundleError, ReleaseError, UnavailableError
@@ -92,21 +93,6 @@ def canary_evidence(policy: RollbackPolicy, expected: Expectation, promised: Exp
         ServiceLimits(errors=_EVEN, slow=_EVEN),
         replace(promised, segments={}),
     )
-
-
-class _Nearest:
-    """Matches what the canary did with what the champion did just before or after it; at most one of them waits."""
-
-    def __init__(self) -> None:
-        self._waits: tuple[bool, bool] | None = None
-
-    def add(self, canary: bool, bad: bool) -> bool | None:
-        """Whose the bad one is in the pair that this completes, True: the canary's; None without a difference."""
-        if self._waits is None or self._waits[0] == canary:
-            self._waits = canary, bad
-            return None
-        other, self._waits = self._waits[1], None
-        return None if bad == other else bad == canary
 
 
 class _Payment(NamedTuple):
@@ -160,10 +146,12 @@ class CanaryCase:
         self._last: Entry | None = None
         self._news = {kind: np.zeros(1, np.int64) for kinds in KINDS.values() for kind in kinds}
         self._total = {kind: count.copy() for kind, count in self._news.items()}
-        self._alerts, self._failed = _Nearest(), _Nearest()
-        self._slow: dict[tuple[bool, bool], _Nearest] = {}  # by what takes its time: the teacher's answer, reasons
+        self._alerts, self._failed = Nearest[bool](), Nearest[bool]()
+        self._slow: dict[
+            tuple[bool, bool], Nearest[bool]
+        ] = {}  # by what takes its time: the teacher's answer, reasons
         self._served = set[tuple[str, str]]()  # in this step
-        self._day, self._voted = 0, set[tuple[int, str]]()  # the newest day, and who voted then and the day before
+        self._votes = Votes()
         self._unlabelled: dict[str, _Awaited] = {}
         self._reviewed = set[tuple[str, bool]]()  # accounts, by what was found of their alerts
         self._found = set[str]()  # accounts of laundering that was counted
@@ -200,7 +188,7 @@ class CanaryCase:
     def _serve(self, decision: Decision, mine: bool) -> None:
         account, asked = decision.transaction.sender_account, wanted_teacher(decision)
         if _once(self._served, (account, "slow")):
-            alike = self._slow.setdefault((asked, final_alert(decision)), _Nearest())
+            alike = self._slow.setdefault((asked, final_alert(decision)), Nearest())
             self._pair(alike, SLOW, mine, decision.latency_ms > self._slow_ms)
         if asked and _once(self._served, (account, "failed")):
             self._pair(self._failed, FAILED, mine, decision.route != "teacher")
@@ -215,9 +203,7 @@ class CanaryCase:
         self._news[OWN[int(not canary)]] += 1
         if not (canary or champion):
             return None
-        if (day := decision.decided_at.toordinal()) > self._day:  # at midnight decisions come out of order
-            self._day, self._voted = day, {vote for vote in self._voted if vote[0] >= day - 1}
-        if _once(self._voted, (day, decision.transaction.sender_account)):
+        if self._votes.first(decision.transaction.sender_account, decision.decided_at.toordinal()):
             self._news[ALERTS[2] if canary and champion else ALERTS[int(champion)]] += 1
         return FOUND[2] if canary and champion else FOUND[int(canary)]
 
@@ -245,9 +231,11 @@ class CanaryCase:
             self._found |= accounts
             self._news[awaited.found] += 1
 
-    def _pair(self, pairs: _Nearest, kinds: tuple[str, ...], mine: bool, bad: bool) -> None:
-        if (worse := pairs.add(mine, bad)) is not None:
-            self._news[kinds[int(not worse)]] += 1
+    def _pair(self, pairs: Nearest[bool], kinds: tuple[str, ...], mine: bool, bad: bool) -> None:
+        """What was bad of one side, and not of the other, in the pair that this completes, if any."""
+        pair = pairs.add(mine, bad)
+        if pair is not None and pair[0] != pair[1]:
+            self._news[kinds[int(pair[1])]] += 1
 
     def measures(self) -> tuple[Measure, ...]:
         """Each measure's evidence so far."""

@@ -1,18 +1,25 @@
 """The case for and against one champion: its decisions, counted for the tests of `monitoring.evidence`.
 
 The tests are fair if what they count is independent, and payments are not: a scheme is many payments that a model
-finds or misses together, and an odd account sets off many alerts. So an account has one vote a day on who alerts; a
-label that says laundering counts if neither of its accounts was in laundering that was counted before, and one that
-says false alert if its sender was in none.
+finds or misses together, and an odd account sets off many alerts. So an account has one vote a day on who alerts
+(the first alert's, whoever raised it) and one on who did in the end. A label that says laundering counts if neither
+of its accounts was in laundering that was counted before, and one that says false alert if its sender was in none.
 
 Outcomes of two alerts, each raised by one model alone, are compared only where both were looked at whatever they
 would turn out to be. The champion's own are, as alerts. What only the previous model raised is let pass: laundering
 among it surfaces in the end, and the rest is never told of, so such labels would make every healthy champion look
 worse. Of these only the sample below the line counts, whose shares are logged, thinned to the smallest of them, for
-more is drawn near the line. Without a sample nothing is said of false alerts. What was an alert in the end, the
-teacher's answers included, is compared in the same ways with the previous model's student, for nobody asked its
-teacher. Known laundering is compared as it comes: what surfaces by itself is missing on the previous model's side,
-which speaks for the champion.
+more is drawn near the line. The champion's are thinned alike: of a scheme of ten payments the first counts, so
+where all ten are looked at on one side and one on the other, false alerts would be a larger part of what counts on
+the first. Without a sample nothing is said of false alerts.
+
+Two alerts are paired when they are decided on, near to each other in time, and the pair counts once both have a
+verdict. Pairs of labels as they come would join alerts of different weeks, and what is soon told with what is told
+late: laundering is told late, and how much of the alerts it is moves.
+
+What was an alert in the end, the teacher's answers included, is compared in the same ways with the previous model's
+student, for nobody asked its teacher. Known laundering is compared as it comes: what surfaces by itself is missing
+on the previous model's side, which speaks for the champion.
 
 Errors and time have nothing beside them at the same moment: they are compared with hours of before, and so is in
 part what was an alert in the end. What fails long after a promotion, or in a teacher elsewhere, fails under the
@@ -22,8 +29,10 @@ for a while after its promotion (`RollbackPolicy.trial`).
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -47,6 +56,7 @@ from monitoring.evidence import (
     ServiceLimits,
 )
 from monitoring.labels import Outcome, luck, verdict_at
+from monitoring.pairing import Nearest, Votes
 from monitoring.segments import segments_of
 from monitoring.service_level import final_alert, wanted_teacher
 from riskdistill.storage.decisions import Decision, Entry, Shadow
@@ -54,21 +64,52 @@ from riskdistill.storage.releases import Release
 
 _ALERTED: Final = {(True, True): "both", (True, False): "champion_only", (False, True): "previous_only"}
 _FINAL: Final = {(True, True): "final_and_shadow", (True, False): "final_only", (False, True): "shadow_only"}
+WAITING: Final = 4  # alerts that may wait to be paired: at most so many pairs straddle a turn of the traffic
+AWAITED: Final = timedelta(days=90)  # for a verdict: what was not told by then is hardly ever told
 _FOUND: Final = {(False, True): "previous_alone", (True, False): "champion_alone", (True, True): "by_both"}
 
+_Compared = tuple[tuple[str, str], int]  # kinds of counts, and the group
 
-class _Alerted(NamedTuple):
-    """A decision on which one of the models alerted, or somebody in the end; its verdict is awaited."""
 
-    decision: Decision
+class _Paid(NamedTuple):
+    """What is kept of a transaction."""
+
+    timestamp: datetime
+    sender_account: str
+    receiver_account: str
+
+
+@dataclass(slots=True, eq=False)
+class _Alerted:
+    """What is kept of a decision on which one of the models alerted, or somebody in the end, until its verdict.
+
+    Attributes:
+        groups: the whole and its segments, by place.
+        draw: as `_draw` has it.
+        pairs: those that it is in, each as what is compared, the group, and the other alert.
+        laundering: the verdict; None while there is none.
+    """
+
+    decided_at: datetime
+    transaction: _Paid
     champion: bool
     previous: bool
     groups: tuple[int, ...]
+    draw: float
+    pairs: list[tuple[_Compared, _Alerted]] = field(default_factory=list)
+    laundering: bool | None = None
 
     @property
-    def reviewed(self) -> bool:
-        """Whether it was an alert in the end, so that somebody looks at it whatever it is."""
-        return self.decision.action != "allow"
+    def accounts(self) -> set[str]:
+        """Those that the verdict speaks of: nobody says of a receiver that a false alert is false."""
+        paid = self.transaction
+        return {paid.sender_account, paid.receiver_account} if self.laundering else {paid.sender_account}
+
+
+def _draw(decision: Decision) -> float:
+    """A number below each share with that chance, whatever the decision's own chance was; infinite if not drawn."""
+    chance = decision.sample_share if decision.action == "allow" else 1.0
+    return float("inf") if chance is None else luck(decision) * chance
 
 
 class Case:
@@ -102,12 +143,11 @@ class Case:
         self._evidence = Evidence(policy, expected, ServiceLimits(), previous)
         self._total = {kind: np.zeros(len(self._places), np.int64) for kind in (*BY_SEGMENT, *OF_WHOLE)}
         self._news = {kind: np.zeros_like(count) for kind, count in self._total.items()}
-        self._day, self._voted = 0, set[tuple[str, str]]()
-        self._unlabelled: dict[str, _Alerted] = {}
-        self._counted: dict[bool, set[str]] = {True: set(), False: set()}  # accounts, by what their labels said
-        self._unmatched: dict[
-            tuple[tuple[str, str], int], tuple[bool, list[bool]]
-        ] = {}  # kinds, group -> whose alerts wait, whether they are false
+        self._votes, self._final_votes = Votes(), Votes()
+        self._unlabelled: dict[str, _Alerted] = {}  # in the order of the decisions
+        self._found = set[str]()  # accounts of laundering that was counted
+        self._nearest: defaultdict[_Compared, Nearest[_Alerted]] = defaultdict(lambda: Nearest(WAITING))
+        self._judged: defaultdict[tuple[_Compared, bool], set[str]] = defaultdict(set)  # accounts, by verdict
 
     def is_of(self, champion: Release) -> bool:
         """Whether this is the case of `champion`, since it last became that. An approval begins no new one."""
@@ -154,24 +194,41 @@ class Case:
         self._count(OWN[int(not champion)], groups)
         self._count(ENDED[int(not final)], (0,))
         sender, day = decision.transaction.sender_account, decision.decided_at.toordinal()
-        if champion or previous:
-            self._vote(_ALERTED[champion, previous], sender, day, groups)
-        if final or previous:
-            self._vote(_FINAL[final, previous], sender, day, (0,))
+        if (champion or previous) and self._votes.first(sender, day):
+            self._count(_ALERTED[champion, previous], groups)
+        if (final or previous) and self._final_votes.first(sender, day):
+            self._count(_FINAL[final, previous], (0,))
         if self._policy.labels and (champion or previous or final):
-            self._unlabelled[decision.tx_id] = _Alerted(decision, champion, previous, groups)
+            self._await(decision, champion, previous, groups)
         if decision.teacher_score is not None:
             excess = abs(decision.student_score - decision.teacher_score)
             excess -= abs(shadow.score - decision.teacher_score)
             if abs(excess) > self._policy.tolerance:
                 self._count(DISTANCES[int(excess < 0)], (0,))
 
-    def _vote(self, kind: str, account: str, day: int, groups: tuple[int, ...]) -> None:
-        if day != self._day:
-            self._day, self._voted = day, set()
-        if (account, kind) not in self._voted:
-            self._voted.add((account, kind))
-            self._count(kind, groups)
+    def _await(self, decision: Decision, champion: bool, previous: bool, groups: tuple[int, ...]) -> None:
+        paid = decision.transaction
+        alerted = self._unlabelled[decision.tx_id] = _Alerted(
+            decision.decided_at,
+            _Paid(paid.timestamp, paid.sender_account, paid.receiver_account),
+            champion,
+            previous,
+            groups,
+            _draw(decision),
+        )
+        if alerted.draw >= (self._even or 1.0) or not (previous or decision.action != "allow"):
+            return  # it is not known whatever it turns out to be, or not with the chance of all
+        if champion != previous:
+            for group in groups:
+                self._pair((PAIRS, group), alerted)
+        if final_alert(decision) != previous:
+            self._pair((FINAL_PAIRS, 0), alerted)
+
+    def _pair(self, compared: _Compared, alerted: _Alerted) -> None:
+        if pair := self._nearest[compared].add(not alerted.previous, alerted):
+            one, other = pair
+            one.pairs.append((compared, other))
+            other.pairs.append((compared, one))
 
     def weigh(self, labels: Mapping[str, Outcome], now: datetime) -> None:
         """End a look: let each test that learnt something see what is new.
@@ -179,9 +236,15 @@ class Case:
         A transaction counts once, with the first verdict that a look finds; a placeholder leaves it waiting.
         """
         for tx_id in [tx_id for tx_id in self._unlabelled if tx_id in labels] if labels else ():
-            laundering = verdict_at(self._unlabelled[tx_id].decision, labels[tx_id], now)
-            if laundering is not None:
-                self._label(self._unlabelled.pop(tx_id), laundering)
+            alerted = self._unlabelled[tx_id]
+            alerted.laundering = verdict_at(alerted, labels[tx_id], now)
+            if alerted.laundering is not None:
+                self._label(self._unlabelled.pop(tx_id))
+        while self._unlabelled:
+            oldest = next(iter(self._unlabelled))
+            if self._unlabelled[oldest].decided_at >= now - AWAITED:
+                break
+            del self._unlabelled[oldest]
         self.looks += 1
         whole = {kind: self._news[kind][:1] for kind in OF_WHOLE}
         self._evidence.look({kind: self._news[kind] for kind in BY_SEGMENT} | whole, self._step)
@@ -189,38 +252,28 @@ class Case:
             self._total[kind] += news
             news[:] = 0
 
-    def _label(self, alerted: _Alerted, laundering: bool) -> None:
-        paid = alerted.decision.transaction
-        accounts = {paid.sender_account, paid.receiver_account} if laundering else {paid.sender_account}
-        known = not self._counted[laundering].isdisjoint(accounts)
-        self._counted[laundering] |= accounts
-        if known:
+    def _label(self, alerted: _Alerted) -> None:
+        if alerted.laundering and (alerted.champion or alerted.previous):
+            if self._found.isdisjoint(alerted.accounts):
+                self._count(_FOUND[alerted.champion, alerted.previous], alerted.groups)
+            self._found |= alerted.accounts
+        for compared, other in alerted.pairs:
+            if other.laundering is not None:
+                self._settle(compared, alerted, other)
+
+    def _settle(self, compared: _Compared, one: _Alerted, other: _Alerted) -> None:
+        """Count a pair if one of the two is false, and neither verdict repeats what was told of its accounts."""
+        if max(one.draw, other.draw) >= self._even:  # a smaller share has turned up since
             return
-        if laundering and (alerted.champion or alerted.previous):
-            self._count(_FOUND[alerted.champion, alerted.previous], alerted.groups)
-        if alerted.champion != alerted.previous and self._looked_at(alerted):
-            for group in alerted.groups:
-                self._match(PAIRS, group, alerted.champion, not laundering)
-        if alerted.reviewed != alerted.previous and (alerted.reviewed or self._sampled(alerted.decision)):
-            self._match(FINAL_PAIRS, 0, alerted.reviewed, not laundering)
-
-    def _looked_at(self, alerted: _Alerted) -> bool:
-        """Whether an alert was reviewed whatever its outcome, with a chance that all of its model's have."""
-        return alerted.reviewed if alerted.champion else self._sampled(alerted.decision)
-
-    def _sampled(self, decision: Decision) -> bool:
-        chance = decision.sample_share if decision.action == "allow" else 1.0  # an alert of the teacher's
-        return chance is not None and luck(decision) * chance < self._even
-
-    def _match(self, kinds: tuple[str, str], group: int, champion: bool, false: bool) -> None:
-        """Match an alert with the oldest one of the other model that waits; it waits itself where there is none."""
-        whose, waiting = self._unmatched.get((kinds, group), (champion, []))
-        if whose == champion or not waiting:
-            self._unmatched[kinds, group] = (champion, [*waiting, false] if whose == champion else [false])
-            return
-        other = waiting.pop(0)
-        if false != other:
-            self._count(kinds[int(champion != false)], (group,))
+        repeats = False
+        for alerted in (one, other):
+            judged = self._judged[compared, bool(alerted.laundering)]
+            repeats |= not judged.isdisjoint(alerted.accounts)
+            judged |= alerted.accounts
+        if not repeats and one.laundering != other.laundering:
+            false = other if one.laundering else one
+            kinds, group = compared
+            self._count(kinds[int(false.previous)], (group,))
 
     def _count(self, kind: str, groups: Iterable[int]) -> None:
         for group in groups:

@@ -185,7 +185,7 @@ class FinalAlerts(NamedTuple):
 
     Attributes:
         rate: of the decisions.
-        ratio: to the alerts of the previous model's student alone.
+        ratio: to the alerts of the previous model's student alone, in accounts' votes (`monitoring.case`).
     """
 
     rate: Bounds

@@ -16,22 +16,6 @@ import xxhash
 from riskdistill.storage.decisions import Decision
 
 
-class Payment(Protocol):
-    """A transaction, or what was kept of it."""
-
-    @property
-    def timestamp(self) -> datetime: ...
-
-
-class Decided(Protocol):
-    """What a verdict is of: a decision, or what was kept of it."""
-
-    @property
-    def decided_at(self) -> datetime: ...
-    @property
-    def transaction(self) -> Payment: ...
-
-
 class Outcome(NamedTuple):
     """What is known of one transaction, and since when; None where nothing says.
 
@@ -44,6 +28,23 @@ class Outcome(NamedTuple):
     again_at: datetime | None = None
 
 
+class Payment(Protocol):
+    """What was decided on, as far as its verdict depends on it."""
+
+    @property
+    def timestamp(self) -> datetime: ...
+
+
+class Judged(Protocol):
+    """A decision, or as much of it as is kept until its verdict comes."""
+
+    @property
+    def decided_at(self) -> datetime: ...
+
+    @property
+    def transaction(self) -> Payment: ...
+
+
 class Told(NamedTuple):
     """What somebody found, and when that was known: after the decision."""
 
@@ -51,7 +52,7 @@ class Told(NamedTuple):
     known_at: datetime
 
 
-def first_verdict(decision: Decided, outcome: Outcome) -> Told | None:
+def first_verdict(decision: Judged, outcome: Outcome) -> Told | None:
     """What the first look found; None where nobody looked.
 
     One without a time is taken for known when the payment was decided on.
@@ -63,14 +64,14 @@ def first_verdict(decision: Decided, outcome: Outcome) -> Told | None:
     return Told(outcome.laundering, max(outcome.known_at, _after(decision)))
 
 
-def second_verdict(decision: Decided, outcome: Outcome) -> Told | None:
+def second_verdict(decision: Judged, outcome: Outcome) -> Told | None:
     """What the second look found; None where there was none."""
     if outcome.again is None:
         return None
     return Told(outcome.again, max(outcome.again_at or _after(decision), _after(decision)))
 
 
-def verdict_at(decision: Decided, outcome: Outcome, now: datetime) -> bool | None:
+def verdict_at(decision: Judged, outcome: Outcome, now: datetime) -> bool | None:
     """Whether the transaction is laundering as the newest verdict that was known `now` has it; None without one."""
     verdicts = (second_verdict(decision, outcome), first_verdict(decision, outcome))
     return next((told.laundering for told in verdicts if told is not None and told.known_at <= now), None)
@@ -81,5 +82,5 @@ def luck(decision: Decision) -> float:
     return xxhash.xxh64_intdigest(decision.decision_id.encode()) / 2**64
 
 
-def _after(decision: Decided) -> datetime:
+def _after(decision: Judged) -> datetime:
     return decision.decided_at + timedelta.resolution

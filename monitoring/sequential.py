@@ -146,8 +146,9 @@ class PairedRateTest(_PayoffTest):
 class MatchedPairsTest(RateTest):
     """'The odds of success in A are at most `margin` times those in B', for two separate samples.
 
-    An item of A is matched with one of B, in the order of arrival. Among the pairs with one success, it is A's in
-    at most margin / (1 + margin) of cases: whatever the base rate is, and however it moves.
+    An item of A is matched with one of B that is near it in time (`monitoring.pairing`), whatever the two turn out
+    to be. Among the pairs with one success, it is A's in at most margin / (1 + margin) of cases: whatever the base
+    rate is, and however it moves.
     """
 
     def __init__(self, margin: float) -> None:

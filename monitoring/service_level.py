@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitoring.evidence import Bounds, FinalAlerts, ServiceLimits
+from monitoring.pairing import Votes
 from riskdistill.storage.decisions import Decision
 
 FAILURES: Final = frozenset({"teacher_late", "teacher_failed"})
@@ -38,12 +39,19 @@ def student_alert(decision: Decision) -> bool:
 
 
 class ServiceHours:
-    """Errors, times and final alerts of one release, by hour."""
+    """Errors, times and final alerts of one release, by hour.
+
+    How many final alerts come of one of the student's is told by votes, as a champion's are: one of an account a
+    day (`monitoring.case`). By payments it would be another ratio wherever one of the two raises more alerts on an
+    account than the other, and drift that hits both alike would look like harm.
+    """
 
     def __init__(self) -> None:
         self._asked: dict[int, NDArray[np.int64]] = {}  # failed and answered
         self._times: dict[int, NDArray[np.int64]] = {}
-        self._alerts: dict[int, NDArray[np.int64]] = {}  # [in the end, by the student alone]: whether there was one
+        self._alerts: dict[int, NDArray[np.int64]] = {}  # in the end, and what was let pass
+        self._voted: dict[int, NDArray[np.int64]] = {}  # [in the end, by the student alone]: whether there was one
+        self._votes = Votes()
 
     def add(self, decision: Decision) -> None:
         """Count one decision."""
@@ -52,8 +60,11 @@ class ServiceHours:
             self._asked.setdefault(hour, np.zeros(2, np.int64))[int(decision.route == "teacher")] += 1
         times = self._times.setdefault(hour, np.zeros(len(_EDGES) + 1, np.int64))
         times[np.searchsorted(_EDGES, decision.latency_ms)] += 1
-        alerts = self._alerts.setdefault(hour, np.zeros((2, 2), np.int64))
-        alerts[int(final_alert(decision)), int(student_alert(decision))] += 1
+        final, student = final_alert(decision), student_alert(decision)
+        self._alerts.setdefault(hour, np.zeros(2, np.int64))[int(not final)] += 1
+        sender, day = decision.transaction.sender_account, decision.decided_at.toordinal()
+        if (final or student) and self._votes.first(sender, day):
+            self._voted.setdefault(hour, np.zeros((2, 2), np.int64))[int(final), int(student)] += 1
 
     def limits(self) -> ServiceLimits:
         """The limits that these hours give."""
@@ -61,7 +72,8 @@ class ServiceHours:
         errors = upper_rate(asked[:, 0], asked.sum(1))
         times = np.array(_latest(self._times)).reshape(-1, len(_EDGES) + 1)
         total = times.sum(0).cumsum()
-        final = _final(np.array(_latest(self._alerts)).reshape(-1, 2, 2))
+        alerts = np.array(_latest(self._alerts)).reshape(-1, 2)
+        final = _final(alerts, sum(_latest(self._voted), np.zeros((2, 2), np.int64)))
         if not len(times) or total[-1] < LEAST:
             return ServiceLimits(errors=errors)
         edge = min(int(np.searchsorted(total, QUANTILE * total[-1])), len(_EDGES) - 1)
@@ -73,11 +85,12 @@ def _latest(hours: dict[int, NDArray[np.int64]]) -> list[NDArray[np.int64]]:
     return [counts for _, counts in sorted(hours.items())[-LATEST:]]
 
 
-def _final(hours: NDArray[np.int64]) -> FinalAlerts | None:
-    rate = usual_rate(hours[:, 1].sum(1), hours.sum((1, 2)))
+def _final(alerts: NDArray[np.int64], votes: NDArray[np.int64]) -> FinalAlerts | None:
+    """The rate of `alerts` (by hour: in the end, not) and the ratio of `votes` (in the end, by the student)."""
+    rate = usual_rate(alerts[:, 0], alerts.sum(1))
     if rate is None:
         return None
-    (_, student), (final, both) = hours.sum(0) + 0.5
+    (_, student), (final, both) = votes + 0.5
     ratio = (final + both) / (student + both)
     chance = np.exp(2 * np.sqrt((final + student) / ((final + both) * (student + both))))
     return FinalAlerts(rate, Bounds(float(ratio / chance), float(ratio * chance)))

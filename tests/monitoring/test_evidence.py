@@ -78,7 +78,7 @@ def test_harm_in_one_segment_alone_is_found_there() -> None:
 
 
 def test_missed_laundering_and_matched_false_alerts_are_found_from_labels() -> None:
-    decisions = [decide(0.9, 0.1) for _ in range(60)] + [decide(0.1, 0.9) for _ in range(60)]
+    decisions = [decide(*scores) for _ in range(60) for scores in ((0.9, 0.1), (0.1, 0.9))]
     labels = {one.tx_id: one.student_score < REVIEW for one in decisions}
     found = case(decisions, labels)
     harmed = {measure.metric for measure in found.measures() if measure.harm and measure.acts}
@@ -102,7 +102,7 @@ def test_an_odd_account_has_one_vote_a_day_on_alerts() -> None:
 
 
 def test_labels_of_both_models_alike_are_no_harm() -> None:
-    decisions = [decide(*scores) for scores in ((0.9, 0.1), (0.1, 0.9), (0.9, 0.9)) for _ in range(100)]
+    decisions = [decide(*scores) for _ in range(100) for scores in ((0.9, 0.1), (0.1, 0.9), (0.9, 0.9))]
     draw = np.random.default_rng(0)
     found = case(decisions, {one.tx_id: bool(draw.random() < 0.3) for one in decisions})
     assert not any(measure.harm for measure in found.measures() if measure.metric in ("false_alerts", "missed"))

@@ -157,21 +157,34 @@ def test_recall_of_a_young_window_is_estimated_where_there_is_a_sample() -> None
     assert measured(stream(sample=0.0)[0]).windows[-1].estimated_recall is None
 
 
+def marginal_at_last(decided: Decided) -> Decided:
+    """Without the decisions of the last week whose score is clearly above the line."""
+    marginal = (decided.time <= END - 7 * DAY) | (decided.score <= 0.07)
+    of_row = ("time", "score", "alert", "sampled", "student", "teacher", "covariates", "label", "known")
+    rows = {name: getattr(decided, name)[marginal] for name in (*of_row, "again", "again_known")}
+    return replace(decided, **rows)
+
+
 def test_a_week_whose_estimates_are_below_what_mature_weeks_had_alarms_before_its_labels_come() -> None:
     """Of the alerts of the last week only those just above the line are left."""
     decided = lenient()
     assert worse(decided, END) is None
     assert worse(stream()[0], END) is None
-    marginal = (decided.time <= END - 7 * DAY) | (decided.score <= 0.07)
-    of_row = ("time", "score", "alert", "sampled", "student", "teacher", "covariates", "label", "known")
-    rows = {name: getattr(decided, name)[marginal] for name in (*of_row, "again", "again_known")}
-    found = worse(replace(decided, **rows), END)
+    found = worse(marginal_at_last(decided), END)
     assert found is not None
     assert found.detector == "performance: estimated precision"
     assert "mature weeks had at least" in found.detail
     missed = worse(scheming_below_the_line(), END)
     assert missed is not None
     assert missed.detector == "performance: estimated recall"
+
+
+def test_after_a_silent_week_an_older_one_is_not_estimated_again() -> None:
+    """A day after it ended the last week is not mature; of a week without decisions nothing is estimated."""
+    decided = marginal_at_last(lenient())
+    assert worse(decided, END) is not None
+    rows = replace(decided, known=np.where(decided.time > END - 7 * DAY, 0, decided.known))
+    assert worse(rows, END + 7 * DAY) is None
 
 
 def test_scores_that_are_too_high_are_corrected_by_older_labels() -> None:

@@ -173,7 +173,7 @@ def test_labels_that_come_by_their_outcome_roll_no_healthy_champion_back(logs: L
 def test_false_alerts_are_compared_on_a_logged_sample(logs: Logs, precision: float, action: str) -> None:
     """More is drawn near the line, where more is laundering; what surfaces by itself comes on top."""
     draw, decisions, labels = np.random.default_rng(0), [], {}
-    for one in traffic(4_000, 0.2, 0.2, 0.0, seed=1):
+    for one in traffic(6_000, 0.2, 0.2, 0.0, seed=1):
         near = bool(draw.random() < 0.3)
         chance = precision if one.student_score >= REVIEW else 0.65 if near else 0.15  # 0.3 altogether
         laundering, share = bool(draw.random() < chance), 0.9 if near else 0.3
@@ -288,7 +288,7 @@ def test_a_teacher_whose_alerts_turn_out_false_is_held_against_the_champion(
     passed = [
         decide(0.1, 0.9).model_copy(update={"sample_share": 1.0, "bypass": raised[0].bypass}) for _ in range(200)
     ]
-    logs[1].append([*raised, *passed])
+    logs[1].append([one for pair in zip(raised, passed, strict=True) for one in pair])
     labels = {one.tx_id: Outcome(one.action == "allow") for one in (*raised, *passed)}
     verdict = controller(logs, labels=True, missed_margin=1e6, alert_margin=1e6, teacher_margin=1e6).look(labels)
     assert verdict.reason.startswith("false_final_alerts")
