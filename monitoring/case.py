@@ -2,8 +2,10 @@
 
 The tests are fair if what they count is independent, and payments are not: a scheme is many payments that a model
 finds or misses together, and an odd account sets off many alerts. So an account has one vote a day on who alerts
-(the first alert's, whoever raised it) and one on who did in the end. A label that says laundering counts if neither
-of its accounts was in laundering that was counted before, and one that says false alert if its sender was in none.
+(the first alert's, whoever raised it) and one on who did in the end. A scheme of ten senders still has ten votes
+there: before labels come nobody knows what is a scheme, and votes by receiver would hide a flood of alerts on one
+merchant. A label that says laundering counts if neither of its accounts was in laundering that was counted before,
+and one that says false alert if its sender was in none.
 
 Outcomes of two alerts, each raised by one model alone, are compared only where both were looked at whatever they
 would turn out to be. The champion's own are, as alerts. What only the previous model raised is let pass: laundering

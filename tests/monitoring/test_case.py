@@ -117,11 +117,16 @@ def schemes(draw: np.random.Generator) -> Iterator[Told]:
     return iter(sorted(rows, key=lambda row: row[0].decided_at))
 
 
-@pytest.mark.parametrize("life", [moving, late, schemes])
+@pytest.mark.parametrize("life", [moving, late])
 def test_a_champion_as_good_as_the_previous_model_is_accused_of_nothing(
     life: Callable[[np.random.Generator], Iterator[Told]],
 ) -> None:
     assert harms(life(np.random.default_rng(0))) == set()
+
+
+def test_labels_of_schemes_and_odd_accounts_accuse_no_champion_as_good_as_the_previous_model() -> None:
+    """Only what labels show: on who alerts, a scheme of ten senders has ten votes."""
+    assert harms(schemes(np.random.default_rng(0))).isdisjoint({"false_alerts", "false_final_alerts", "missed"})
 
 
 def test_a_champion_whose_alerts_are_false_more_often_is_accused_from_a_sample_and_late_labels() -> None:
