@@ -2,7 +2,7 @@
 
 It is a millisecond of plain computing, so it is done on the event loop, one alert in each of its turns: a thread
 would have to take interpreter and processor from the loop for each, and cost more than the reasons. Reasons are an
-optional part: the decision stands without those that fail, or whose turn does not come within a tenth of a second,
+optional part: the decision stands without those that fail, or whose turn does not come within half a second,
 and the metrics tell.
 """
 
@@ -21,7 +21,7 @@ from riskdistill.features.encoded import Encoded
 from riskdistill.reasons import Explanation, explain
 from riskdistill.storage.decisions import Explained, StatedReason
 
-SECONDS: Final = 0.1  # the longest wait for one's turn
+SECONDS: Final = 0.5  # the longest wait for one's turn; a full batch of alerts takes 0.3
 _logger = logging.getLogger(__name__)
 
 
