@@ -7,9 +7,7 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
-
-pytest.importorskip("schemathesis", reason="it is in the extra benchmarks")
-from serving_fuzz import LENDS_TEACHER, Judge
+from serving_judge import LENDS_TEACHER, Judge
 
 
 def refused(path: str, detail: str) -> Judge:
