@@ -39,6 +39,7 @@ DECISIONS = st.builds(
     observed=st.integers(0, 2**53),
     score=SHARES,
     student_score=SHARES,
+    latency_ms=st.floats(0, 1e9),
     reasons=st.sampled_from([(), (StatedReason(code="velocity", text="often", effect=1.5),)]),
     at_risk_usd=st.none() | st.floats(0, 1e12),
     typology=st.none(),
