@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from json import loads
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from riskdistill.errors import AuditError, UnreadableFileError
 from riskdistill.storage.acts import Act
@@ -33,6 +33,8 @@ from riskdistill.storage.export_format import (
 from riskdistill.storage.retention import Tombstone
 from riskdistill.storage.schema import LogName
 from riskdistill.storage.verification import PRUNED_ACT, pruned_digest
+
+_Line = TypeVar("_Line", bound=BaseModel)
 
 
 class JournalCheck(NamedTuple):
@@ -108,7 +110,7 @@ def _check_entries(folder: Path, manifest: Manifest, kept: Mapping[int, str]) ->
         raise AuditError("what comes before the first entry is not what was there", where=str(folder))
     deleted, hashes, deletions = _earlier(folder / EARLIER, manifest.first), 0, dict[int, Act]()
     expected, head = manifest.first, manifest.previous_hash
-    for entry in _entries(folder / ENTRIES):
+    for entry in _lines(folder / ENTRIES, Exported, "decision log"):
         if entry.sequence != expected or (entry.body is not None and entry.hash != link(head, entry.body)):
             raise AuditError(
                 f"the export is broken at entry {expected}: it is missing, or was changed", where=str(folder)
@@ -147,19 +149,20 @@ def _manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def _entries(path: Path) -> Iterator[Exported]:
+def _lines(path: Path, model: type[_Line], of: str) -> Iterator[_Line]:
+    """The lines of a file, each an entry `of` that log."""
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             try:
-                yield Exported.model_validate_json(line)
+                yield model.model_validate_json(line)
             except ValidationError as error:
-                raise AuditError("not an entry of a decision log", where=f"{path}, line {number}") from error
+                raise AuditError(f"not an entry of a {of}", where=f"{path}, line {number}") from error
 
 
 def _earlier(path: Path, first: int) -> Deleted:
     """What acts in the export deleted before its first entry. Nothing but their digest holds it in place."""
     deleted: Deleted = {}
-    for entry in _entries(path):
+    for entry in _lines(path, Exported, "decision log"):
         if entry.pruned_by is None or entry.sequence >= first:
             raise AuditError(f"entry {entry.sequence} is none that was deleted earlier", where=str(path))
         deleted.setdefault(entry.pruned_by, []).append((entry.sequence, entry.hash))
@@ -172,7 +175,7 @@ def _check_journal(
     """Its entries must follow from one another up to the head that the manifest states, and fit the anchors."""
     path, end = folder / f"{name}.jsonl", manifest.journals[name]
     number, head, deleted = 0, GENESIS, Deleted()
-    for number, entry in enumerate(_journal_lines(path), start=1):
+    for number, entry in enumerate(_lines(path, ExportedLine, "journal"), start=1):
         head = entry.hash if entry.body is None else link(head, entry.body)
         if (entry.sequence, entry.hash) != (number, head):
             raise AuditError(f"entry {number} is missing, or was changed", where=str(path))
@@ -185,15 +188,6 @@ def _check_journal(
     known = {act: left for act, left in deleted.items() if act >= manifest.first}
     pruned = check_deletions(name, known, deletions)
     return JournalCheck(pruned, sum(map(len, deleted.values())) - pruned, max(kept, default=0))
-
-
-def _journal_lines(path: Path) -> Iterator[ExportedLine]:
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                yield ExportedLine.model_validate_json(line)
-            except ValidationError as error:
-                raise AuditError("not an entry of a journal", where=f"{path}, line {number}") from error
 
 
 def _act(entry: Exported) -> Act | None:
