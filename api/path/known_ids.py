@@ -32,7 +32,10 @@ class KnownIds:
 
     def __contains__(self, tx_id: str) -> bool:
         digest = xxhash.xxh3_128_intdigest(tx_id.encode())
-        return any(layer.holds(digest) for layer in self._layers)
+        for layer in self._layers:  # noqa: SIM110 - `any` of a generator takes as long as the look-up
+            if layer.holds(digest):
+                return True
+        return False
 
     def add(self, tx_id: str) -> None:
         """From now on, `tx_id` is known."""

@@ -65,11 +65,13 @@ class Phrase:
 
     def applies(self, values: Mapping[str, float]) -> bool:
         """Whether it is true of `values`: all that it names is known, and its conditions hold."""
-        return (
-            not any(isnan(values[name]) for name in self.names)
-            and all(values[name] > 0 for name in self.when)
-            and all(values[name] == 0 for name in self.unless)
-        )
+        for name in self.names:  # loops, for an alert asks some fifty phrases while its caller waits
+            if isnan(values[name]):
+                return False
+        for name in self.when:
+            if values[name] <= 0:
+                return False
+        return not self.unless or all(values[name] == 0 for name in self.unless)
 
     def fill(self, values: Mapping[str, float], units: Mapping[str, str]) -> str:
         """The sentence with `values` in it."""

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,13 +83,10 @@ def explain(bundle: Explainable, encoded: Encoded, limit: int = 3, model: Scorer
         limit: how many reasons and how many past payments at most.
         model: another model on the same features, such as the bundle's teacher.
     """
-    catalogue = Catalogue.of(bundle.spec)
+    catalogue, plan = Catalogue.of(bundle.spec), _Plan.of(bundle.spec)
     rows = _Rows(bundle, encoded, _without_short_rule(model or bundle.student))
-    half = bundle.spec.events_per_party
-    parts = [_Part(columns=columns) for columns in bundle.spec.groups.values()]
-    parts += [_Part(events=range(half)), _Part(events=range(half, 2 * half))]
-    codes = [*bundle.spec.groups, *(f"{party} events" for party in PARTIES)]
-    chosen = _strongest(rows.effects(parts), limit)
+    half, codes = bundle.spec.events_per_party, plan.codes
+    chosen = _strongest(rows.effects(plan.groups), limit)
 
     values = dict(zip(bundle.spec.names, encoded.context[0].tolist(), strict=True))
     for party in PARTIES:
@@ -96,13 +94,12 @@ def explain(bundle: Explainable, encoded: Encoded, limit: int = 3, model: Scorer
             values |= past_facts(encoded.events[0], bundle.spec, party)
     tellable = [_tellable(bundle, catalogue, codes[index], values) for index, _ in chosen]
     present = np.flatnonzero(encoded.events[0, :, 0]).tolist()
-    place_of = {name: column for column, name in enumerate(bundle.spec.names)}
     finer = [
-        _Part(columns=[place_of[name] for name in phrase.names if name in place_of])
+        [plan.column_of[name] for name in phrase.names if name in plan.column_of]
         for phrases in tellable
         for phrase in phrases
     ]
-    effects = rows.effects([*finer, *(_Part(events=[place]) for place in present)])
+    effects = rows.effects(_Taken.of(columns=finer, events=[[place] for place in present]))
     reasons: list[Reason] = []
     facts: dict[str, float] = {}
     start = 0
@@ -129,11 +126,45 @@ def explain(bundle: Explainable, encoded: Encoded, limit: int = 3, model: Scorer
 
 
 @dataclass(frozen=True)
-class _Part:
-    """What is taken away: context columns that are set to typical values, events that are emptied."""
+class _Taken:
+    """What is taken away of one row, in so many versions of it.
 
-    columns: Sequence[int] = ()
-    events: Sequence[int] = ()
+    Attributes:
+        versions: how many.
+        columns: the version and the place of each context column that is set to its typical value.
+        events: the version and the place of each event that is emptied.
+    """
+
+    versions: int
+    columns: tuple[list[int], list[int]]
+    events: tuple[list[int], list[int]]
+
+    @classmethod
+    def of(cls, columns: Sequence[Sequence[int]], events: Sequence[Sequence[int]]) -> _Taken:
+        """A version without each of these sets of columns, then one without each of these sets of events."""
+        return cls(len(columns) + len(events), _placed(columns, 0), _placed(events, len(columns)))
+
+
+class _Plan(NamedTuple):
+    """What explaining a row needs of its specification.
+
+    Attributes:
+        codes: of all reasons, in the order of the versions in `groups`.
+        groups: the row without each group of features, and without the events of each party.
+        column_of: by feature.
+    """
+
+    codes: tuple[str, ...]
+    groups: _Taken
+    column_of: Mapping[str, int]
+
+    @classmethod
+    @lru_cache(maxsize=8)  # of one specification per bundle kept warm
+    def of(cls, spec: FeatureSpec) -> _Plan:
+        half = spec.events_per_party
+        codes = (*spec.groups, *(f"{party} events" for party in PARTIES))
+        taken = _Taken.of(list(spec.groups.values()), [range(half), range(half, 2 * half)])
+        return cls(codes, taken, {name: column for column, name in enumerate(spec.names)})
 
 
 class _Rows:
@@ -142,25 +173,24 @@ class _Rows:
     def __init__(self, bundle: Explainable, encoded: Encoded, model: Scorer) -> None:
         self._typical, self._encoded, self._model = bundle.typical, encoded, model
 
-    def effects(self, parts: Sequence[_Part]) -> NDArray[np.float64]:
-        """Fall of the logit without each of `parts`, rounded."""
-        if not parts:
+    def effects(self, taken: _Taken) -> NDArray[np.float64]:
+        """Fall of the logit in each version of the row, rounded."""
+        if not taken.versions:
             return np.empty(0)
-        context = np.repeat(self._encoded.context, len(parts) + 1, axis=0)
-        events = np.repeat(self._encoded.events, len(parts) + 1, axis=0)
-        rows, columns = _placed([part.columns for part in parts])
-        context[rows, columns] = self._typical[columns]
-        rows, places = _placed([part.events for part in parts])
-        events[rows, places] = 0.0
+        context = np.repeat(self._encoded.context, taken.versions + 1, axis=0)  # the first stays whole
+        events = np.repeat(self._encoded.events, taken.versions + 1, axis=0)
+        versions, columns = taken.columns
+        context[versions, columns] = self._typical[columns]
+        events[taken.events] = 0.0
         logits = self._model.score(Encoded(context, events)).logit
         falls: NDArray[np.float64] = np.asarray(logits[0] - logits[1:], np.float64)
         return falls.round(_DIGITS)
 
 
-def _placed(taken: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
-    """The row of everything that is taken away, from 1, and its place there: to be taken in one step."""
-    rows = [row for row, places in enumerate(taken, start=1) for _ in places]
-    return rows, list(chain.from_iterable(taken))
+def _placed(taken: Sequence[Sequence[int]], before: int) -> tuple[list[int], list[int]]:
+    """The version of everything that is taken away, and its place there: to be taken in one step."""
+    versions = [version for version, places in enumerate(taken, start=before + 1) for _ in places]
+    return versions, list(chain.from_iterable(taken))
 
 
 def _without_short_rule(model: Scorer) -> Scorer:
@@ -177,17 +207,15 @@ def _tellable(
     bundle: Explainable, catalogue: Catalogue, code: str, values: Mapping[str, float]
 ) -> tuple[Phrase, ...]:
     """The sentences of a group that are true of `values`; where there is none, one for each feature."""
-    phrases = tuple(phrase for phrase in catalogue.phrases.get(code, ()) if phrase.applies(values))
+    phrases = tuple([phrase for phrase in catalogue.phrases.get(code, ()) if phrase.applies(values)])
     if code not in bundle.spec.groups:  # events: the first that applies, for its facts are no features
         party = code.removesuffix(" events")
         return phrases[:1] or (Phrase(code, f"the order and amounts of the {party}'s recent payments", (), ()),)
-    known = [bundle.spec.names[column] for column in bundle.spec.groups[code]]
-    known = [name for name in known if not np.isnan(values[name])]
-    return (
-        phrases
-        or tuple(Phrase(code, "", (name,), ()) for name in known)
-        or (Phrase(code, f"nothing is known of: {code}", (), ()),)
-    )
+    if phrases:
+        return phrases
+    names = [bundle.spec.names[column] for column in bundle.spec.groups[code]]
+    known = tuple(Phrase(code, "", (name,), ()) for name in names if not np.isnan(values[name]))
+    return known or (Phrase(code, f"nothing is known of: {code}", (), ()),)
 
 
 def _told(bundle: Explainable, catalogue: Catalogue, phrase: Phrase, values: Mapping[str, float]) -> str:

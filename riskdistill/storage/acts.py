@@ -6,7 +6,7 @@ came before and after it, and cannot be taken out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -18,7 +18,7 @@ from riskdistill.storage.chain import GENESIS, canonical_json, link
 from riskdistill.storage.tables import ACTS, DECISIONS
 
 # as text, for every commit asks it: composed, and compiled once, it still takes four times as long
-_NEWEST: Final = " UNION ALL ".join(
+NEWEST: Final = " UNION ALL ".join(
     f"SELECT * FROM (SELECT sequence, hash FROM {table.name} ORDER BY sequence DESC LIMIT 1) AS of_{table.name}"
     for table in (DECISIONS, ACTS)
 )
@@ -45,7 +45,11 @@ class Head(NamedTuple):
 
 def head(connection: Connection) -> Head:
     """The head of the chain as `connection` sees it; under the log's write lock it stays the head."""
-    rows = connection.exec_driver_sql(_NEWEST).all()
+    return newest_of(connection.exec_driver_sql(NEWEST).all())
+
+
+def newest_of(rows: Sequence[Any]) -> Head:
+    """The head, of what the query `NEWEST` found."""
     return Head(*max(rows)) if rows else Head(0, GENESIS)
 
 

@@ -35,11 +35,9 @@ ALERTS: Final = sa.Table(
 )
 
 
-def note_alerts(connection: sa.Connection, decisions: Iterable[tuple[int, Decision]]) -> None:
-    """Enters the alerts and samples among decisions that are being stored, each with its place in the log."""
-    rows = [row for sequence, decision in decisions if (row := _row(sequence, decision)) is not None]
-    if rows:
-        connection.execute(sa.insert(ALERTS), rows)
+def alert_rows(decisions: Iterable[tuple[int, Decision]]) -> list[dict[str, Any]]:
+    """The rows of the alerts and samples among decisions that are being stored, each with its place in the log."""
+    return [row for sequence, decision in decisions if (row := _row(sequence, decision)) is not None]
 
 
 def check_alerts(fetch: Fetch, decision_of: Callable[[str], Decision]) -> None:

@@ -7,8 +7,9 @@ SQLite is the default (one file, one writer at a time); PostgreSQL serves severa
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Final
@@ -123,8 +124,7 @@ def insert_many(connection: Connection, table: Table, rows: Sequence[Mapping[str
     """
     columns, values = ", ".join(rows[0]), [tuple(row.values()) for row in rows]
     if connection.dialect.name == "sqlite":
-        places = ", ".join("?" * len(rows[0]))
-        connection.exec_driver_sql(f"INSERT INTO {table.name} ({columns}) VALUES ({places})", values)
+        connection.exec_driver_sql(_insert_of(table.name, tuple(rows[0])), values)
         return
     if connection.dialect.driver != "psycopg":
         connection.execute(insert(table), rows)
@@ -137,6 +137,43 @@ def insert_many(connection: Connection, table: Table, rows: Sequence[Mapping[str
                 copy.write_row(row)
     except driver.Error as error:  # as SQLAlchemy would have raised it
         raise DBAPIError.instance(command, None, error, driver.Error, dialect=connection.dialect) from error
+
+
+Inserts = Iterable[tuple[Table, Sequence[Mapping[str, Any]]]]
+
+
+def insert_after(engine: Engine, log: str, newest: str, make: Callable[[Sequence[Any]], Inserts]) -> None:
+    """One durable transaction that reads, under the write lock of `log`, and inserts what follows from that.
+
+    SQLite is asked through its driver, at half of the processor time: this is what every commit does.
+
+    Args:
+        newest: the query.
+        make: gives tables with their rows, which have the same columns in the same order, for what it read.
+    """
+    if engine.dialect.name != "sqlite":
+        with writing(engine, log) as connection:
+            for table, rows in make(connection.exec_driver_sql(newest).all()):
+                if rows:
+                    insert_many(connection, table, rows)
+        return
+    pooled = engine.raw_connection()
+    try:
+        driver: Any = pooled.driver_connection
+        driver.execute("BEGIN IMMEDIATE")
+        for table, rows in make(driver.execute(newest).fetchall()):
+            if rows:
+                driver.executemany(_insert_of(table.name, tuple(rows[0])), [tuple(row.values()) for row in rows])
+        driver.execute("COMMIT")
+    except sqlite3.Error as error:  # as SQLAlchemy would have raised it
+        raise DBAPIError.instance(newest, None, error, sqlite3.Error, dialect=engine.dialect) from error
+    finally:
+        pooled.close()  # rolls back what is not committed
+
+
+@lru_cache(maxsize=64)
+def _insert_of(table: str, columns: tuple[str, ...]) -> str:
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
 
 
 def delete_for_good(connection: Connection) -> None:

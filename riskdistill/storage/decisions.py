@@ -17,16 +17,16 @@ from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
-from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, func, insert, select, true
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, func, select, true
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from riskdistill.data.transaction import Transaction
 from riskdistill.errors import ConfigError, ConflictError, UnavailableError
 from riskdistill.storage import verification
-from riskdistill.storage.acts import Act, Head, head, write_act
-from riskdistill.storage.alerts import check_alerts, note_alerts
+from riskdistill.storage.acts import NEWEST, Act, Head, head, newest_of, write_act
+from riskdistill.storage.alerts import ALERTS, alert_rows, check_alerts
 from riskdistill.storage.chain import link
-from riskdistill.storage.database import cause_of, insert_many, open_database, writing
+from riskdistill.storage.database import Inserts, cause_of, insert_after, open_database, writing
 from riskdistill.storage.schema import prepare
 from riskdistill.storage.tables import ACTS, DECISIONS, PAYLOADS
 from riskdistill.storage.verification import VerifyResult, as_text
@@ -200,15 +200,19 @@ class DecisionLog:
         if not decisions:
             return
         bodies = [decision.model_dump_json() for decision in decisions]  # before the lock: others wait for it
+
+        def inserts(newest: Sequence[Any]) -> Inserts:
+            rows = list(_chained(decisions, bodies, newest_of(newest)))
+            yield DECISIONS, rows
+            yield ALERTS, alert_rows((row["sequence"], one) for row, one in zip(rows, decisions, strict=True))
+            yield PAYLOADS, list(_kept(rows, payloads or {}))
+
         try:
-            with self.writing() as connection:
-                rows = list(_chained(decisions, bodies, head(connection)))
-                insert_many(connection, DECISIONS, rows)
-                note_alerts(connection, ((row["sequence"], one) for row, one in zip(rows, decisions, strict=True)))
-                if payloads:
-                    connection.execute(insert(PAYLOADS), list(_kept(rows, payloads)))
+            insert_after(self.engine, "decisions", NEWEST, inserts)
         except IntegrityError as error:
             raise ConflictError("a decision for this transaction is in the log already") from error
+        except SQLAlchemyError as error:
+            raise _unavailable(error) from error
 
     def record(self, kind: str, *, actor: str, reason: str, details: Mapping[str, Any]) -> int:
         """Appends an act to the chain; gives its sequence.

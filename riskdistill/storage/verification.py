@@ -165,4 +165,5 @@ def _tombstone_fault(row: Row[Any], fetch: Fetch) -> str | None:
 
 def as_text(moment: datetime) -> str:
     """How times are stored: ISO 8601 in UTC with microseconds, which sorts as text."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+    moment = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return moment.isoformat(timespec="microseconds")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,8 +12,10 @@ from typing import Any
 
 import httpx
 import pytest
-from fake_serving import KEY
+from fake_serving import KEY, body
 from test_transport import while_serving
+
+from api.security.connections import Connection
 
 REQUEST = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"
 HEAD = b"POST /v1/score HTTP/1.1\r\nHost: a\r\nX-API-Key: %s\r\nContent-Type: application/json\r\n" % KEY.encode()
@@ -32,6 +35,30 @@ def visited(tmp_path: Path, bundle: Path) -> Callable[..., Any]:
 def connected(port: int) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         yield connection
+
+
+def score(tx_id: str, *, close: bool = False) -> bytes:
+    """A plain request; one that wants the connection closed is answered as uvicorn answers any."""
+    sent = json.dumps(body(tx_id)).encode()
+    return HEAD + b"Connection: close\r\n" * close + b"Content-Length: %d\r\n\r\n" % len(sent) + sent
+
+
+def whole(connection: socket.socket) -> tuple[list[bytes], dict[str, Any]]:
+    """The next answer: its lines but for the date, and what is in it."""
+    said = b""
+    while b"\r\n\r\n" not in said:
+        said += connection.recv(1)
+    lines = [line for line in said.split(b"\r\n") if line and not line.lower().startswith(b"date:")]
+    length = next(int(line.split(b": ")[1]) for line in lines if line.startswith(b"content-length: "))
+    content = b""
+    while len(content) < length:
+        content += connection.recv(length - len(content))
+    return lines, json.loads(content)
+
+
+def wait_until_ready(port: int) -> None:
+    while httpx.get(f"http://127.0.0.1:{port}/readyz").status_code != 200:
+        pass
 
 
 def rest(connection: socket.socket) -> bytes:
@@ -130,3 +157,56 @@ def test_where_all_places_are_taken_a_further_connection_is_refused_and_the_othe
     assert said.startswith(b"HTTP/1.1 503 ")
     assert b"Retry-After: 1" in said
     assert (served, again) == (200, 200)
+
+
+def test_an_answer_at_once_is_the_one_that_uvicorn_would_send(
+    visited: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, went = Connection.answer, list[bool]()
+    monkeypatch.setattr(Connection, "answer", lambda *given: went.append(answer(*given)) or went[-1])
+
+    def visit(port: int) -> tuple[Any, Any, bytes]:
+        wait_until_ready(port)
+        with connected(port) as connection:
+            connection.sendall(score("tx-1"))
+            at_once = whole(connection)
+            connection.sendall(score("tx-1", close=True))
+            return at_once, whole(connection), rest(connection)
+
+    at_once, usual, after = visited(visit, deadline_ms=20_000)
+    assert at_once[0][0] == b"HTTP/1.1 200 OK"
+    assert [*at_once[0], b"connection: close"] == usual[0]
+    assert at_once[1] == usual[1]
+    assert after == b""
+    assert went == [True, False]
+
+
+@pytest.mark.parametrize("sizes", [[3], [1, 2], [2, 1]])
+def test_requests_sent_before_the_answers_come_are_answered_in_their_order(
+    visited: Callable[..., Any], sizes: list[int]
+) -> None:
+    """However many of them were sent together."""
+
+    def visit(port: int) -> list[str]:
+        wait_until_ready(port)
+        requests = [score(f"tx-{number}") for number in range(sum(sizes))]
+        with connected(port) as connection:
+            for size in sizes:
+                connection.sendall(b"".join(requests[:size]))
+                del requests[:size]
+            return [whole(connection)[1]["tx_id"] for _ in range(sum(sizes))]
+
+    assert visited(visit, deadline_ms=20_000) == [f"tx-{number}" for number in range(sum(sizes))]
+
+
+def test_a_caller_that_goes_away_before_its_answer_harms_nobody(visited: Callable[..., Any]) -> None:
+    def visit(port: int) -> dict[str, Any]:
+        wait_until_ready(port)
+        for number in range(5):
+            with connected(port) as connection:
+                connection.sendall(score(f"tx-{number}"))
+        with connected(port) as connection:
+            connection.sendall(score("tx-0"))
+            return whole(connection)[1]
+
+    assert visited(visit, deadline_ms=20_000)["tx_id"] == "tx-0"

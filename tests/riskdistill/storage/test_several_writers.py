@@ -14,8 +14,7 @@ from sqlalchemy import text
 from stored_decisions import make
 
 from riskdistill.errors import ConflictError, UnavailableError
-from riskdistill.storage import decisions as decisions_module
-from riskdistill.storage.acts import Head, head
+from riskdistill.storage.acts import NEWEST
 from riskdistill.storage.database import open_database
 from riskdistill.storage.decisions import DecisionLog
 
@@ -66,21 +65,19 @@ def test_connections_that_the_server_closed_are_replaced(postgresql: str) -> Non
     assert log.verify().entries == 2
 
 
-def test_a_connection_lost_in_the_middle_of_an_append_stores_nothing_and_says_so(
-    postgresql: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_connection_lost_in_the_middle_of_an_append_stores_nothing_and_says_so(postgresql: str) -> None:
     log, other = DecisionLog(postgresql), open_database(postgresql)
 
-    def lose(connection: sa.Connection) -> Head:
-        process = connection.execute(text("SELECT pg_backend_pid()")).scalar()
-        with other.connect() as operator:
-            operator.execute(text("SELECT pg_terminate_backend(:process)"), {"process": process})
-        return head(connection)
+    def lose(connection: sa.Connection, _cursor: object, statement: str, *_: object) -> None:
+        if statement == NEWEST:
+            process = connection.execute(text("SELECT pg_backend_pid()")).scalar()
+            with other.connect() as operator:
+                operator.execute(text("SELECT pg_terminate_backend(:process)"), {"process": process})
 
-    with monkeypatch.context() as patched:
-        patched.setattr(decisions_module, "head", lose)
-        with pytest.raises(UnavailableError, match="the database does not answer"):
-            log.append([make(1)])
+    sa.event.listen(log.engine, "after_cursor_execute", lose)
+    with pytest.raises(UnavailableError, match="the database does not answer"):
+        log.append([make(1)])
+    sa.event.remove(log.engine, "after_cursor_execute", lose)
     log.append([make(1)])
     assert log.verify().entries == 1
 
