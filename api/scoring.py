@@ -18,7 +18,8 @@ Transactions pass the engine one after another, in the order in which they came;
 (`Decision.observed`). What arrived while the last ones were scored and written is scored together: nobody waits for
 a group to fill, and a full one waits for no write. Waiting for the teacher holds up the later transactions of the
 same accounts only (`api.path.account_order`). What passes silently, as nearly all do, meets no task and no thread
-but the log's; reasons are found on the event loop, one alert in each of its turns.
+but the log's, nor does the first alert of those scored together; the reasons of further ones are found on the event
+loop, one in each of its turns.
 
 Where several workers share the state (`api.path.shared_state`), a task waits for it, and the log is asked for every
 transaction: another worker may have decided on it.
@@ -120,6 +121,7 @@ class Scorer:
         self._line: deque[Pending] = deque()
         self._commit.on_free = self._advance
         self._moves = False  # whether `_advance` will be called
+        self._explains = False  # whether the next alert is explained at once
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def decide(self, transactions: Sequence[Transaction]) -> list[Decision | ConflictError]:
@@ -262,6 +264,7 @@ class Scorer:
                 for pending in group:
                     self._decide([pending], engine)
             return
+        self._explains = True
         for pending, one in zip(group, seen, strict=True):
             if self._known is not None:
                 self._known.add(pending.transaction.tx_id)
@@ -294,15 +297,20 @@ class Scorer:
         ]
 
     def _go_on(self, pending: Pending, seen: Seen) -> None:
-        """Stores what passes silently at once; a task sees to the others."""
+        """Stores at once what passes silently, and the first alert of a group; a task sees to the others."""
         wanted: Wanted | None = None
         try:
             wanted = self._bypass.wanted(seen.bundle, seen.transaction, seen.student)
         except Exception:
             _logger.exception("bundle %s decides without its policies", seen.bundle.version)
         verdict = by_student(seen.bundle, seen.student) if wanted == () else None
-        if verdict and verdict.band == "low" and self._order.is_free(seen.transaction):
-            self._store(pending, seen, self._decision(pending, seen, verdict, Found()))
+        if verdict and (verdict.band == "low" or self._explains) and self._order.is_free(seen.transaction):
+            found = Found()
+            if verdict.band != "low":
+                self._explains = False
+                found = self._reasons.at_once(seen.bundle, seen.encoded)
+                pending.marks.end("reasons")
+            self._store(pending, seen, self._decision(pending, seen, verdict, found))
         else:
             self._start(self._settle(pending, seen, wanted, self._order.enter(seen.transaction)))
 

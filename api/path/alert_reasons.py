@@ -1,9 +1,10 @@
 """Finds the reasons of an alert while its decision waits.
 
-It is a millisecond of plain computing, so it is done on the event loop, one alert in each of its turns: a thread
-would have to take interpreter and processor from the loop for each, and cost more than the reasons. Reasons are an
-optional part: the decision stands without those that fail, or whose turn does not come within half a second,
-and the metrics tell.
+It is less than a millisecond of plain computing, so it is done on the event loop: a thread would have to take
+interpreter and processor from the loop for each, and cost more than the reasons. The first alert of a group is
+explained at once and is durable with the others, for beside their commit it would hold that up as long; further
+ones wait in line, one in each turn of the loop. Reasons are an optional part: the decision stands without those
+that fail, or whose turn does not come within half a second, and the metrics tell.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from riskdistill.reasons import Explanation, explain
 from riskdistill.storage.decisions import Explained, StatedReason
 
 SECONDS: Final = 0.5  # the longest wait for one's turn; a full batch of alerts takes 0.3
+_FAILED: Final = "bundle %s could not give reasons"
 _logger = logging.getLogger(__name__)
 
 
@@ -40,14 +42,24 @@ class _Asked(NamedTuple):
 
 
 class AlertReasons:
-    """Explains one alert after the other; counts in `metrics` what came of it."""
+    """Explains alerts; counts in `metrics` what came of it."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._line: deque[_Asked] = deque()
 
+    def at_once(self, bundle: Bundle, encoded: Encoded) -> Found:
+        """What moved the student's logit, before anything else is done."""
+        began = perf_counter()
+        try:
+            found, outcome = explain(bundle, encoded), "given"
+        except Exception:
+            found, outcome = None, "failed"
+            _logger.exception(_FAILED, bundle.version)
+        return self._told(found, outcome, began)
+
     async def find(self, bundle: Bundle, encoded: Encoded) -> Found:
-        """What moved the student's logit."""
+        """The same, once it is its turn."""
         loop, outcome = asyncio.get_running_loop(), "given"
         asked = _Asked(bundle, encoded, perf_counter(), loop.create_future())
         self._line.append(asked)
@@ -60,8 +72,11 @@ class AlertReasons:
                 _logger.warning("bundle %s gave no reasons in time", bundle.version)
         except Exception:
             found, outcome = None, "failed"
-            _logger.exception("bundle %s could not give reasons", bundle.version)
-        seconds = perf_counter() - asked.at
+            _logger.exception(_FAILED, bundle.version)
+        return self._told(found, outcome, asked.at)
+
+    def _told(self, found: Explanation | None, outcome: str, began: float) -> Found:
+        seconds = perf_counter() - began
         self._metrics.explained(outcome, seconds)
         return _kept(found, seconds * 1e3) if found else Found()
 

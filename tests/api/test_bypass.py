@@ -147,9 +147,24 @@ async def test_reasons_whose_turn_does_not_come_in_time_are_not_waited_for(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.path.alert_reasons.SECONDS", 0.0)
-    stored = await record_of(client, "tx-1", 850)
-    assert (stored["action"], stored["reasons"]) == ("hold", [])
-    assert await reasons_of_alerts(client) == {"given": 0, "late": 1, "failed": 0}
+    alerts = [body(f"tx-{number}", 850, sender_account=f"DE-{number}") for number in range(3)]
+    batch = await client.post("/v1/score/batch", json={"transactions": alerts})
+    said = [result["decision"] for result in batch.json()["results"]]
+    assert [one["action"] for one in said] == ["hold"] * 3
+    assert [bool(one["reasons"]) for one in said] == [True, False, False]  # the first has no turn to wait for
+    assert await reasons_of_alerts(client) == {"given": 1, "late": 2, "failed": 0}
+
+
+async def test_the_first_alert_of_a_group_is_durable_with_the_others_of_it(
+    app: FastAPI, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, lots = app.state.service.parts.log, list[list[str]]()
+    append = log.append
+    monkeypatch.setattr(log, "append", lambda lot, *rest: (lots.append([one.tx_id for one in lot]), append(lot)))
+    sent = [body("low", 100), body("first", 850, sender_account="DE-1"), body("second", 850, sender_account="DE-2")]
+    await client.post("/v1/score/batch", json={"transactions": sent})
+    assert lots[0] == ["low", "first"]
+    assert ["second"] in lots
 
 
 async def test_alerts_that_got_reasons_are_counted_and_others_are_not(client: httpx.AsyncClient) -> None:
