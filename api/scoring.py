@@ -18,8 +18,8 @@ Transactions pass the engine one after another, in the order in which they came;
 (`Decision.observed`). What arrived while the last ones were scored and written is scored together: nobody waits for
 a group to fill, and a full one waits for no write. Waiting for the teacher holds up the later transactions of the
 same accounts only (`api.path.account_order`). What passes silently, as nearly all do, meets no task and no thread
-but the log's, nor does the first alert of those scored together; the reasons of further ones are found on the event
-loop, one in each of its turns.
+but the log's, nor does the first alert of those scored together that waits for nothing else; the reasons of others
+are found on the event loop, one in each of its turns.
 
 Where several workers share the state (`api.path.shared_state`), a task waits for it, and the log is asked for every
 transaction: another worker may have decided on it.
@@ -219,6 +219,7 @@ class Scorer:
             for pending in group:
                 self._start(self._ask(pending, self._state))
         elif group:
+            self._explains = True
             self._decide(group, self._state)
         if self._line and self._line[0].is_looked_up:
             self._move()
@@ -264,7 +265,6 @@ class Scorer:
                 for pending in group:
                     self._decide([pending], engine)
             return
-        self._explains = True
         for pending, one in zip(group, seen, strict=True):
             if self._known is not None:
                 self._known.add(pending.transaction.tx_id)
@@ -305,14 +305,21 @@ class Scorer:
             _logger.exception("bundle %s decides without its policies", seen.bundle.version)
         verdict = by_student(seen.bundle, seen.student) if wanted == () else None
         if verdict and (verdict.band == "low" or self._explains) and self._order.is_free(seen.transaction):
-            found = Found()
-            if verdict.band != "low":
-                self._explains = False
-                found = self._reasons.at_once(seen.bundle, seen.encoded)
-                pending.marks.end("reasons")
-            self._store(pending, seen, self._decision(pending, seen, verdict, found))
+            self._store(pending, seen, self._decision(pending, seen, verdict, self._found(pending, seen, verdict)))
         else:
             self._start(self._settle(pending, seen, wanted, self._order.enter(seen.transaction)))
+
+    def _found(self, pending: Pending, seen: Seen, verdict: Verdict) -> Found:
+        """The reasons of what is stored at once; none where it is no alert, or they cannot be found."""
+        found = Found()
+        if verdict.band != "low":
+            self._explains = False
+            try:
+                found = self._reasons.at_once(seen.bundle, seen.encoded)
+                pending.marks.end("reasons")
+            except Exception:
+                _logger.exception("bundle %s decides with what it has", seen.bundle.version)
+        return found
 
     async def _settle(self, pending: Pending, seen: Seen, wanted: Wanted | None, turn: Turn) -> None:
         """Decides what the teacher is asked about, or is an alert, or rests on such a one.

@@ -4,7 +4,7 @@
     python benchmarks/serving.py --quick                      # minutes: shorter runs, not the README's figures
     python benchmarks/serving.py --only single batch --keep runs/serving
     python benchmarks/serving.py --only memory --minutes 60   # an hour of traffic is held in memory, 8 GB
-    python benchmarks/serving.py --only killed faults fuzz    # needs redis-server, PostgreSQL, libfaketime, root
+    python benchmarks/serving.py --only killed faults fuzz    # needs redis-server, PostgreSQL, a C compiler, root
 
 Every section prints what was measured beside the bar that it is held to. The server has one core and whoever drives
 it another. What the rate of single transactions is compared with, an endpoint of FastAPI and pydantic that does

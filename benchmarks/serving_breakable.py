@@ -1,4 +1,4 @@
-"""What the section `faults` breaks and mends again: a teacher, a Redis, a PostgreSQL, a line, a disk and a clock.
+"""What the section `faults` breaks and mends again: a teacher, a Redis, a PostgreSQL, a line and a disk.
 
 Each is the benchmark's own, on loopback or below a temporary folder, and goes when its `with` block ends.
 """
@@ -24,7 +24,6 @@ import psycopg
 import redis
 from serving_process import free_port
 
-LIBFAKETIME: Final = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 UP_SECONDS: Final = 30.0  # longest wait for a server to come up
 _BALLAST: Final = "ballast"
 _SCORE: Final = {"name": "score", "shape": [1], "datatype": "FP64", "data": [0.5]}
@@ -260,28 +259,6 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[tuple[Callable[[], None
         yield fill, (folder / _BALLAST).unlink
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-class Clock:
-    """The wall clock of a process that is started with `environment`."""
-
-    def __init__(self, folder: Path) -> None:
-        if not LIBFAKETIME.exists():
-            raise AbsentError("no libfaketime (Debian's package of that name)")
-        self._file = folder / "clock"
-        self.step(0)
-        self.environment = {
-            "LD_PRELOAD": str(LIBFAKETIME),
-            "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_CACHE_DURATION": "1",
-            "DONT_FAKE_MONOTONIC": "1",  # no step of the wall clock moves it
-        }
-
-    def step(self, seconds: int) -> None:
-        """From now on it is so many seconds off."""
-        told = self._file.with_suffix(".new")
-        told.write_text(f"{seconds:+d}\n")
-        told.replace(self._file)
 
 
 def _until(holds: Callable[[], bool]) -> None:

@@ -19,7 +19,8 @@ from typing import Any, Final
 
 import httpx
 from feature_data import ROOT, Measurement
-from serving_breakable import AbsentError, Clock, Line, PostgresServer, RedisServer, Teacher, small_disk
+from serving_breakable import AbsentError, Line, PostgresServer, RedisServer, Teacher, small_disk
+from serving_clock import Clock
 from serving_process import PROGRAM, ServerProcess, Service, driving
 from serving_speed import Bench
 

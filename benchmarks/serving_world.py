@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from itertools import count, islice
 from pathlib import Path
@@ -28,7 +29,7 @@ from riskdistill.models.onnx_export import export_onnx
 from riskdistill.models.onnx_model import OnnxScorer
 from riskdistill.simulator import PRESETS, simulate
 
-BEGIN: Final = EARLIEST  # so that hours of traffic end before today: a later stamp would be refused
+BEGIN: Final = EARLIEST  # so that much traffic ends before today: a later stamp would be refused
 WORLD: Final = PRESETS["tiny"].model_copy(update={"accounts": 1_000, "days": 30, "seed": 3, "start": BEGIN})
 ROUTED: Final = 0.02  # of the traffic goes to the teacher, and as much is reviewed
 _PAST: Final = 0.5  # of the transactions: history; the others are sent
@@ -60,23 +61,29 @@ class World:
 
     def bodies(self, rows: int) -> list[dict[str, Any]]:
         """So many transactions as JSON objects, in order, each with an id of its own."""
-        return list(islice(self.traffic(), rows))
+        return list(islice(self.traffic(rows), rows))
 
     def singles(self, rows: int, key: str) -> list[bytes]:
         """Requests that score one transaction each."""
-        return [post("/v1/score", json.dumps(body).encode(), key) for body in islice(self.traffic(), rows)]
+        return [post("/v1/score", json.dumps(body).encode(), key) for body in islice(self.traffic(rows), rows)]
 
     def batches(self, requests: int, size: int, key: str) -> list[bytes]:
         """Requests that score `size` transactions each."""
-        traffic = self.traffic()
+        traffic = self.traffic(requests * size)
         bodies = ({"transactions": list(islice(traffic, size))} for _ in range(requests))
         return [post("/v1/score/batch", json.dumps(body).encode(), key) for body in bodies]
 
-    def traffic(self) -> Iterator[dict[str, Any]]:
-        """The same payments round after round, each time under other ids and on the following days."""
+    def traffic(self, payments: int = 0) -> Iterator[dict[str, Any]]:
+        """The same payments round after round, each time under other ids and on the following days.
+
+        Args:
+            payments: how many there will be; the days of very many are so much shorter that all are before today.
+        """
         later = self.transactions.slice(int(len(self.transactions) * _PAST))
-        span = later["timestamp"][-1].as_py() - later["timestamp"][0].as_py()
         rows: list[dict[str, Any]] = later.to_pylist()
+        first, last = (rows[at]["timestamp"] for at in (0, -1))
+        span = last - first
+        pace = min(1.0, (datetime.now(UTC) - first) / (span * (payments / len(rows) + 1)))
         for turn in count():
             for row in rows:
                 yield {
@@ -84,7 +91,7 @@ class World:
                     for name, value in {
                         **row,
                         "tx_id": f"{row['tx_id']}-{turn}",
-                        "timestamp": (row["timestamp"] + turn * span).isoformat(),
+                        "timestamp": (first + pace * (row["timestamp"] - first + turn * span)).isoformat(),
                     }.items()
                     if value is not None
                 }

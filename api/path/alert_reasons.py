@@ -1,10 +1,10 @@
 """Finds the reasons of an alert while its decision waits.
 
 It is less than a millisecond of plain computing, so it is done on the event loop: a thread would have to take
-interpreter and processor from the loop for each, and cost more than the reasons. The first alert of a group is
-explained at once and is durable with the others, for beside their commit it would hold that up as long; further
-ones wait in line, one in each turn of the loop. Reasons are an optional part: the decision stands without those
-that fail, or whose turn does not come within half a second, and the metrics tell.
+interpreter and processor from the loop for each, and cost more than the reasons. An alert of a group that waits for
+nothing else is explained at once and is durable with the others, for beside their commit it would hold that up as
+long; further ones wait in line, one in each turn of the loop. Reasons are an optional part: the decision stands
+without those that fail, or whose turn does not come within half a second, and the metrics tell.
 """
 
 from __future__ import annotations
@@ -52,33 +52,34 @@ class AlertReasons:
         """What moved the student's logit, before anything else is done."""
         began = perf_counter()
         try:
-            found, outcome = explain(bundle, encoded), "given"
+            found = _kept(explain(bundle, encoded), began)
+            self._metrics.explained("given", perf_counter() - began)
+            return found
         except Exception:
-            found, outcome = None, "failed"
             _logger.exception(_FAILED, bundle.version)
-        return self._told(found, outcome, began)
+            self._metrics.explained("failed", perf_counter() - began)
+            return Found()
 
     async def find(self, bundle: Bundle, encoded: Encoded) -> Found:
         """The same, once it is its turn."""
-        loop, outcome = asyncio.get_running_loop(), "given"
+        loop, outcome = asyncio.get_running_loop(), "failed"
         asked = _Asked(bundle, encoded, perf_counter(), loop.create_future())
         self._line.append(asked)
         if len(self._line) == 1:
             loop.call_soon(self._next)
+        found = Found()
         try:
-            found = await asked.answer
-            if found is None:
-                outcome = "late"
+            explanation = await asked.answer
+            outcome = "late" if explanation is None else "given"
+            if explanation is None:
                 _logger.warning("bundle %s gave no reasons in time", bundle.version)
+            else:
+                found = _kept(explanation, asked.at)
         except Exception:
-            found, outcome = None, "failed"
+            outcome = "failed"
             _logger.exception(_FAILED, bundle.version)
-        return self._told(found, outcome, asked.at)
-
-    def _told(self, found: Explanation | None, outcome: str, began: float) -> Found:
-        seconds = perf_counter() - began
-        self._metrics.explained(outcome, seconds)
-        return _kept(found, seconds * 1e3) if found else Found()
+        self._metrics.explained(outcome, perf_counter() - asked.at)
+        return found
 
     def _next(self) -> None:
         """Explains the first in line, and has the loop come again for the next."""
@@ -94,7 +95,8 @@ class AlertReasons:
             asked.answer.set_exception(error)
 
 
-def _kept(found: Explanation, milliseconds: float) -> Found:
+def _kept(found: Explanation, began: float) -> Found:
+    milliseconds = (perf_counter() - began) * 1e3
     explained = Explained(
         catalogue=found.catalogue, milliseconds=milliseconds, past=stated(found.past), facts=dict(found.facts)
     )

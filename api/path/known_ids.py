@@ -16,7 +16,7 @@ from typing import Final
 
 import xxhash
 
-FIRST_IDS: Final = 1 << 20  # of the first layer
+FIRST_IDS: Final = 1 << 24  # of the first layer: 32 MiB, filled in a day of 194 new ids a second
 _BITS: Final = 16  # for each id of a full layer
 _PROBES: Final = 4
 _HALF: Final = (1 << 64) - 1

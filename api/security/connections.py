@@ -74,13 +74,14 @@ class Connection(HttpToolsProtocol):
         """Answers the request under way with 200, in one packet; False: it is to be answered as any other.
 
         Args:
-            headers: of known names, and values without a line's end; the content's length is among them.
-            body: all of it.
+            headers: of known names, and values without a line's end; the length of `body` is among them.
+            body: all of it; the request is one whose answer has a body.
         """
         cycle = self.cycle
         if (
             self.pipeline  # `cycle` is of one that waits
             or cycle.response_started
+            or cycle.waiting_for_100_continue
             or cycle.disconnected
             or not cycle.keep_alive
             or self.flow.write_paused
@@ -96,6 +97,7 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Gives the place back."""
         self._stop()
+        self._extensions.clear()  # they lead back here, and the collector of cycles seldom comes
         super().connection_lost(exc)
 
     def _stop(self) -> None:

@@ -124,7 +124,7 @@ def insert_many(connection: Connection, table: Table, rows: Sequence[Mapping[str
     """
     columns, values = ", ".join(rows[0]), [tuple(row.values()) for row in rows]
     if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql(_insert_of(table.name, tuple(rows[0])), values)
+        connection.exec_driver_sql(_insert_of(table.name, *rows[0]), values)
         return
     if connection.dialect.driver != "psycopg":
         connection.execute(insert(table), rows)
@@ -157,22 +157,25 @@ def insert_after(engine: Engine, log: str, newest: str, make: Callable[[Sequence
                 if rows:
                     insert_many(connection, table, rows)
         return
-    pooled = engine.raw_connection()
     try:
-        driver: Any = pooled.driver_connection
-        driver.execute("BEGIN IMMEDIATE")
-        for table, rows in make(driver.execute(newest).fetchall()):
-            if rows:
-                driver.executemany(_insert_of(table.name, tuple(rows[0])), [tuple(row.values()) for row in rows])
-        driver.execute("COMMIT")
+        pooled = engine.raw_connection()
+        try:
+            driver: Any = pooled.driver_connection
+            driver.execute("BEGIN IMMEDIATE")
+            for table, rows in make(driver.execute(newest).fetchall()):
+                if rows:
+                    driver.executemany(
+                        _insert_of(table.name, *rows[0]), [tuple(row.values()) for row in rows]
+                    )
+            driver.execute("COMMIT")
+        finally:
+            pooled.close()  # rolls back what is not committed
     except sqlite3.Error as error:  # as SQLAlchemy would have raised it
-        raise DBAPIError.instance(newest, None, error, sqlite3.Error, dialect=engine.dialect) from error
-    finally:
-        pooled.close()  # rolls back what is not committed
+        raise DBAPIError.instance(None, None, error, sqlite3.Error, dialect=engine.dialect) from error
 
 
 @lru_cache(maxsize=64)
-def _insert_of(table: str, columns: tuple[str, ...]) -> str:
+def _insert_of(table: str, *columns: str) -> str:
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
 
 

@@ -13,6 +13,7 @@ from fake_serving import LateTeacher, body, running, settings_for, write_bundle
 from fastapi import FastAPI
 
 from api.app import create_app
+from riskdistill.reasons import Explanation, Reason
 
 pytestmark = pytest.mark.anyio
 
@@ -141,6 +142,19 @@ async def test_reasons_that_fail_do_not_fail_the_decision(
     stored = await record_of(client, "tx-1", 850)
     assert (stored["action"], stored["reasons"]) == ("hold", [])
     assert await reasons_of_alerts(client) == {"given": 0, "late": 0, "failed": 1}
+
+
+async def test_reasons_that_cannot_be_stored_keep_no_decision_of_the_group_from_being_stored(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def odd(*_: object, **__: object) -> Explanation:
+        return Explanation((Reason("amount", "", float("inf")),), (), {}, "1")
+
+    monkeypatch.setattr("api.path.alert_reasons.explain", odd)
+    sent = [body(f"tx-{number}", amount) for number, amount in enumerate([100, 850, 850, 100])]
+    batch = await client.post("/v1/score/batch", json={"transactions": sent})
+    assert [one["decision"]["action"] for one in batch.json()["results"]] == ["allow", "hold", "hold", "allow"]
+    assert await reasons_of_alerts(client) == {"given": 0, "late": 0, "failed": 2}
 
 
 async def test_reasons_whose_turn_does_not_come_in_time_are_not_waited_for(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,10 +39,10 @@ def connected(port: int) -> Iterator[socket.socket]:
         yield connection
 
 
-def score(tx_id: str, *, close: bool = False) -> bytes:
-    """A plain request; one that wants the connection closed is answered as uvicorn answers any."""
+def score(tx_id: str, head: bytes = HEAD) -> bytes:
+    """A plain request."""
     sent = json.dumps(body(tx_id)).encode()
-    return HEAD + b"Connection: close\r\n" * close + b"Content-Length: %d\r\n\r\n" % len(sent) + sent
+    return head + b"Content-Length: %d\r\n\r\n" % len(sent) + sent
 
 
 def whole(connection: socket.socket) -> tuple[list[bytes], dict[str, Any]]:
@@ -159,9 +161,11 @@ def test_where_all_places_are_taken_a_further_connection_is_refused_and_the_othe
     assert (served, again) == (200, 200)
 
 
+@pytest.mark.parametrize("ends", [HEAD + b"Connection: close\r\n", HEAD.replace(b"HTTP/1.1", b"HTTP/1.0")])
 def test_an_answer_at_once_is_the_one_that_uvicorn_would_send(
-    visited: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    visited: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, ends: bytes
 ) -> None:
+    """It sends the second, after which the connection ends."""
     answer, went = Connection.answer, list[bool]()
     monkeypatch.setattr(Connection, "answer", lambda *given: went.append(answer(*given)) or went[-1])
 
@@ -170,7 +174,7 @@ def test_an_answer_at_once_is_the_one_that_uvicorn_would_send(
         with connected(port) as connection:
             connection.sendall(score("tx-1"))
             at_once = whole(connection)
-            connection.sendall(score("tx-1", close=True))
+            connection.sendall(score("tx-1", ends))
             return at_once, whole(connection), rest(connection)
 
     at_once, usual, after = visited(visit, deadline_ms=20_000)
@@ -210,3 +214,31 @@ def test_a_caller_that_goes_away_before_its_answer_harms_nobody(visited: Callabl
             return whole(connection)[1]
 
     assert visited(visit, deadline_ms=20_000)["tx_id"] == "tx-0"
+
+
+def test_a_connection_that_ended_is_forgotten_without_a_search_for_cycles(
+    visited: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, seen = Connection.connection_made, list[weakref.ref[Connection]]()
+
+    def connection_made(self: Connection, transport: Any) -> None:
+        seen.append(weakref.ref(self))
+        made(self, transport)
+
+    def visit(port: int) -> bool:
+        wait_until_ready(port)
+        gc.disable()
+        try:
+            with connected(port) as connection:
+                connection.sendall(score("tx-1"))
+                whole(connection)
+            give_up = monotonic() + 20
+            while any(one() is not None for one in seen) and monotonic() < give_up:
+                httpx.get(f"http://127.0.0.1:{port}/livez")
+                seen.pop()  # of this very request
+        finally:
+            gc.enable()
+        return all(one() is None for one in seen)
+
+    monkeypatch.setattr(Connection, "connection_made", connection_made)
+    assert visited(visit, deadline_ms=20_000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 from databases import execute
@@ -14,6 +15,7 @@ from sqlalchemy.exc import DatabaseError
 from stored_decisions import make
 
 from riskdistill.errors import AuditError, ConflictError, UnavailableError
+from riskdistill.storage import database
 from riskdistill.storage import decisions as decisions_module
 from riskdistill.storage.chain import GENESIS
 from riskdistill.storage.database import open_database
@@ -194,3 +196,22 @@ def test_any_decision_comes_back_as_it_was_however_the_appends_are_cut(
     assert [entry.decision for entry in log.read()] == given_
     assert log.verify().entries == len(given_)
     log.close()
+
+
+def test_a_log_that_another_writer_holds_or_that_does_not_open_cannot_be_written_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 1)
+    log, file = DecisionLog(f"sqlite:///{tmp_path}/log.db"), tmp_path / "log.db"
+    with DecisionLog(f"sqlite:///{file}").writing(), pytest.raises(UnavailableError, match="database is locked"):
+        log.append([make(1)])
+    log.append([make(1)])
+    log.engine.dispose()
+    file.rename(tmp_path / "gone")
+    file.mkdir()
+    with pytest.raises(UnavailableError, match="unable to open"):
+        log.append([make(2)])
+    file.rmdir()
+    (tmp_path / "gone").rename(file)
+    log.append([make(2)])
+    assert log.verify().entries == 2
