@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import time
 from collections.abc import Sequence
@@ -176,13 +175,11 @@ def memory(bench: Bench, minutes: float) -> list[Measurement]:
     rate, parts, resident = 0.5 * bench.single.load.rate, [], []
     service = bench.service()
     requests = bench.world.singles(int(rate * 60 * minutes), service.key)
-    gc.freeze()  # or whoever drives the server goes through millions of them now and then, and is late
     with service.running() as server, driving():
         size = len(requests) // SOAK_PARTS
         for part in range(SOAK_PARTS):
             parts.append(opened(server.port, requests[part * size : (part + 1) * size], CONNECTIONS, rate))
             resident.append(server.resident_bytes())
-    gc.unfreeze()
     third = SOAK_PARTS // 3
     early, late = Load.of(parts[:third]).percentile(0.99), Load.of(parts[-third:]).percentile(0.99)
     filled = resident[1]  # what is bounded is full by then
