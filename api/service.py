@@ -215,7 +215,7 @@ class Service:
             self._stack.enter_context(_claimed(settings.state_dir / "lock"))
         log = await asyncio.to_thread(DecisionLog, settings.database_url)  # a server may be away
         self._stack.callback(log.close)
-        self._stack.enter_context(checkpointing(log.engine))
+        finish_checkpoint = self._stack.enter_context(checkpointing(log.engine))
         desk = await asyncio.to_thread(Desk, settings.database_url)
         self._stack.push_async_callback(desk.close)
         acts = await asyncio.to_thread(ActLog, settings.acts_url)
@@ -245,7 +245,7 @@ class Service:
         anchoring.start()
         self._stack.push_async_callback(anchoring.close)
         commit = GroupCommit(log, payload_keys=_payload_keys(settings), patience=settings.deadline_ms / 1e3)
-        commit.on_commit = self.metrics.committed
+        commit.on_commit, commit.between = self.metrics.committed, finish_checkpoint
         commit.start()
         if shared is not None:
             self._stack.push_async_callback(shared.close)  # after the last decision is settled

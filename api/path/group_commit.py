@@ -45,6 +45,7 @@ class GroupCommit:
     Attributes:
         on_commit: told of each commit: how many decisions, how many seconds, and whether it failed.
         on_free: called when a commit is over, just before the next one begins.
+        between: called in the log's thread after each commit, when the loop has been told of it.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class GroupCommit:
         self._payloads: dict[str, Transaction] = {}  # as they came, by decision
         self.on_commit: Callable[[int, float, bool], None] = lambda _decisions, _seconds, _failed: None
         self.on_free: Callable[[], None] = lambda: None
+        self.between: Callable[[], None] = lambda: None
         self._waiting: list[tuple[Decision, Tell]] = []
         self._unstored: dict[str, Decision] = {}  # of commits that failed, by transaction
         self._began: float | None = None  # of the commit that is under way
@@ -164,6 +166,7 @@ class GroupCommit:
             except Exception as failure:
                 known, error = {}, failure
             self._loop.call_soon_threadsafe(self._end, group, known, error)
+            self.between()
 
     def _end(self, group: _Group, known: Mapping[str, Decision], error: Exception | None) -> None:
         assert self._began is not None

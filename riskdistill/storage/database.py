@@ -164,9 +164,7 @@ def insert_after(engine: Engine, log: str, newest: str, make: Callable[[Sequence
             driver.execute("BEGIN IMMEDIATE")
             for table, rows in make(driver.execute(newest).fetchall()):
                 if rows:
-                    driver.executemany(
-                        _insert_of(table.name, *rows[0]), [tuple(row.values()) for row in rows]
-                    )
+                    driver.executemany(_insert_of(table.name, *rows[0]), [tuple(row.values()) for row in rows])
             driver.execute("COMMIT")
         finally:
             pooled.close()  # rolls back what is not committed

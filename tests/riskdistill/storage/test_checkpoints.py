@@ -65,7 +65,48 @@ def test_a_checkpoint_that_fails_is_tried_again_and_ends_with_the_block(
     assert not [one for one in threading.enumerate() if one.name == "checkpoints"]
 
 
-def test_a_database_in_memory_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "_run", lambda *_: pytest.fail("a thread was started"))
-    with checkpointing(open_database("sqlite://")):
-        pass
+@pytest.mark.parametrize(("long", "copies"), [(0, 1), (10**9, 0)])
+def test_the_writer_copies_what_is_left_of_a_long_log_once(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, long: int, copies: int
+) -> None:
+    copied, by, looked = checkpoints._copied, list[str](), threading.Semaphore(0)
+
+    def spy(engine: Engine) -> int:
+        by.append(threading.current_thread().name)
+        if by[-1] == "checkpoints":
+            looked.release()
+        return copied(engine)
+
+    monkeypatch.setattr(checkpoints, "LONG", long)
+    monkeypatch.setattr(checkpoints, "_copied", spy)
+    with checkpointing(engine, every=0.001) as finish:
+        looked.acquire()
+        looked.acquire()  # what the first look found is known by now
+        finish()
+    assert len([one for one in by if one != "checkpoints"]) == copies
+
+
+def test_a_log_that_was_copied_to_its_end_is_begun_anew(engine: Engine, tmp_path: Path) -> None:
+    def written() -> bytes:
+        with engine.begin() as connection:
+            connection.execute(text("INSERT INTO some VALUES (1)"))
+        return (tmp_path / "some.db-wal").read_bytes()[16:24]  # drawn anew whenever it is begun
+
+    drawn = written()
+    assert written() == drawn
+    assert checkpoints._copied(engine) > 0
+    assert written() != drawn
+
+
+def test_a_writer_that_cannot_finish_a_checkpoint_goes_on(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(engine, "raw_connection", fail)
+    assert checkpoints._copied(engine) == 0
+
+
+def test_a_database_in_memory_needs_none() -> None:
+    with checkpointing(open_database("sqlite://")) as finish:
+        assert not [one for one in threading.enumerate() if one.name == "checkpoints"]
+        finish()
