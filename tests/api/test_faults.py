@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import count
+from typing import Any
 
 import pytest
 from fake_serving import body, ready, running
 from fastapi import FastAPI
-from sqlalchemy import Connection, event
+from sqlalchemy import event
 
 from api import scoring
 from api.path.group_commit import GroupCommit
@@ -23,14 +24,14 @@ def small_disk(log: DecisionLog) -> Callable[[int], None]:
     """Sets how many pages SQLite's file may have, but not fewer than it has; over that, the disk is full to it."""
     most = ALL_OF_IT
 
-    def limit(connection: Connection) -> None:
-        connection.exec_driver_sql(f"PRAGMA max_page_count = {most}")
+    def limit(connection: Any, *_: object) -> None:
+        connection.execute(f"PRAGMA max_page_count = {most}")
 
     def set_most(pages: int) -> None:
         nonlocal most
         most = pages
 
-    event.listen(log.engine, "begin", limit)
+    event.listen(log.engine, "checkout", limit)  # of each use of a connection, the writer's included
     return set_most
 
 
