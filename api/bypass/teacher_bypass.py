@@ -131,7 +131,10 @@ class TeacherBypass:
             UnavailableError: it is not there, busy, or late.
         """
         if not self._local.is_there(bundle):
-            raise UnavailableError("the bundle has no teacher", mend="ask a service whose bundle has one")
+            raise UnavailableError(
+                "the bundle has no teacher that is loaded",
+                mend="wait until /readyz says that it is loaded, or ask a service whose bundle has one",
+            )
         if self._under_way >= self._most:
             raise UnavailableError("the teacher has enough to do", mend="ask again later")
         self._under_way += 1

@@ -16,12 +16,15 @@ import pytest
 import uvicorn
 from fake_serving import KEY, running, settings_for
 from fake_teachers import endpoint
+from fastapi import FastAPI
 from pydantic import SecretStr
 
 from api.app import create_app
 from api.bypass.open_inference import request_of
+from api.service import Service
 from riskdistill.bundle import Bundle
 from riskdistill.data.transaction import transactions_from
+from riskdistill.errors import UnavailableError
 from riskdistill.features.encoded import Encoded
 
 pytestmark = pytest.mark.anyio
@@ -34,18 +37,28 @@ def _fake_bundles() -> None:
 
 @pytest.fixture
 def lender(tmp_path: Path, tiny_bundle: Bundle) -> Iterator[str]:
-    """The URL of a whole service on a socket of loopback."""
+    """The URL of a whole service on a socket of loopback, with its teacher loaded."""
     settings = settings_for(tmp_path / "lender", bundle=tiny_bundle.path, teacher_deadline_ms=20_000)
     app = create_app(settings)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="on"))
     thread = threading.Thread(target=server.run)
     thread.start()
     until = time.monotonic() + 60
-    while not (server.started and app.state.service._parts) and time.monotonic() < until:
-        time.sleep(0.005)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    try:
+        while not (server.started and _has_its_teacher(app)) and time.monotonic() < until:
+            time.sleep(0.005)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def _has_its_teacher(app: FastAPI) -> bool:
+    service: Service = app.state.service
+    try:
+        return service.ready().teacher_state == "loaded"
+    except UnavailableError:
+        return False
 
 
 @pytest.fixture
