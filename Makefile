@@ -16,7 +16,7 @@ demo: install
 	$(BIN)/riskdistill demo
 
 test: install
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 lint: install
 	$(BIN)/ruff check .
