@@ -16,7 +16,7 @@ demo: install
 	$(BIN)/riskdistill demo
 
 test: install
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

@@ -8,8 +8,8 @@
 - Hypothesis has no deadline here: the first call of a compiled kernel is slow, and the machine is not ours alone.
 - With RISKDISTILL_REQUIRE_SERVICES=1 a test that would skip, for want of a server, a browser or data, fails with
   the reason that it gave. So CI cannot lose a test unseen.
-- `make test` runs a worker on each core (pytest-xdist); each makes its own session. What is outside of a test, a
-  port, a schema, a key in Redis, is made under a name of its own.
+- `make test` runs a worker on each core, up to four (pytest-xdist); each makes its own session, and runs whole
+  files. What is outside of a test, a schema, a key in Redis, is made under a name of its own; ports: `ports`.
 
 Modules that take seconds to import (PyTorch) are imported by the fixtures that need them.
 """
@@ -37,7 +37,9 @@ SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 
 NOTHING_MAY_SKIP = os.environ.get("RISKDISTILL_REQUIRE_SERVICES") == "1"
 
-os.environ.pop("COLUMNS", None)  # workers are given one, and a console keeps for ever the width it is made with
+# GNU readline, which pytest loads, sets it for child processes, so for workers; a console keeps for ever what it is
+# made with
+os.environ.pop("COLUMNS", None)
 
 settings.register_profile("riskdistill", deadline=None)
 settings.load_profile("riskdistill")

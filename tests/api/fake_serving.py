@@ -191,7 +191,7 @@ def body(tx_id: str = "tx-1", amount: float = 100.0, **changes: Any) -> dict[str
 def settings_for(state_dir: Path, **changes: Any) -> ApiSettings:
     fields: dict[str, Any] = {"state_dir": state_dir, "api_keys": KEY, "pseudonym_key": "0123456789abcdef"}
     fields["sample_share"] = fields["shadow_sample_share"] = 0.0  # a test that looks at samples asks for them
-    fields["deadline_ms"] = 60_000  # the machine is not ours alone
+    fields["deadline_ms"], fields["teacher_deadline_ms"] = 60_000, 20_000  # the machine is not ours alone
     return ApiSettings(**(fields | changes))
 
 
@@ -211,7 +211,7 @@ async def running(app: FastAPI, *, wait: bool = True) -> AsyncIterator[httpx.Asy
 
 async def ready(client: httpx.AsyncClient, *, status: int = 200) -> dict[str, Any]:
     """What `/readyz` says as soon as it answers with `status`, and loads no teacher any more."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while (answer := await client.get("/readyz")).status_code != status or _is_loading(answer):
             await asyncio.sleep(0)
     said: dict[str, Any] = answer.json()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from urllib.request import urlopen
 
 import httpx
 from fake_serving import KEY
+from ports import free_port
 
 START_SECONDS = 120  # the machine is not ours alone
 _COMMAND = "import sys; from pipelines.cli import main; sys.exit(main())"
@@ -38,11 +38,6 @@ class Running:
         with urlopen(f"{self.url}/metrics", timeout=60) as answer:
             lines = answer.read().decode().splitlines()
         return sum(float(line.split()[-1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def until(true: Any, seconds: float = START_SECONDS) -> None:

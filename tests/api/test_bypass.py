@@ -44,7 +44,7 @@ async def record_of(client: httpx.AsyncClient, tx_id: str, amount: float, **chan
 async def test_without_its_teacher_the_student_decides_and_says_so(
     tmp_path: Path, teacher: str, reason: str
 ) -> None:
-    async with running(app_with(tmp_path, teacher)) as client:
+    async with running(app_with(tmp_path, teacher, 30 if teacher == "late" else 20_000)) as client:
         stored = await record_of(client, "tx-1", 950)
         assert (stored["route"], stored["route_reason"]) == ("student_degraded", reason)
         assert stored["score"] == stored["student_score"] == pytest.approx(0.95)

@@ -76,7 +76,7 @@ def test_a_drain_answers_what_is_under_way_and_refuses_what_is_new(tmp_path: Pat
 
 
 def test_a_drain_ends_at_its_limit_though_a_request_never_does(tmp_path: Path, tiny_bundle: Bundle) -> None:
-    with serving(tmp_path, tiny_bundle.path, drain_notice_seconds=0, drain_seconds=0.2) as service:
+    with serving(tmp_path, tiny_bundle.path, drain_notice_seconds=0, drain_seconds=2) as service:
         never_sent_whole = begin(service, json.dumps(body()).encode())
         until(lambda: service.metric("riskdistill_requests_in_flight") == 1)
         service.process.send_signal(signal.SIGTERM)
@@ -148,7 +148,7 @@ def test_what_a_database_that_is_away_does_not_take_in_the_end_is_told(
 def behind(line: Line, url: str, folder: Path, bundle: Bundle) -> Iterator[Running]:
     """A service that reaches its database through `line`."""
     through = make_url(url).set(host="127.0.0.1", port=line.port).render_as_string(hide_password=False)
-    told = {"database": through, "drain_notice_seconds": 0, "drain_seconds": 0.5, "log_format": "json"}
+    told = {"database": through, "drain_notice_seconds": 0, "drain_seconds": 2, "log_format": "json"}
     with serving(folder, bundle.path, **told) as service:
         yield service
 

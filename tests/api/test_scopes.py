@@ -18,7 +18,7 @@ from api.app import create_app
 from api.path import wire
 from api.security.auth import Calling, ScopedRoute, needs
 from api.security.key_file import SCOPES, KeyFile
-from api.security.rate_limit import FAILURES
+from api.security.rate_limit import FAILURES, TokenBucket
 
 pytestmark = pytest.mark.anyio
 SCOPE_OF = {
@@ -201,6 +201,13 @@ async def test_a_scope_holds_on_a_plain_router_and_without_the_gate(
         assert (await other.get("/v1/plain", headers={"X-API-Key": KEY})).status_code == 500
 
 
+@pytest.fixture
+def _no_refill(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a caller has used up stays so, however long the test takes."""
+    monkeypatch.setattr(TokenBucket, "_fill", lambda _: None)
+
+
+@pytest.mark.usefixtures("_no_refill")
 async def test_beyond_its_rate_a_caller_is_told_when_to_come_again(
     client: httpx.AsyncClient, secrets: dict[str, str]
 ) -> None:
@@ -219,6 +226,7 @@ async def test_beyond_its_rate_a_caller_is_told_when_to_come_again(
     assert 'riskdistill_refused_callers_total{reason="rate"} 1.0' in metrics
 
 
+@pytest.mark.usefixtures("_no_refill")
 @pytest.mark.parametrize("is_plain", [True, False])
 async def test_a_batch_counts_by_its_transactions(
     client: httpx.AsyncClient, secrets: dict[str, str], monkeypatch: pytest.MonkeyPatch, is_plain: bool
@@ -234,6 +242,7 @@ async def test_a_batch_counts_by_its_transactions(
     assert int(late.headers["retry-after"]) in (4, 5)  # 9 tokens at 2 a second
 
 
+@pytest.mark.usefixtures("_no_refill")
 async def test_an_address_that_fails_too_often_is_held_off_and_shuts_nobody_out(
     client: httpx.AsyncClient, secrets: dict[str, str]
 ) -> None:

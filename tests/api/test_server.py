@@ -16,6 +16,7 @@ from typing import TypeVar
 import httpx
 import pytest
 from fake_serving import KEY, body, settings_for, write_bundle
+from ports import free_port
 
 from api.server import serve
 from api.settings import ApiSettings
@@ -25,29 +26,29 @@ from riskdistill.storage.decisions import DecisionLog
 T = TypeVar("T")
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
 def visited(settings: ApiSettings, look: Callable[[httpx.Client], T]) -> T:
     """What `look` finds at a service that is ready; an interrupt ends it then."""
     found: list[T] = []
+    over = threading.Event()
 
     def visit() -> None:
         try:
             transport = httpx.HTTPTransport(retries=10)
             url = f"http://127.0.0.1:{settings.port}"
-            with httpx.Client(base_url=url, transport=transport, headers={"X-API-Key": KEY}) as client:
+            with httpx.Client(base_url=url, transport=transport, headers={"X-API-Key": KEY}, timeout=60) as client:
                 while client.get("/readyz").status_code != 200:
                     pass
                 found.append(look(client))
         finally:
-            os.kill(os.getpid(), signal.SIGINT)
+            if not over.is_set():  # it would end the tests
+                os.kill(os.getpid(), signal.SIGINT)
 
     visitor = threading.Thread(target=visit)
     visitor.start()
-    serve(settings)
+    try:
+        serve(settings)
+    finally:
+        over.set()
     visitor.join()
     return found[0]
 

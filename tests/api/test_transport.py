@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from fake_serving import KEY, body, settings_for
-from test_server import free_port
+from ports import free_port
 
 from api.security.secret_files import write_secret
 from api.server import serve
@@ -32,24 +32,36 @@ def while_serving(visit: Callable[[int], Any], state_dir: Path, **settings: Any)
     """What `visit` returns, given the port of a service that is ready."""
     chosen = settings_for(state_dir, port=free_port(), **settings)
     seen: list[Any] = []
+    over = threading.Event()
 
     def go() -> None:
         try:
-            for _ in range(2_000):
-                try:
-                    socket.create_connection(("127.0.0.1", chosen.port), timeout=1).close()
-                    break
-                except OSError:
-                    threading.Event().wait(0.005)
+            while not over.is_set() and not _answers(chosen.port):
+                over.wait(0.005)
             seen.append(visit(chosen.port))
         finally:
-            os.kill(os.getpid(), signal.SIGINT)
+            if not over.is_set():  # it would end the tests
+                os.kill(os.getpid(), signal.SIGINT)
 
     visitor = threading.Thread(target=go)
     visitor.start()
-    serve(chosen)
+    try:
+        serve(chosen)
+    finally:
+        over.set()
     visitor.join()
     return seen[0]
+
+
+def _answers(port: int) -> bool:
+    """Whether somebody says anything there, be it that TLS is spoken; the socket listens long before."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+            connection.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
+            connection.recv(1)
+    except OSError:
+        return False
+    return True
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ def refused(path: str, detail: str) -> Judge:
     [
         ("/v1/score", "the decision log does not answer (mend: send the request again in a moment)"),
         ("/v1/score", "the teacher is late (mend: ask again later)"),
-        (LENDS_TEACHER, "the bundle has no teacher (mend: ask a service whose bundle has one)"),
+        (LENDS_TEACHER, "the bundle has no teacher that is loaded (mend: wait)"),
         (LENDS_TEACHER, "there was no answer within 5 s (mend: send the request again in a moment)"),
     ],
 )

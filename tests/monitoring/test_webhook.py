@@ -147,6 +147,7 @@ def test_a_receiver_that_hangs_is_left_after_the_deadline(lost: Lost, caplog: py
         hook = hung(receiver, lost, deadline=0.05, pauses=())
         assert lost.happened.wait(20)
         hook.close()
+        hook._thread.join(20)
     assert "did not take a notice (ReadTimeout" in caplog.text
 
 

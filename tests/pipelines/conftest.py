@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,8 +109,8 @@ def service_folder(
     )
     bodies = [one.model_dump(mode="json") for one in transactions_from(tiny_tables[0].slice(0, SENT))]
     with TestClient(create_app(settings), headers={"X-API-Key": KEY}) as client:
-        while client.get("/readyz").status_code != 200:
-            pass
+        while (said := client.get("/readyz")).status_code != 200 or said.json()["teacher_state"] != "loaded":
+            time.sleep(0.01)
         for body in bodies:
             assert client.post("/v1/score", json=body).status_code == 200
     return folder

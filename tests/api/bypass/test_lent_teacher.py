@@ -47,6 +47,7 @@ def lender(tmp_path: Path, tiny_bundle: Bundle) -> Iterator[str]:
     try:
         while not (server.started and _has_its_teacher(app)) and time.monotonic() < until:
             time.sleep(0.005)
+        assert _has_its_teacher(app)
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True

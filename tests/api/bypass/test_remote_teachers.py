@@ -141,8 +141,9 @@ async def test_a_server_that_is_not_there_or_hangs_is_no_answer_and_tells_no_key
     may_answer = threading.Event()
     server.before = lambda: may_answer.wait(20)
     key = SecretStr("a-secret-key")
-    for url, error in ((server.url, TimeoutError), ("http://127.0.0.1:1", UnavailableError)):
-        teacher = RemoteTeacher(OpenInference(url=url), key, 1, deadline=0.05)
+    nobody = "http://127.0.0.1:1"
+    for url, deadline, error in ((server.url, 0.05, TimeoutError), (nobody, 20.0, UnavailableError)):
+        teacher = RemoteTeacher(OpenInference(url=url), key, 1, deadline)
         with caplog.at_level(logging.DEBUG), pytest.raises(error) as caught:
             await teacher.ask(fake_bundle(), encoded())
         await teacher.close()

@@ -17,7 +17,8 @@ import pyarrow as pa
 import pytest
 import redis
 from fake_serving import ready, running, settings_for
-from service_process import free_port, until
+from ports import free_port
+from service_process import until
 
 from api.app import create_app
 from api.path import shared_state
@@ -30,7 +31,7 @@ from riskdistill.features.redis_once import OnceEngine
 from riskdistill.models.onnx_model import Scored
 
 pytestmark = pytest.mark.anyio
-DEADLINE_MS = 400.0
+DEADLINE_MS = 4_000.0
 
 
 @pytest.fixture(autouse=True)
@@ -123,7 +124,7 @@ async def test_without_redis_requests_are_refused_in_time_and_answered_again_whe
         refused = await asyncio.gather(
             *(client.post("/v1/score", json=one.model_dump(mode="json")) for one in payments[20:30])
         )
-        assert monotonic() - began < 4 * DEADLINE_MS / 1e3
+        assert monotonic() - began < DEADLINE_MS / 1e3  # a port that nobody listens on is told at once
         for answer in refused:
             assert answer.status_code == 503
             assert answer.headers["retry-after"]

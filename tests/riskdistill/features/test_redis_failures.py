@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import redis
 from payment_histories import payment, transaction
+from ports import free_port
 from redis_records import URL, interfere, saved
 from small_engines import SMALL, busy, same
 from small_engines import encoded as replayed
@@ -75,12 +76,6 @@ def test_state_that_redis_lost_is_noticed_and_not_written_over(
     with pytest.raises(StateError, match=r"at commit 0, but was at 1: it lost account state .*seed it again"):
         engine.observe(transaction(payment(1, 2, 3, 0)))
     assert list(server.scan_iter(f"{prefix}:*")) == []
-
-
-def free_port() -> int:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        return int(unused.getsockname()[1])
 
 
 def test_a_redis_that_is_down_is_told_at_once_and_without_the_password() -> None:

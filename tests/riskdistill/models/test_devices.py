@@ -83,7 +83,11 @@ def test_two_processes_train_one_network_and_the_main_one_tells_of_it(tmp_path: 
         )
         for rank in ("0", "1")
     ]
-    told = [process.communicate(timeout=60)[0].split() for process in processes]
+    try:
+        told = [process.communicate(timeout=250)[0].split() for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     assert [process.returncode for process in processes] == [0, 0]
     assert told == [[str(step) for step in range(1, 11)], []]
     one, other = (torch.load(tmp_path / f"weights-{rank}.pt", weights_only=True) for rank in (0, 1))

@@ -29,7 +29,7 @@ def rows_in_the_file(folder: Path) -> int:
     connection = sqlite3.connect(f"file:{copy}?immutable=1", uri=True)
     try:
         return int(connection.execute("SELECT count(*) FROM some").fetchone()[0])
-    except sqlite3.OperationalError:  # not even the table
+    except sqlite3.DatabaseError:  # not even the table, or half of a page
         return 0
     finally:
         connection.close()

@@ -152,7 +152,10 @@ def test_pruning_waits_for_who_records_a_case(postgresql_url: str, monkeypatch: 
         return append(planned)
 
     monkeypatch.setattr(desk.cases.journal, "append", held_up)
-    waiting = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    waiting = text(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted "
+        "AND (classid::bigint << 32 | objid::bigint) = hashtextextended(current_schema() || '.cases', 0)"
+    )
     with ThreadPoolExecutor(2) as aside:
         recorded = aside.submit(desk.case, 20, "a")
         assert recording.wait(60)
