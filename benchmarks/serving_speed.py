@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ REASONS_MS: Final = 100.0  # for the reasons, which follow
 IN_TIME: Final = 99.0  # percent of the teacher's answers that come within its deadline, at least
 STARTS: Final = 5
 SOAK_PARTS: Final = 12
+COMMIT_BYTES: Final = 64 * 1024  # about what SQLite's log takes for a group
+COMMIT_EVERY: Final = 0.004  # seconds
 _MB: Final = 2**20
 
 
@@ -124,12 +127,31 @@ def latency(bench: Bench) -> list[Measurement]:
     """Fixed arrival times at 70 % of the closed loop's rate."""
     rate = LATENCY_LOAD * bench.single.load.rate
     load = _open(bench, rate)
+    disk = _synced(bench.new_folder() / "log", bench.seconds)
     detail = f"open loop, {rate:,.0f} req/s, {load.statuses.total():,} requests, from the time due"
+    alone = f"{COMMIT_BYTES // 1024} KiB written and synced every {COMMIT_EVERY * 1e3:.0f} ms, nothing else"
     return [
         Measurement("p50 at 70 %", load.percentile(0.5), "ms", 3.0, "lower", detail),
         Measurement("p99 at 70 %", load.percentile(0.99), "ms", 10.0, "lower"),
         Measurement("p99.9 at 70 %", load.percentile(0.999), "ms", better="lower"),
+        Measurement("the disk alone, p99", float(np.percentile(disk, 99)), "ms", better="lower", detail=alone),
+        Measurement("the disk alone, slowest", max(disk), "ms", better="lower"),
     ]
+
+
+def _synced(path: Path, seconds: float) -> list[float]:
+    """Milliseconds of each of the writes that a log of a fixed size gets when nothing else uses the disk."""
+    took, content, until = [], bytes(COMMIT_BYTES), time.perf_counter() + seconds
+    with path.open("wb", buffering=0) as log:
+        log.write(content)
+        os.fsync(log.fileno())
+        while (began := time.perf_counter()) < until:
+            log.seek(0)
+            log.write(content)
+            os.fdatasync(log.fileno())
+            took.append((time.perf_counter() - began) * 1e3)
+            time.sleep(COMMIT_EVERY)
+    return took
 
 
 def bypass(bench: Bench) -> list[Measurement]:
