@@ -29,7 +29,7 @@ REASONS_MS: Final = 100.0  # for the reasons, which follow
 IN_TIME: Final = 99.0  # percent of the teacher's answers that come within its deadline, at least
 STARTS: Final = 5
 SOAK_PARTS: Final = 12
-COMMIT_BYTES: Final = 64 * 1024  # about what SQLite's log takes for a group
+COMMIT_BYTES: Final = 64 * 1024  # SQLite's log grows by as much for a group of nine
 COMMIT_EVERY: Final = 0.004  # seconds
 _MB: Final = 2**20
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import gc
-import os
-import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -17,53 +14,41 @@ import httpx
 import pytest
 from fake_serving import KEY, body, settings_for, write_bundle
 from ports import free_port
+from serving_here import while_serving
 
 from api.server import serve
-from api.settings import ApiSettings
 from riskdistill.errors import BundleDamagedError, BundleIncompatibleError, ConfigError
 from riskdistill.storage.decisions import DecisionLog
 
 T = TypeVar("T")
 
 
-def visited(settings: ApiSettings, look: Callable[[httpx.Client], T]) -> T:
-    """What `look` finds at a service that is ready; an interrupt ends it then."""
-    found: list[T] = []
-    over = threading.Event()
+def visited(look: Callable[[httpx.Client], T], state_dir: Path, bundle: Path) -> T:
+    """What `look` finds at a service that is ready."""
 
-    def visit() -> None:
-        try:
-            transport = httpx.HTTPTransport(retries=10)
-            url = f"http://127.0.0.1:{settings.port}"
-            with httpx.Client(base_url=url, transport=transport, headers={"X-API-Key": KEY}, timeout=60) as client:
-                while client.get("/readyz").status_code != 200:
-                    pass
-                found.append(look(client))
-        finally:
-            if not over.is_set():  # it would end the tests
-                os.kill(os.getpid(), signal.SIGINT)
+    def visit(port: int) -> T:
+        url, headers = f"http://127.0.0.1:{port}", {"X-API-Key": KEY}
+        with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
+            while client.get("/readyz").status_code != 200:
+                pass
+            return look(client)
 
-    visitor = threading.Thread(target=visit)
-    visitor.start()
-    try:
-        serve(settings)
-    finally:
-        over.set()
-    visitor.join()
-    return found[0]
+    return while_serving(visit, state_dir, bundle=bundle)
 
 
 def test_it_answers_over_a_socket_and_stops_on_an_interrupt(tmp_path: Path, bundle: Path) -> None:
-    settings = settings_for(tmp_path / "state", bundle=bundle, port=free_port())
-    assert visited(settings, lambda client: client.post("/v1/score", json=body()).status_code) == 200
-    log = DecisionLog(settings.database_url, create=False)
+    state = tmp_path / "state"
+    assert visited(lambda client: client.post("/v1/score", json=body()).status_code, state, bundle) == 200
+    log = DecisionLog(f"sqlite:///{state}/decisions.db", create=False)
     assert log.verify().entries == 1
     log.close()
 
 
 def test_the_collector_spares_what_lasts_while_it_serves_and_no_longer(tmp_path: Path, bundle: Path) -> None:
-    settings, before = settings_for(tmp_path / "state", bundle=bundle, port=free_port()), gc.get_threshold()
-    spared, threshold = visited(settings, lambda _: (gc.get_freeze_count(), gc.get_threshold()[0]))
+    before = gc.get_threshold()
+    spared, threshold = visited(
+        lambda _: (gc.get_freeze_count(), gc.get_threshold()[0]), tmp_path / "state", bundle
+    )
     assert spared > 10_000
     assert threshold > before[0]
     assert (gc.get_freeze_count(), gc.get_threshold()) == (0, before)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import ssl
-import threading
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -21,47 +17,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from fake_serving import KEY, body, settings_for
 from ports import free_port
+from serving_here import while_serving
 
 from api.security.secret_files import write_secret
 from api.server import serve
 from api.settings import load_settings
 from riskdistill.errors import ConfigError
-
-
-def while_serving(visit: Callable[[int], Any], state_dir: Path, **settings: Any) -> Any:
-    """What `visit` returns, given the port of a service that is ready."""
-    chosen = settings_for(state_dir, port=free_port(), **settings)
-    seen: list[Any] = []
-    over = threading.Event()
-
-    def go() -> None:
-        try:
-            while not over.is_set() and not _answers(chosen.port):
-                over.wait(0.005)
-            seen.append(visit(chosen.port))
-        finally:
-            if not over.is_set():  # it would end the tests
-                os.kill(os.getpid(), signal.SIGINT)
-
-    visitor = threading.Thread(target=go)
-    visitor.start()
-    try:
-        serve(chosen)
-    finally:
-        over.set()
-    visitor.join()
-    return seen[0]
-
-
-def _answers(port: int) -> bool:
-    """Whether somebody says anything there, be it that TLS is spoken; the socket listens long before."""
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
-            connection.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
-            connection.recv(1)
-    except OSError:
-        return False
-    return True
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from fake_serving import KEY, body
-from test_transport import while_serving
+from serving_here import while_serving
 
 from api.security.connections import Connection
 
